@@ -1,0 +1,41 @@
+# Every task does its own set-up: the virtual environment in .venv and, where servers are needed, deploy/provision.sh.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+BIN := .venv/bin
+STAMP := .venv/.complete
+PACKAGES := flows dataflow recovery
+# How many test processes; each has servers of its own (about 1 GB together).
+JOBS ?= 2
+
+.PHONY: help demo test lint format venv provision clean
+
+help: ## list the tasks
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMP) provision ## the main job on real servers: back up, break, undo, restore, compare (under 2 minutes)
+	$(BIN)/python deploy/demo.py
+
+test: $(STAMP) provision ## the whole test suite, with real servers (ARGS="-k name" narrows it, JOBS=4 widens it)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(ARGS)
+
+lint: $(STAMP) ## what CI runs: ruff, its formatter's check, and mypy in strict mode
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(PACKAGES)
+
+format: $(STAMP) ## let ruff rewrite the files: order of imports, simple fixes, format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+venv: $(STAMP) ## the virtual environment with the exact packages of constraints.txt
+provision: ## MySQL, MariaDB and mydumper for tests and demo, cached outside the repository
+	@deploy/provision.sh
+
+clean: ## remove the virtual environment and the tools' caches (the server cache stays: see deploy/provision.sh)
+	rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find $(PACKAGES) deploy tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt deploy/venv.sh
+	@deploy/venv.sh
+	@touch $@

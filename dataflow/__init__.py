@@ -1,0 +1,1 @@
+"""The Bytewax adapter: binlog events in, change segments and log commits out."""

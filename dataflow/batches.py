@@ -1,0 +1,88 @@
+"""What flows between the steps: event batches, change batches, windows, and the stop that follows an error.
+
+Each carries the server's name, the writer's generation and a checkpoint, so that every step can be on another worker.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from dataflow.framer import Transaction
+from recovery.archive.actions import Checkpoint, Ddl
+from recovery.errors import RowbackError
+from recovery.gtid import parse_gtid_set
+from recovery.schema import Table
+
+
+@dataclass(frozen=True)
+class EventBatch:
+    """Whole transactions, undecoded. before, after: the checkpoints around them; with no transactions, `after` only says
+    how far the source is known to be idle."""
+
+    server: str
+    flavor: str
+    generation: int
+    before: Checkpoint
+    after: Checkpoint
+    transactions: tuple[Transaction, ...]
+
+
+@dataclass(frozen=True)
+class ChangeBatch:
+    """Decoded transactions: one record batch per table definition, one row per transaction in `transactions`."""
+
+    server: str
+    generation: int
+    before: Checkpoint
+    after: Checkpoint
+    changes: tuple[tuple[Table, pa.RecordBatch], ...]
+    transactions: pa.RecordBatch
+    ddl: tuple[Ddl, ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one log commit takes in. changes: per table definition, its record batches in order."""
+
+    server: str
+    generation: int
+    before: Checkpoint
+    after: Checkpoint
+    changes: tuple[tuple[Table, tuple[pa.RecordBatch, ...]], ...]
+    transactions: tuple[pa.RecordBatch, ...]
+    ddl: tuple[Ddl, ...]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The stream can't go on: everything before has been passed on, `error` ends the dataflow once that is committed."""
+
+    server: str
+    generation: int
+    error: RowbackError
+
+
+def checkpoint_after(before: Checkpoint, flavor: str, transactions: tuple[Transaction, ...]) -> Checkpoint:
+    """The checkpoint behind the last of these transactions, which follow on `before`."""
+    if not transactions:
+        return before
+    gtids = parse_gtid_set(before.gtid_set, flavor)
+    for transaction in transactions:
+        if transaction.gtid is not None:
+            gtids.add(transaction.gtid)
+    last = transactions[-1]
+    return replace(
+        before,
+        seq=last.seq,
+        file=last.file,
+        position=last.end,
+        gtid_set=str(gtids),
+        cut_at_us=last.cut_at_us,
+        covered_to_us=max(last.cut_at_us, before.covered_to_us),
+        transaction_file=last.file,
+        transaction_position=last.start,
+        transaction_digest=last.digest,
+    )

@@ -1,0 +1,91 @@
+"""The capture dataflow: binlog in, committed change segments out.
+
+`rowback capture` runs it (dataflow/run.py), and so does `python -m bytewax.run 'dataflow.capture:flow()'` with the settings
+found as everywhere (ROWBACK_CONFIG, ROWBACK_SERVER). No recovery store: a restart resumes from the archive.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+
+from dataflow import drain
+from dataflow.batches import ChangeBatch, EventBatch, Stop
+from dataflow.decode import Decoder, Dictionary
+from dataflow.resume import Begin, collations
+from dataflow.sink import Archive, SegmentSink
+from dataflow.source import BinlogSource, Capture
+from dataflow.window import Limits, WindowLogic
+from recovery.config import ServerSettings
+from recovery.context import Context, open_context
+from recovery.schema import Table
+from recovery.source import connect, generated_columns, server_info
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run of capture may be told. window_seconds: None for the server's setting."""
+
+    config: str | None = None
+    server: str | None = None
+    begin: Begin = Begin()
+    until_caught_up: bool = False
+    window_seconds: float | None = None
+
+
+def flow(options: Options | None = None) -> Dataflow:
+    """The dataflow of one configured server. Reads the settings; connects when it runs. Raises ConfigError."""
+    drain.install()
+    options = options or Options(server=os.environ.get("ROWBACK_SERVER"))
+    context = open_context(options.config, options.server)
+    name, settings = context.server.name, context.server
+    archive = partial(Archive, context.store, context.layout, context.log)
+    capture = Capture(context.source, archive, options.begin, options.until_caught_up)
+    limits = Limits(options.window_seconds or settings.window_seconds, settings.window_rows, settings.window_bytes)
+    decode = Decode({name: partial(_dictionary, context)})
+
+    dataflow = Dataflow("capture")
+    events = op.input("binlog", dataflow, BinlogSource({name: capture}))
+    # ("shop", EventBatch(transactions=(Transaction(seq=1, rows=[...]), ...)))
+    changes = op.flat_map("decode", events, decode)
+    # ("shop", ChangeBatch(changes=((Table("shop.orders"), RecordBatch), ...)))
+    windows = op.stateful_batch("window", changes, lambda _: WindowLogic(limits))
+    # ("shop", Window(before=Checkpoint(seq=0), after=Checkpoint(seq=940), ...))
+    op.output("archive", windows, SegmentSink({name: archive}))
+    return dataflow
+
+
+class Decode:
+    """The decode step's function; opens each server's dictionary when its first batch comes."""
+
+    def __init__(self, dictionaries: dict[str, Callable[[], Dictionary]]) -> None:
+        self._dictionaries = dictionaries
+        self._decoders: dict[str, Decoder] = {}
+
+    def __call__(self, item: tuple[str, EventBatch | Stop]) -> list[tuple[str, ChangeBatch | Stop]]:
+        name, batch = item
+        if isinstance(batch, Stop):
+            return [(name, batch)]
+        if name not in self._decoders:
+            self._decoders[name] = Decoder(self._dictionaries[name]())
+        return [(name, decoded) for decoded in self._decoders[name].decode(batch)]
+
+
+def _dictionary(context: Context) -> Dictionary:
+    server = context.source()
+    with closing(connect(server)) as connection:
+        return Dictionary(
+            collations(connection, server_info(connection)), partial(_generated, server), context.server.wants
+        )
+
+
+def _generated(server: ServerSettings, table: Table) -> frozenset[str]:
+    """The generated columns that the live table has now, if it still has the columns that the binlog shows."""
+    with closing(connect(server)) as connection:
+        return generated_columns(connection, table.db, table.name) & {c.name for c in table.columns}

@@ -1,0 +1,144 @@
+"""The replication connection: raw binlog events from a server, in order, through a bounded buffer.
+
+mysql-replication makes the connection (handshake, TLS, checksum and heartbeat settings, replica registration, the dump
+command); its event classes and value decoders are not used. A thread reads packets so that the dataflow never blocks.
+"""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import pymysql
+from pymysql.constants import COMMAND
+from pymysqlreplication import BinLogStreamReader
+
+from recovery.config import ServerSettings
+from recovery.errors import BinlogPurged, RowbackError, SourceError
+from recovery.source import connect, source_error
+
+HEARTBEAT_S: Final = 2
+SILENCE_S: Final = 30  # no packet for this long, heartbeats included: the connection is dead
+BUFFERED_BYTES: Final = 64 * 1024 * 1024
+# ER_MASTER_FATAL_ERROR_READING_BINLOG: purged file, position past the end, or a replica id used twice.
+_FATAL_READING: Final = 1236
+_SEND_ANNOTATE: Final = 0x02  # BINLOG_SEND_ANNOTATE_ROWS_EVENT: without them MariaDB's position chain has holes
+
+
+class EventStream:
+    """Raw events from (file, position) on. `take` never blocks; `close` ends the thread and the connection."""
+
+    def __init__(self, server: ServerSettings, flavor: str, server_id: int, file: str, position: int) -> None:
+        self._server = server
+        self._buffer: queue.SimpleQueue[tuple[bytes, int] | RowbackError] = queue.SimpleQueue()
+        self._room = threading.Condition()
+        self._buffered = 0
+        self._closed = False
+        # mysql-replication's file:position branch serves MariaDB as well; its `is_mariadb` branch takes no file name.
+        self._reader: Any = BinLogStreamReader(
+            connection_settings={},
+            server_id=server_id,
+            blocking=True,
+            resume_stream=True,
+            log_file=file,
+            log_pos=position,
+            slave_heartbeat=HEARTBEAT_S,
+            report_slave={"hostname": "rowback", "username": "", "password": "", "port": 0},
+            enable_logging=False,
+            pymysql_wrapper=self._connect if flavor == "mysql" else self._connect_mariadb,
+        )
+        self._reader._BinLogStreamReader__connect_to_stream()
+        self._thread = threading.Thread(target=self._read, name="binlog-reader", daemon=True)
+        self._thread.start()
+
+    def take(self, budget_bytes: int) -> list[tuple[bytes, int]]:
+        """Events that have arrived, each with its arrival time (microseconds since the epoch), up to about this size.
+        Raises what ended the stream once everything before it has been taken."""
+        taken: list[tuple[bytes, int]] = []
+        size = 0
+        while size < budget_bytes:
+            try:
+                item = self._buffer.get_nowait()
+            except queue.Empty:
+                break
+            if isinstance(item, RowbackError):
+                if taken:
+                    self._buffer.put(item)
+                    break
+                raise item
+            taken.append(item)
+            size += len(item[0])
+        if size:
+            with self._room:
+                self._buffered -= size
+                self._room.notify()
+        return taken
+
+    def close(self) -> None:
+        self._closed = True
+        with self._room:
+            self._room.notify()
+        sock = getattr(getattr(self._reader, "_stream_connection", None), "_sock", None)
+        if sock is not None:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        self._thread.join(timeout=5)
+
+    def _connect(self, **settings: Any) -> pymysql.Connection[Any]:
+        return connect(self._server, read_timeout=SILENCE_S)
+
+    def _connect_mariadb(self, **settings: Any) -> pymysql.Connection[Any]:
+        connection = self._connect()
+        write: Callable[[bytes], None] = connection._write_bytes
+
+        def with_annotate(packet: bytes) -> None:
+            # length 4, command 1, position 4, flags 2: the library offers no way to set this flag with a file name.
+            if len(packet) > 10 and packet[4] == COMMAND.COM_BINLOG_DUMP:
+                packet = packet[:9] + bytes([packet[9] | _SEND_ANNOTATE]) + packet[10:]
+            write(packet)
+
+        connection._write_bytes = with_annotate
+        return connection
+
+    def _read(self) -> None:
+        connection = self._reader._stream_connection
+        try:
+            while not self._closed:
+                packet = connection._read_packet()
+                data: bytes = packet._data
+                if data[:1] != b"\0":
+                    raise SourceError(
+                        "the server ended the binlog stream", hint="It is shutting down or was asked to: start again."
+                    )
+                event = data[1:]
+                with self._room:
+                    while self._buffered > BUFFERED_BYTES and not self._closed:
+                        self._room.wait(1)
+                    self._buffered += len(event)
+                self._buffer.put((event, time.time_ns() // 1000))
+        except (pymysql.MySQLError, OSError, AttributeError) as error:
+            # AttributeError: pymysql drops its file object when another thread shuts the socket.
+            self._buffer.put(_stream_error(error, self._server))
+        except RowbackError as error:
+            self._buffer.put(error)
+        finally:
+            try:
+                connection._force_close()
+            except OSError:
+                pass
+
+
+def _stream_error(error: BaseException, server: ServerSettings) -> RowbackError:
+    if error.args and error.args[0] == _FATAL_READING:
+        return BinlogPurged(
+            f"the server can't send the binlog from where capture stopped: {error.args[-1]}",
+            hint="If the file was purged, keep binlogs longer (binlog_expire_logs_seconds), then start over with a new "
+            "archive prefix; the archive so far stays restorable.",
+        )
+    return source_error(OSError(str(error)) if isinstance(error, AttributeError) else error, server)

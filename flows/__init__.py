@@ -1,0 +1,1 @@
+"""The Prefect adapter: thin flows over `recovery.operations`."""

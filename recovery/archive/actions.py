@@ -1,0 +1,260 @@
+"""The actions that a log commit is made of: frozen records and their JSON form.
+
+    identity      the source server this archive belongs to; the first commit holds it
+    writer        a capture takes over with a new generation; older generations are fenced
+    checkpoint    how far the stream is covered, and where capture resumes
+    schema        a table definition seen for the first time
+    segment       a change segment: row images of one table
+    transactions  a transactions segment: one row per transaction, whatever it changed
+    ddl           a DDL statement from the binlog
+    snapshot      a finished snapshot with its baselines
+    gap           a range of the source's history that was not captured; nothing erases it
+
+Times are microseconds since the epoch, UTC. Positions are (binlog file, offset in bytes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeAlias
+
+from recovery.errors import UnknownFormat
+from recovery.schema import Table
+
+
+@dataclass(frozen=True)
+class Identity:
+    """server_uuid: of MySQL; None on MariaDB, which has none. server_id: pinned for MariaDB only."""
+
+    kind: ClassVar[str] = "identity"
+    flavor: str  # "mysql" | "mariadb"
+    server_uuid: str | None
+    server_id: int
+    server_version: str
+
+
+@dataclass(frozen=True)
+class Writer:
+    kind: ClassVar[str] = "writer"
+    generation: int
+    host: str
+    pid: int
+    started_at_us: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything before (file, position) is in the archive, up to and with transaction `seq` (0: none yet).
+
+    gtid_set: all GTIDs that stand before the position, captured or older; on MariaDB the last GTID per domain; empty when
+    the source has no GTIDs. transaction_position, transaction_digest: where the last captured transaction starts (in
+    transaction_file) and the SHA-256 over its events' checksums; None until there is one. cut_at_us: of the last
+    transaction. covered_to_us: no later transaction has or will get a cut_at_us at or below it.
+    """
+
+    kind: ClassVar[str] = "checkpoint"
+    seq: int
+    file: str
+    position: int
+    gtid_set: str
+    cut_at_us: int
+    covered_to_us: int
+    transaction_file: str | None = None
+    transaction_position: int | None = None
+    transaction_digest: str | None = None
+
+
+@dataclass(frozen=True)
+class SchemaSeen:
+    kind: ClassVar[str] = "schema"
+    schema_id: str
+    seq: int
+    table: Table
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A change segment's object and what a planner needs to choose it without opening it. key_min and key_max are the
+    smallest and largest first key column as text, None where that column isn't an integer or text."""
+
+    kind: ClassVar[str] = "segment"
+    path: str
+    db: str
+    table: str
+    schema_id: str
+    rows: int
+    size_bytes: int
+    sha256: str
+    first_seq: int
+    last_seq: int
+    min_cut_at_us: int
+    max_cut_at_us: int
+    inserts: int
+    updates: int
+    deletes: int
+    key_min: str | None = None
+    key_max: str | None = None
+
+
+@dataclass(frozen=True)
+class Transactions:
+    """A transactions segment. The first transaction starts at (first_file, first_position); the last one ends at
+    (last_file, last_position)."""
+
+    kind: ClassVar[str] = "transactions"
+    path: str
+    rows: int
+    size_bytes: int
+    sha256: str
+    first_seq: int
+    last_seq: int
+    min_cut_at_us: int
+    max_cut_at_us: int
+    first_file: str
+    first_position: int
+    last_file: str
+    last_position: int
+
+
+@dataclass(frozen=True)
+class Ddl:
+    """A DDL statement. `tables` are the (db, table) pairs that it may touch; None means that they are not known and any
+    table may be touched; empty means that it touches no table's rows or columns (a GRANT, a view, a routine). An entry
+    with an empty table name, (db, ""), stands for every table of that database."""
+
+    kind: ClassVar[str] = "ddl"
+    seq: int
+    gtid: str | None
+    file: str
+    position: int
+    cut_at_us: int
+    default_db: str
+    statement: str
+    verb: str
+    tables: tuple[tuple[str, str], ...] | None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A watermark of a snapshot. gtid_set is empty where the source has no GTIDs; then the position decides."""
+
+    gtid_set: str
+    file: str
+    position: int
+    read_at_us: int
+
+
+@dataclass(frozen=True)
+class DataObject:
+    path: str
+    rows: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One table's typed state in a snapshot. create_statement is the server's own SHOW CREATE TABLE. exact_from says
+    from which mark on the state is exact: "low" (taken under the lock, or rolled forward) or "high" (folded from LOW)."""
+
+    db: str
+    table: str
+    schema_id: str
+    definition: Table
+    create_statement: str
+    rows: int
+    objects: tuple[DataObject, ...]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """mode: "brief" (LOW equals HIGH) or "none". path: the dump directory's prefix below the archive's root.
+    databases: each dumped database's CREATE DATABASE statement. skipped: tables left out, with the reason."""
+
+    kind: ClassVar[str] = "snapshot"
+    snapshot_id: str
+    mode: str
+    low: Mark
+    high: Mark
+    started_at_us: int
+    finished_at_us: int
+    path: str
+    size_bytes: int
+    databases: tuple[tuple[str, str], ...]
+    baselines: tuple[Baseline, ...]
+    skipped: tuple[tuple[str, str, str], ...] = ()
+    sql_mode: str = ""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What was not captured: from the checkpoint after `after_seq` to where capture could go on (None: not yet known)."""
+
+    kind: ClassVar[str] = "gap"
+    after_seq: int
+    from_file: str
+    from_position: int
+    to_file: str | None
+    to_position: int | None
+    recorded_at_us: int
+    reason: str
+
+
+Action: TypeAlias = (
+    Identity | Writer | Checkpoint | SchemaSeen | Segment | Transactions | Ddl | Snapshot | Gap
+)
+
+_KINDS: dict[str, type[Any]] = {
+    cls.kind: cls
+    for cls in (Identity, Writer, Checkpoint, SchemaSeen, Segment, Transactions, Ddl, Snapshot, Gap)
+}
+
+
+def action_to_json(action: Action) -> dict[str, Any]:
+    """The action with its kind under "action". Tuples become lists; tables take their own JSON form."""
+    data = _plain(action)
+    assert isinstance(data, dict)
+    return {"action": action.kind, **data}
+
+
+def action_from_json(data: Mapping[str, Any]) -> Action:
+    kind = str(data.get("action"))
+    if kind not in _KINDS:
+        raise UnknownFormat(
+            f"the log holds an action `{kind}` that this version doesn't know",
+            hint="Use the Rowback version that wrote this archive, or a newer one.",
+        )
+    given = {k: v for k, v in data.items() if k != "action"}
+    cls = _KINDS[kind]
+    if cls is SchemaSeen:
+        given["table"] = Table.from_json(given["table"])
+    if cls is Ddl and given["tables"] is not None:
+        given["tables"] = tuple((db, table) for db, table in given["tables"])
+    if cls is Snapshot:
+        given["low"] = Mark(**given["low"])
+        given["high"] = Mark(**given["high"])
+        given["databases"] = tuple((db, text) for db, text in given["databases"])
+        given["skipped"] = tuple((db, table, why) for db, table, why in given["skipped"])
+        given["baselines"] = tuple(_baseline(b) for b in given["baselines"])
+    action: Action = cls(**given)
+    return action
+
+
+def _baseline(data: Mapping[str, Any]) -> Baseline:
+    given = dict(data)
+    given["definition"] = Table.from_json(given["definition"])
+    given["objects"] = tuple(DataObject(**o) for o in given["objects"])
+    return Baseline(**given)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Table):
+        return value.to_json()
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if hasattr(value, "__dataclass_fields__"):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}  # type: ignore[arg-type]
+    return value
+
+

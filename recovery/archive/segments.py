@@ -1,0 +1,227 @@
+"""Change segments and transactions segments: one Parquet row per row image, and one per transaction.
+
+A change segment holds the row images of one table with one definition, in the order (seq, ordinal, before then after).
+Metadata columns come first, under the reserved prefix:
+
+    _rb_op               string   insert | delete | update_before | update_after
+    _rb_seq              int64    ordinal of the transaction in this archive, from 1
+    _rb_ordinal          int64    ordinal of the row change within its transaction, from 0; both images of an update share it
+    _rb_committed_at_us  int64    what the server logged as commit time
+    _rb_cut_at_us        int64    never decreases with seq; time targets use it
+    _rb_gtid             string   null where the source has no GTIDs
+    _rb_binlog_file      string
+    _rb_binlog_pos       int64    where the row event starts in that file
+    _rb_connection_id    int64    the client's connection on the source; null where the binlog doesn't say
+    _rb_changed          binary   of updates: bit i (byte i//8, lowest bit first) says that table column i changed
+    _rb_exact            map      column name -> exact text, for values that the column's type can't hold
+
+then one typed column per table column. `update_before` holds the key and the changed columns, the other cells are null
+(tables without a key keep the whole image). docs/FORMAT.md has the SQL that rebuilds the full image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recovery.archive.actions import Segment, Transactions
+from recovery.archive.names import Layout
+from recovery.archive.store import Store
+from recovery.errors import ArchiveDamaged, ObjectNotFound
+from recovery.schema import EXACT, EXACT_TYPE, Table, table_metadata, value_fields
+
+INSERT: Final = "insert"
+DELETE: Final = "delete"
+UPDATE_BEFORE: Final = "update_before"
+UPDATE_AFTER: Final = "update_after"
+
+METADATA_FIELDS: Final = [
+    pa.field("_rb_op", pa.string(), nullable=False),
+    pa.field("_rb_seq", pa.int64(), nullable=False),
+    pa.field("_rb_ordinal", pa.int64(), nullable=False),
+    pa.field("_rb_committed_at_us", pa.int64(), nullable=False),
+    pa.field("_rb_cut_at_us", pa.int64(), nullable=False),
+    pa.field("_rb_gtid", pa.string()),
+    pa.field("_rb_binlog_file", pa.string(), nullable=False),
+    pa.field("_rb_binlog_pos", pa.int64(), nullable=False),
+    pa.field("_rb_connection_id", pa.int64()),
+    pa.field("_rb_changed", pa.binary()),
+    pa.field(EXACT, EXACT_TYPE),
+]
+
+# One row per transaction, in seq order. start_position is where its first event starts, end_position where its last ends.
+TRANSACTIONS_SCHEMA: Final = pa.schema(
+    [
+        pa.field("seq", pa.int64(), nullable=False),
+        pa.field("gtid", pa.string()),
+        pa.field("committed_at_us", pa.int64(), nullable=False),
+        pa.field("cut_at_us", pa.int64(), nullable=False),
+        pa.field("binlog_file", pa.string(), nullable=False),
+        pa.field("start_position", pa.int64(), nullable=False),
+        pa.field("end_position", pa.int64(), nullable=False),
+        pa.field("connection_id", pa.int64()),
+        pa.field("row_changes", pa.int64(), nullable=False),
+    ],
+    metadata={b"rowback.format": b"1"},
+)
+
+# gtid and file names share long prefixes from row to row; committed times and positions grow slowly.
+_ENCODINGS: Final = {"_rb_gtid": "DELTA_BYTE_ARRAY", "gtid": "DELTA_BYTE_ARRAY"} | dict.fromkeys(
+    (
+        "_rb_seq", "_rb_ordinal", "_rb_committed_at_us", "_rb_cut_at_us", "_rb_binlog_pos", "_rb_connection_id",
+        "seq", "committed_at_us", "cut_at_us", "start_position", "end_position", "connection_id", "row_changes",
+    ),
+    "DELTA_BINARY_PACKED",
+)  # fmt: skip
+
+
+def segment_schema(table: Table) -> pa.Schema:
+    """The Arrow schema of a table's change segments, with the table's definition in its metadata."""
+    return pa.schema(METADATA_FIELDS + value_fields(table), metadata=table_metadata(table))
+
+
+def encode_parquet(data: pa.Table) -> bytes:
+    """The Parquet bytes of a segment: zstd, page index, page checksums, dictionary only where it may pay."""
+    encodings = {name: enc for name, enc in _ENCODINGS.items() if name in data.schema.names}
+    flat = [f.name for f in data.schema if f.name not in encodings and not pa.types.is_nested(f.type)]
+    sink = io.BytesIO()
+    pq.write_table(
+        data,
+        sink,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=flat,
+        column_encoding=encodings,
+        write_page_index=True,
+        write_page_checksum=True,
+        store_schema=True,
+    )
+    return sink.getvalue()
+
+
+def write_segment(store: Store, layout: Layout, table: Table, data: pa.Table) -> Segment:
+    """Upload one change segment under a name of its own and describe it. Nothing refers to it before the commit.
+
+    data: rows of `segment_schema(table)`, sorted by (seq, ordinal), not empty.
+    """
+    body = encode_parquet(data)
+    digest = hashlib.sha256(body).hexdigest()
+    first, last = _bounds(data["_rb_seq"])
+    min_cut, max_cut = _bounds(data["_rb_cut_at_us"])
+    path = layout.segment(table.db, table.name, min_cut, first, last, digest, secrets.token_hex(4))
+    store.put(path, body)
+    counts = {row["values"]: row["counts"] for row in pc.value_counts(data["_rb_op"]).to_pylist()}
+    key_min, key_max = _key_bounds(table, data)
+    return Segment(
+        path=path,
+        db=table.db,
+        table=table.name,
+        schema_id=table.schema_id,
+        rows=data.num_rows,
+        size_bytes=len(body),
+        sha256=digest,
+        first_seq=first,
+        last_seq=last,
+        min_cut_at_us=min_cut,
+        max_cut_at_us=max_cut,
+        inserts=counts.get(INSERT, 0),
+        updates=counts.get(UPDATE_AFTER, 0),
+        deletes=counts.get(DELETE, 0),
+        key_min=key_min,
+        key_max=key_max,
+    )
+
+
+def write_transactions(store: Store, layout: Layout, data: pa.Table) -> Transactions:
+    """Upload one transactions segment (rows of TRANSACTIONS_SCHEMA in seq order, not empty) and describe it."""
+    body = encode_parquet(data)
+    digest = hashlib.sha256(body).hexdigest()
+    first, last = _bounds(data["seq"])
+    min_cut, max_cut = _bounds(data["cut_at_us"])
+    path = layout.transactions(min_cut, first, last, digest, secrets.token_hex(4))
+    store.put(path, body)
+    final = data.num_rows - 1
+    return Transactions(
+        path=path,
+        rows=data.num_rows,
+        size_bytes=len(body),
+        sha256=digest,
+        first_seq=first,
+        last_seq=last,
+        min_cut_at_us=min_cut,
+        max_cut_at_us=max_cut,
+        first_file=data["binlog_file"][0].as_py(),
+        first_position=data["start_position"][0].as_py(),
+        last_file=data["binlog_file"][final].as_py(),
+        last_position=data["end_position"][final].as_py(),
+    )
+
+
+@dataclass(frozen=True)
+class Verified:
+    """An object's bytes, proved to be those that the log recorded."""
+
+    path: str
+    body: bytes
+
+
+def fetch_verified(store: Store, path: str, sha256: str) -> Verified:
+    """Read an object whole and check it against the log. Raises ArchiveDamaged naming the object."""
+    try:
+        body = store.get(path)
+    except ObjectNotFound as error:
+        raise ArchiveDamaged(
+            f"object `{path}` is missing from the archive",
+            hint="Bring it back from the store's own versioning or a copy; a restore that doesn't need it still works.",
+        ) from error
+    if hashlib.sha256(body).hexdigest() != sha256:
+        raise ArchiveDamaged(
+            f"object `{path}` doesn't have the bytes that were recorded for it",
+            hint="Bring it back from the store's own versioning or a copy; a restore that doesn't need it still works.",
+        )
+    return Verified(path, body)
+
+
+def read_segment(store: Store, segment: Segment) -> pa.Table:
+    """A change segment's rows, verified."""
+    return _parse(fetch_verified(store, segment.path, segment.sha256))
+
+
+def read_transactions(store: Store, segments: Sequence[Transactions]) -> Iterator[pa.Table]:
+    """Transactions segments, verified, one table each, in the given order."""
+    for segment in segments:
+        yield _parse(fetch_verified(store, segment.path, segment.sha256))
+
+
+def _parse(verified: Verified) -> pa.Table:
+    try:
+        return pq.read_table(io.BytesIO(verified.body), page_checksum_verification=True)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ArchiveDamaged(
+            f"object `{verified.path}` is not a readable Parquet file: {error}",
+            hint="It has the recorded bytes, so it was written wrong: please report this with the object's name.",
+        ) from error
+
+
+def _bounds(column: pa.ChunkedArray) -> tuple[int, int]:
+    both = pc.min_max(column).as_py()
+    return both["min"], both["max"]
+
+
+def _key_bounds(table: Table, data: pa.Table) -> tuple[str | None, str | None]:
+    """Smallest and largest first key column as text; (None, None) unless it is an integer or text without exact values."""
+    if not table.key:
+        return None, None
+    column = data[table.column(table.key[0]).archive_name]
+    if not (pa.types.is_integer(column.type) or pa.types.is_string(column.type)) or column.null_count:
+        return None, None
+    both = pc.min_max(column).as_py()
+    return str(both["min"]), str(both["max"])

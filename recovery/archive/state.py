@@ -1,0 +1,323 @@
+"""The state of an archive: a pure fold over the commits of its log.
+
+`Commit` is one log object with its printer and parser; `apply(state, commit)` gives the state after it, or says which
+invariant of docs/FORMAT.md the commit breaks. The log checks each commit here before writing it and again after reading
+it, so what one version of Rowback writes can always be read back. No I/O, no clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Generic, TypeVar, overload
+
+from recovery.archive.actions import (
+    Action,
+    Checkpoint,
+    Ddl,
+    Gap,
+    Identity,
+    SchemaSeen,
+    Segment,
+    Snapshot,
+    Transactions,
+    Writer,
+    action_from_json,
+    action_to_json,
+)
+from recovery.errors import ArchiveDamaged, UnknownFormat
+from recovery.schema import Table
+
+FORMAT = 1
+T = TypeVar("T")
+_growing = threading.Lock()
+
+
+class History(Sequence[T], Generic[T]):
+    """An immutable sequence that shares its items with the longer ones grown from it: growing by k items costs O(k), so
+    folding n commits costs O(n). Growing the same one twice copies, and never shows one branch's items in the other."""
+
+    __slots__ = ("_items", "_length")
+
+    def __init__(self, items: Iterable[T] = ()) -> None:
+        self._items = list(items)
+        self._length = len(self._items)
+
+    def grown(self, new: Sequence[T]) -> History[T]:
+        if not new:
+            return self
+        longer: History[T] = History.__new__(History)
+        with _growing:
+            shared = self._items if len(self._items) == self._length else self._items[: self._length]
+            shared.extend(new)
+            longer._items, longer._length = shared, self._length + len(new)
+        return longer
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[T]:
+        return islice(self._items, self._length)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        if isinstance(index, slice):
+            return tuple(self._items[i] for i in range(*index.indices(self._length)))
+        position = index + self._length if index < 0 else index
+        if not 0 <= position < self._length:
+            raise IndexError(index)
+        return self._items[position]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, History | tuple | list):
+            return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"History({list(self)!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (History, (list(self),))
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One log object. sha256: of its bytes; the next commit carries it as previous_sha256."""
+
+    version: int
+    commit_id: str
+    generation: int | None
+    previous_sha256: str
+    created_at_us: int
+    actions: tuple[Action, ...]
+    sha256: str = ""
+
+    def to_bytes(self) -> bytes:
+        """UTF-8 JSON without a final line feed; `from_bytes` is its inverse."""
+        document = {
+            "format": FORMAT,
+            "version": self.version,
+            "commit_id": self.commit_id,
+            "generation": self.generation,
+            "previous_sha256": self.previous_sha256,
+            "created_at_us": self.created_at_us,
+            "actions": [action_to_json(a) for a in self.actions],
+        }
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @staticmethod
+    def from_bytes(body: bytes, name: str) -> Commit:
+        """Parse a log object called `name`. Raises UnknownFormat for a newer format and ArchiveDamaged for anything
+        that isn't a commit."""
+        try:
+            document = json.loads(body)
+            number = document["format"]
+            if isinstance(number, int) and number > FORMAT:
+                raise UnknownFormat(
+                    f"`{name}` has format {number}; this version knows formats up to {FORMAT}",
+                    hint="Use the Rowback version that wrote this archive, or a newer one.",
+                )
+            if type(number) is not int or number < 1:
+                raise ValueError(f"format `{number}`")
+            commit = Commit(
+                version=_typed(document, "version", int),
+                commit_id=_typed(document, "commit_id", str),
+                generation=None if document["generation"] is None else _typed(document, "generation", int),
+                previous_sha256=_typed(document, "previous_sha256", str),
+                created_at_us=_typed(document, "created_at_us", int),
+                actions=tuple(action_from_json(a) for a in _typed(document, "actions", list)),
+                sha256=hashlib.sha256(body).hexdigest(),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise damaged(name, f"is not a commit: {type(error).__name__}: {error}") from error
+        return commit
+
+
+def damaged(name: str, what: str) -> ArchiveDamaged:
+    return ArchiveDamaged(
+        f"log object `{name}` {what}",
+        hint="Bring it back from the store's own versioning or a copy; commits before it are not affected.",
+    )
+
+
+def _typed(document: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    value = document[name]
+    if type(value) is not kind:
+        raise TypeError(f"`{name}` is `{value!r:.40}`")
+    return value
+
+
+@dataclass(frozen=True)
+class ArchiveState:
+    """What the log says up to `version` (0: an empty archive). Sequences ascend: checkpoints, segments, transactions
+    and ddls as committed, snapshots by finished_at_us. Later states share their items with earlier ones; none ever
+    changes.
+
+    sha256: of the newest log object's bytes; "" at version 0. generation: of the newest writer; 0 if there was none.
+    start: the first checkpoint, where coverage begins. updated_at_us: when the newest commit was made.
+    """
+
+    version: int = 0
+    sha256: str = ""
+    identity: Identity | None = None
+    generation: int = 0
+    writer: Writer | None = None
+    start: Checkpoint | None = None
+    checkpoint: Checkpoint | None = None
+    checkpoints: Sequence[Checkpoint] = field(default_factory=History)
+    schemas: Mapping[str, Table] = field(default_factory=dict)
+    segments: Sequence[Segment] = field(default_factory=History)
+    transactions: Sequence[Transactions] = field(default_factory=History)
+    ddls: Sequence[Ddl] = field(default_factory=History)
+    snapshots: Sequence[Snapshot] = ()
+    gaps: Sequence[Gap] = field(default_factory=History)
+    updated_at_us: int = 0
+
+    @property
+    def last_seq(self) -> int:
+        """The newest transaction's seq; 0 if there is none."""
+        return self.transactions[-1].last_seq if self.transactions else 0
+
+
+EMPTY = ArchiveState()
+
+
+class InvariantError(ValueError):
+    """A commit can't follow a state. The text completes the sentence "log object X ..."."""
+
+
+def apply(state: ArchiveState, commit: Commit) -> ArchiveState:
+    """The state after `commit`. Raises InvariantError."""
+    if commit.version != state.version + 1:
+        raise InvariantError(f"holds version {commit.version} instead of {state.version + 1}")
+    if commit.previous_sha256 != state.sha256:
+        raise InvariantError(f"doesn't follow version {state.version}: its chain hash is another object's")
+    try:
+        after = _fold(state, commit.actions)
+    except TypeError as error:  # a field of the wrong JSON type
+        raise InvariantError(f"holds a field of the wrong type: {error}") from error
+    if commit.generation is not None and commit.generation != after.generation:
+        raise InvariantError(
+            f"was written by generation {commit.generation} while generation {after.generation} was current"
+        )
+    return replace(after, version=commit.version, sha256=commit.sha256, updated_at_us=commit.created_at_us)
+
+
+def _fold(state: ArchiveState, actions: Sequence[Action]) -> ArchiveState:
+    def of(kind: type[T]) -> list[T]:
+        return [a for a in actions if isinstance(a, kind)]
+
+    checkpoints, segments, transactions = of(Checkpoint), of(Segment), of(Transactions)
+    schemas = _schemas(state.schemas, of(SchemaSeen))
+    writer = _writer(state, of(Writer))
+    last_seq = _check_transactions(state, transactions)
+    _check_segments(state, segments, schemas, last_seq)
+    _check_checkpoints(state, checkpoints, last_seq)
+    snapshots: Sequence[Snapshot] = state.snapshots
+    if new := of(Snapshot):
+        names = [s.snapshot_id for s in (*snapshots, *new)]
+        _must(len(set(names)) == len(names), f"repeats a snapshot: {', '.join(s.snapshot_id for s in new)}")
+        snapshots = tuple(sorted((*snapshots, *new), key=lambda s: (s.finished_at_us, s.snapshot_id)))
+    return replace(
+        state,
+        identity=_identity(state, of(Identity)),
+        generation=writer.generation if writer else state.generation,
+        writer=writer or state.writer,
+        start=state.start or (checkpoints[0] if checkpoints else None),
+        checkpoint=checkpoints[-1] if checkpoints else state.checkpoint,
+        checkpoints=_grown(state.checkpoints, checkpoints),
+        schemas=schemas,
+        segments=_grown(state.segments, segments),
+        transactions=_grown(state.transactions, transactions),
+        ddls=_grown(state.ddls, of(Ddl)),
+        snapshots=snapshots,
+        gaps=_grown(state.gaps, of(Gap)),
+    )
+
+
+def _identity(state: ArchiveState, new: Sequence[Identity]) -> Identity | None:
+    for identity in new:
+        _must(state.identity is None and len(new) == 1, "names the source server a second time")
+        return identity
+    return state.identity
+
+
+def _writer(state: ArchiveState, new: Sequence[Writer]) -> Writer | None:
+    for writer in new:
+        _must(
+            len(new) == 1 and writer.generation == state.generation + 1,
+            f"starts generation {writer.generation} after generation {state.generation}",
+        )
+        return writer
+    return None
+
+
+def _schemas(known: Mapping[str, Table], new: Sequence[SchemaSeen]) -> Mapping[str, Table]:
+    if not new:
+        return known
+    schemas = dict(known)
+    for action in new:
+        _must(action.table.schema_id == action.schema_id, f"holds schema `{action.schema_id}` with another definition")
+        schemas[action.schema_id] = action.table
+    return schemas
+
+
+def _check_transactions(state: ArchiveState, new: Sequence[Transactions]) -> int:
+    """Seqs go on from the last commit without a hole, times never fall. Returns the newest seq."""
+    last = state.last_seq
+    cut_at_us = state.transactions[-1].max_cut_at_us if state.transactions else None
+    covered_to_us = state.checkpoint.covered_to_us if state.checkpoint else None
+    for t in new:
+        _must(t.first_seq == last + 1, f"holds transactions from seq {t.first_seq} on, after seq {last}")
+        _must(
+            t.last_seq - t.first_seq + 1 == t.rows and t.rows > 0,
+            f"says {t.rows} rows for the transactions {t.first_seq} to {t.last_seq}",
+        )
+        _must(cut_at_us is None or t.min_cut_at_us >= cut_at_us, f"has a cut time before that of seq {last}")
+        _must(
+            covered_to_us is None or t.min_cut_at_us > covered_to_us,
+            f"has a cut time of {t.min_cut_at_us}, which was promised as covered to {covered_to_us}",
+        )
+        last, cut_at_us = t.last_seq, t.max_cut_at_us
+    return last
+
+
+def _check_segments(state: ArchiveState, new: Sequence[Segment], schemas: Mapping[str, Table], last_seq: int) -> None:
+    for s in new:
+        _must(s.schema_id in schemas, f"refers to the schema `{s.schema_id}`, which no commit holds")
+        _must(
+            state.last_seq < s.first_seq <= s.last_seq <= last_seq,
+            f"holds a segment of the transactions {s.first_seq} to {s.last_seq}, outside its own "
+            f"({state.last_seq + 1} to {last_seq})",
+        )
+
+
+def _check_checkpoints(state: ArchiveState, new: Sequence[Checkpoint], last_seq: int) -> None:
+    newest = state.checkpoint
+    for c in new:
+        if newest is not None:
+            _must(
+                c.seq >= newest.seq and c.cut_at_us >= newest.cut_at_us and c.covered_to_us >= newest.covered_to_us,
+                f"has a checkpoint at seq {c.seq} that goes back behind the one at seq {newest.seq}",
+            )
+        newest = c
+    covered = newest.seq if newest else 0
+    _must(covered == last_seq, f"has its checkpoint at seq {covered}, but transactions to seq {last_seq}")
+
+
+def _grown(known: Sequence[T], new: Sequence[T]) -> Sequence[T]:
+    return known.grown(new) if isinstance(known, History) else History(known).grown(new)
+
+
+def _must(condition: bool, text: str) -> None:
+    if not condition:
+        raise InvariantError(text)

@@ -1,0 +1,110 @@
+"""What the commands share: global options, output formats, and how results become JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from recovery.context import Context, open_context
+
+PLAIN_WIDTH = 1_000  # columns of a table that no terminal reads
+
+
+class Format(StrEnum):
+    table = "table"
+    json = "json"
+
+
+class ChangeFormat(StrEnum):
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="rowback.toml to use.", show_default=False)
+]
+ServerOption = Annotated[
+    str | None,
+    typer.Option("--server", metavar="NAME", help="Server section to use; not needed if there is one.", show_default=False),
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="Output for people or for programs.")]
+
+
+@dataclasses.dataclass
+class Globals:
+    """Options given before the command; the same options after it win."""
+
+    config: Path | None = None
+    server: str | None = None
+    debug: bool = False
+
+
+def context_for(ctx: typer.Context, config: Path | None, server: str | None) -> Context:
+    given = ctx.find_object(Globals) or Globals()
+    return open_context(config or given.config, server or given.server)
+
+
+def stdout() -> Console:
+    """For results: wide and without colours unless a person's terminal reads it."""
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=PLAIN_WIDTH)
+
+
+def stderr() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(result: object) -> None:
+    sys.stdout.write(json.dumps(to_plain(result), ensure_ascii=False, indent=2) + "\n")
+
+
+def to_plain(value: object) -> Any:
+    """JSON form of a result: dataclasses by field name, times as ISO 8601 in UTC, bytes as hex, decimals as text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return iso(value)
+    if isinstance(value, Mapping):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_plain(v) for v in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Path | Decimal | date | time | timedelta):
+        return str(value)
+    return value
+
+
+def iso(moment: datetime) -> str:
+    """2026-05-02T10:00:00.123456Z: the same width always, sorts as text, and `--to` takes it back."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = seconds / 60
+    if minutes < 120:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.1f} h" if minutes < 2880 else f"{minutes / 1440:.1f} days"

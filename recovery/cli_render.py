@@ -1,0 +1,87 @@
+"""Results as text for people. Each function takes a result of recovery.operations and prints it; nothing else."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+from rich.table import Table
+
+from recovery.checks import Check, Verdict
+from recovery.cli_options import duration, iso, size, stdout
+from recovery.doctor import Report
+from recovery.status import Point, Status
+
+_STYLES = {Verdict.OK: "green", Verdict.FAIL: "bold red", Verdict.ADVICE: "yellow", Verdict.SKIPPED: "dim"}
+
+
+def status(result: Status) -> None:
+    out = stdout()
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("server", escape(f"{result.server} ({result.source or 'nothing captured yet'})"))
+    facts.add_row("archive", escape(f"{result.archive}, tenant {result.tenant}, log version {result.log_version}"))
+    facts.add_row("coverage from", escape(_point(result.coverage_from)))
+    facts.add_row("coverage to", escape(_point(result.coverage_to)))
+    for label, point in (("GTIDs from", result.coverage_from), ("GTIDs to", result.coverage_to)):
+        if point and point.gtid_set:
+            facts.add_row(label, escape(point.gtid_set))
+    if result.lag_s is not None:
+        facts.add_row("lag", _lag(result))
+    window = result.last_window
+    if window:
+        text = f"{window.transactions} transactions, {window.row_changes} row changes, {size(window.size_bytes)}"
+        facts.add_row("last window", f"{text}, to {iso(window.to)}")
+    counts = f"{result.transactions} transactions, {result.row_changes} row changes of {result.tables} tables"
+    facts.add_row("holds", f"{counts}, {result.segments} segments, {size(result.size_bytes)}")
+    if result.ddl_statements:
+        facts.add_row("DDL", f"{result.ddl_statements} statements")
+    facts.add_row("generation", str(result.generation))
+    out.print(facts)
+    _snapshots(result)
+    for gap in result.gaps:
+        end = gap.to_position or "an end not yet known"
+        out.print(f"[bold red]GAP[/] {escape(f'{gap.from_position} to {end}: {gap.reason}')}")
+
+
+def _point(point: Point | None) -> str:
+    return "-" if point is None else f"{iso(point.at)}  {point.file}:{point.position}  transaction {point.seq}"
+
+
+def _lag(result: Status) -> str:
+    text = duration(result.lag_s or 0)
+    if result.live and result.live.bytes_behind is not None:
+        return f"{text}, {size(result.live.bytes_behind)} of binlog not yet captured"
+    if result.live:
+        return f"{text}; the server no longer has the binlog file that capture needs next"
+    return escape(f"{text} (server not asked: {result.live_problem})" if result.live_problem else text)
+
+
+def _snapshots(result: Status) -> None:
+    out = stdout()
+    if not result.snapshots:
+        out.print("snapshots      none: take one with `rowback snapshot`")
+        return
+    table = Table("snapshot", "taken (UTC)", "lock", "tables", "rows", "size", "restorable", box=None, padding=(0, 2, 0, 0))
+    for line in result.snapshots:
+        usable = f"from {iso(line.restorable_from)}" if line.restorable_from else line.reason
+        taken = iso(line.finished_at)
+        table.add_row(line.snapshot_id, taken, line.mode, str(line.tables), str(line.rows), size(line.size_bytes), escape(usable))
+    out.print(table)
+    for line in result.snapshots:
+        for skipped in line.skipped:
+            out.print(escape(f"{line.snapshot_id} left out {skipped}"))
+
+
+def check(result: Check) -> None:
+    out = stdout()
+    style = _STYLES[result.verdict]
+    out.print(f"[{style}]{result.verdict.value.upper():<8}[/]{escape(f'{result.name}: {result.message}')}")
+    if result.why:
+        out.print(escape(f"        why:  {result.why}"))
+    if result.fix:
+        out.print(escape(f"        mend: {result.fix}"))
+
+
+def report_end(report: Report) -> None:
+    counts = {verdict: sum(c.verdict is verdict for c in report.checks) for verdict in Verdict}
+    text = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
+    verdict = "[green]ready[/]" if report.healthy else "[bold red]not ready[/]"
+    stdout().print(f"{verdict}: {text}")

@@ -1,0 +1,54 @@
+"""What every operation needs: the settings of one server and the way to its archive. Built once, at the edge."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from recovery import config
+from recovery.archive.log import Log
+from recovery.archive.names import Layout
+from recovery.archive.store import Store, open_store
+from recovery.config import ArchiveSettings, ServerSettings, Settings
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Context:
+    """One server and its archive. `server` has no password; `source()` gives the one that has."""
+
+    settings: Settings
+    server: ServerSettings
+    archive: ArchiveSettings
+    store: Store
+    layout: Layout
+    log: Log
+    now: Callable[[], datetime] = field(default=utc_now)
+
+    def source(self) -> ServerSettings:
+        """The server's settings with the password resolved. Raises ConfigError when it can't be had."""
+        return self.settings.server(self.server.name)
+
+
+def open_context(config_path: Path | str | None = None, server: str | None = None) -> Context:
+    """Read the settings, pick the server and open its archive. Raises ConfigError. Connects nowhere."""
+    return context_of(config.load(config_path), server)
+
+
+def context_of(settings: Settings, server: str | None = None) -> Context:
+    chosen = settings.server_without_password(server)
+    store = open_store(settings.archive)
+    layout = Layout(settings.archive.tenant, chosen.name)
+    return Context(settings, chosen, settings.archive, store, layout, Log(store, layout))
+
+
+def program(name: str) -> Path | None:
+    """The path of an external program, None if there is none on PATH."""
+    found = shutil.which(name)
+    return Path(found) if found else None

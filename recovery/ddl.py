@@ -1,0 +1,168 @@
+"""Which tables a DDL statement from the binlog may touch.
+
+Works on tokens, not on a syntax tree: sqlglot parses only a part of MySQL's DDL, while the tables that a statement names
+stand in a few fixed places. Whatever isn't recognised answers None, "may touch anything"; a restore then refuses rather
+than guesses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlglot
+from sqlglot.errors import SqlglotError
+
+TableName = tuple[str, str]
+
+# Statements that change neither rows nor columns of any table.
+_HARMLESS_OBJECTS = frozenset(
+    "VIEW TRIGGER PROCEDURE FUNCTION EVENT USER ROLE SERVER PACKAGE RESOURCE SPATIAL_REFERENCE LOGFILE UNDO LIBRARY".split()
+)
+_HARMLESS_VERBS = frozenset(
+    "GRANT REVOKE SET FLUSH ANALYZE OPTIMIZE REPAIR CHECK RENAME_USER INSTALL UNINSTALL CHANGE RESET PURGE".split()
+)
+_EXECUTABLE_COMMENT = re.compile(r"/\*M?!\d*\s?(.*?)\*/", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Classified:
+    """verb: the statement's kind, such as "ALTER TABLE". tables: see `recovery.archive.actions.Ddl`."""
+
+    verb: str
+    tables: tuple[TableName, ...] | None
+
+
+def classify(statement: str, default_db: str) -> Classified:
+    """Never raises; the unrecognised is `Classified(<first word>, None)`."""
+    text = _EXECUTABLE_COMMENT.sub(r" \1 ", statement)
+    try:
+        tokens = [token.text for token in sqlglot.tokenize(text, read="mysql")]
+    except SqlglotError:
+        return Classified((statement.split() or ["?"])[0].upper(), None)
+    try:
+        return _Reader(tokens, default_db).classify()
+    except IndexError:
+        return Classified((tokens or ["?"])[0].upper(), None)
+
+
+class _Reader:
+    def __init__(self, tokens: Sequence[str], default_db: str) -> None:
+        self.tokens = [t for t in tokens if t != ";"]
+        self.upper = [t.upper() for t in self.tokens]
+        self.db = default_db
+        self.at = 0
+
+    def take(self, *words: str) -> bool:
+        """Step over these words if they all stand here."""
+        end = self.at + len(words)
+        if tuple(self.upper[self.at : end]) == words:
+            self.at = end
+            return True
+        return False
+
+    def name(self) -> TableName:
+        first = self.tokens[self.at]
+        self.at += 1
+        if self.at + 1 < len(self.tokens) and self.tokens[self.at] == ".":
+            second = self.tokens[self.at + 1]
+            self.at += 2
+            return first, second
+        return self.db, first
+
+    def names(self) -> tuple[TableName, ...]:
+        found = [self.name()]
+        while self.at < len(self.tokens) and self.tokens[self.at] == ",":
+            self.at += 1
+            found.append(self.name())
+        return tuple(found)
+
+    def classify(self) -> Classified:
+        verb = self.upper[0]
+        self.at = 1
+        if verb in ("CREATE", "ALTER", "DROP"):
+            return self._object(verb)
+        if verb == "TRUNCATE":
+            self.take("TABLE")
+            return Classified("TRUNCATE TABLE", (self.name(),))
+        if verb == "RENAME":
+            return self._rename()
+        if verb in _HARMLESS_VERBS:
+            return Classified(verb, ())
+        return Classified(verb, None)
+
+    def _object(self, verb: str) -> Classified:
+        self.take("OR", "REPLACE")
+        if self.take("TEMPORARY"):
+            return Classified(f"{verb} TEMPORARY TABLE", ())
+        for word in ("ONLINE", "OFFLINE", "IGNORE", "UNIQUE", "FULLTEXT", "SPATIAL", "AGGREGATE"):
+            if word != "SPATIAL" or self.upper[self.at + 1] == "INDEX":
+                self.take(word)
+        kind = self.upper[self.at]
+        if kind in ("TABLE", "TABLES", "SEQUENCE"):
+            self.at += 1
+            return self._table(verb)
+        if kind == "INDEX":
+            return self._index(verb)
+        if kind in ("DATABASE", "SCHEMA"):
+            return self._database(verb)
+        # CREATE [ALGORITHM=..] [DEFINER=..] [SQL SECURITY ..] VIEW and the like: the object's word comes a little later.
+        for word in self.upper[self.at : self.at + 16]:
+            if word in _HARMLESS_OBJECTS:
+                return Classified(f"{verb} {word}", ())
+            if word in ("TABLE", "INDEX"):
+                break
+        return Classified(verb, None)
+
+    def _table(self, verb: str) -> Classified:
+        if not self.take("IF", "NOT", "EXISTS"):
+            self.take("IF", "EXISTS")
+        names = self.names() if verb == "DROP" else (self.name(),)
+        if verb == "ALTER":
+            names += self._renamed_to()
+        return Classified(f"{verb} TABLE", names)
+
+    def _renamed_to(self) -> tuple[TableName, ...]:
+        """The new name in ALTER TABLE a RENAME [TO|AS|=] b; RENAME COLUMN, INDEX and KEY name no table."""
+        depth = 0
+        for index in range(self.at, len(self.tokens) - 1):
+            token = self.upper[index]
+            depth += (token == "(") - (token == ")")
+            if depth == 0 and token == "RENAME" and self.upper[index + 1] not in ("COLUMN", "INDEX", "KEY"):
+                self.at = index + 1
+                for word in ("TO", "AS", "="):
+                    if self.take(word):
+                        break
+                return (self.name(),)
+        return ()
+
+    def _index(self, verb: str) -> Classified:
+        self.at = self.upper.index("ON", self.at) + 1 if "ON" in self.upper[self.at :] else len(self.tokens)
+        return Classified(f"{verb} INDEX", (self.name(),))
+
+    def _database(self, verb: str) -> Classified:
+        self.at += 1
+        if not self.take("IF", "NOT", "EXISTS"):
+            self.take("IF", "EXISTS")
+        if verb == "DROP":
+            return Classified("DROP DATABASE", ((self.tokens[self.at], ""),))
+        return Classified(f"{verb} DATABASE", ())
+
+    def _rename(self) -> Classified:
+        if self.take("USER"):
+            return Classified("RENAME USER", ())
+        if not (self.take("TABLE") or self.take("TABLES")):
+            return Classified("RENAME", None)
+        self.take("IF", "EXISTS")
+        names: list[TableName] = []
+        while True:
+            names.append(self.name())
+            if self.take("WAIT") or self.take("NOWAIT"):
+                pass
+            if not self.take("TO"):
+                return Classified("RENAME TABLE", None)
+            names.append(self.name())
+            if not (self.at < len(self.tokens) and self.tokens[self.at] == ","):
+                return Classified("RENAME TABLE", tuple(names))
+            self.at += 1

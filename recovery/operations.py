@@ -1,0 +1,206 @@
+"""The user's verbs, one function each: what every surface (command line, flows) calls, and what it renders.
+
+Each takes a Context and a frozen request and returns a frozen result; none prints, exits or asks. Errors are those of
+recovery.errors.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from recovery import changes as change_history
+from recovery import doctor as doctor_checks
+from recovery import initialise as initialisation
+from recovery import restore as restoring
+from recovery import seqrange, source
+from recovery import status as coverage
+from recovery.archive.segments import read_transactions
+from recovery.archive.state import ArchiveState
+from recovery.changes import ChangeQuery, ChangesResult
+from recovery.checks import Check
+from recovery.context import Context
+from recovery.doctor import Report
+from recovery.errors import ArchiveMissing, ConfigError, RowbackError, TargetOutsideCoverage
+from recovery.gtid import is_gtid
+from recovery.initialise import Initialised, InitRequest
+from recovery.restore import RestoreRequest, RestoreResult
+from recovery.status import Live, Status
+
+Progress = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """Progress for callers that show none."""
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+def status(context: Context, *, ask_server: bool = True) -> Status:
+    """What the archive covers. The server is asked for its newest position; if it doesn't answer, the result says so."""
+    state = context.log.read()
+    live, problem = _live(context, state) if ask_server else (None, "not asked to")
+    return coverage.build(
+        state,
+        server=context.server.name,
+        tenant=context.archive.tenant,
+        archive=context.store.url,
+        now=context.now(),
+        live=live,
+        live_problem=problem,
+    )
+
+
+def _live(context: Context, state: ArchiveState) -> tuple[Live | None, str | None]:
+    try:
+        settings = context.source()
+        quick = _quick_timeout_s(settings.connect_timeout_s)
+        with closing(source.connect(settings, connect_timeout=quick, read_timeout=quick)) as connection:
+            position = source.binlog_status(connection)
+            logs = source.fetch(connection, "SHOW BINARY LOGS") if position else []
+    except RowbackError as error:
+        return None, error.message
+    if position is None:
+        return None, "its binary log is off"
+    behind = None
+    if state.checkpoint is not None:
+        behind = coverage.bytes_behind([(str(row[0]), int(row[1])) for row in logs], state.checkpoint)
+    return Live(*position, behind), None
+
+
+def _quick_timeout_s(connect_timeout_s: int) -> int:
+    """A status must not hang on a server that drops packets."""
+    return min(connect_timeout_s, 5)
+
+
+def doctor(context: Context, on_check: Callable[[Check], None] | None = None) -> Report:
+    """Every check of source, tools and archive. Never raises for what it finds."""
+    return doctor_checks.examine(context, on_check)
+
+
+def initialise(request: InitRequest) -> Initialised:
+    """Write a commented rowback.toml."""
+    return initialisation.write(request)
+
+
+# --- taking -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CaptureRequest:
+    """Where the first start begins (later ones go on at the archive's checkpoint) and when to end. At most one of
+    from_gtid, from_position and from_earliest. window_seconds: None takes the server section's."""
+
+    until_caught_up: bool = False
+    window_seconds: float | None = None
+    from_gtid: str | None = None
+    from_position: str | None = None
+    from_earliest: bool = False
+
+
+@dataclass(frozen=True)
+class Command:
+    """A process to become: argv without secrets, and what to add to the environment."""
+
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+
+
+def capture_command(context: Context, request: CaptureRequest) -> Command:
+    """The dataflow as a process of its own. Raises ConfigError for arguments that don't fit together and for a password
+    that can't be had, before anything starts."""
+    begins = [name for name in ("from_gtid", "from_position", "from_earliest") if getattr(request, name)]
+    if len(begins) > 1:
+        options = " and ".join("--" + name.replace("_", "-") for name in begins)
+        raise ConfigError(f"{options} can't be given together", hint="Give one place to begin.")
+    if request.from_position is not None:
+        file, _, position = request.from_position.rpartition(":")
+        if not file or not position.isdigit():
+            raise ConfigError(
+                f"`{request.from_position}` is no binlog position", hint="Write FILE:POSITION, for example binlog.000007:4."
+            )
+    context.source()
+    argv = [sys.executable, "-P", "-m", "dataflow.run", "--server", context.server.name]
+    if context.settings.path is not None:
+        argv += ["--config", str(context.settings.path)]
+    if request.until_caught_up:
+        argv.append("--until-caught-up")
+    if request.window_seconds is not None:
+        argv += ["--window-seconds", f"{request.window_seconds:g}"]
+    if request.from_gtid is not None:
+        argv += ["--from-gtid", request.from_gtid]
+    if request.from_position is not None:
+        argv += ["--from-position", request.from_position]
+    if request.from_earliest:
+        argv.append("--from-earliest")
+    return Command(tuple(argv), _import_path())
+
+
+def _import_path() -> dict[str, str]:
+    """-P keeps a folder named like a package of ours in the working directory from being run instead. A checkout that is
+    not installed then needs its root named."""
+    root = Path(__file__).resolve().parent.parent
+    if "site-packages" in root.parts:
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))}
+
+
+# --- giving back ------------------------------------------------------------------------------------------------------
+
+
+def table_name(state: ArchiveState, text: str) -> tuple[str, str]:
+    """(database, table) of `db.table`. A name with dots in it is found if the archive holds it; backticks make it plain:
+    `a.b`.`c.d`. Raises ConfigError for text without a dot; an unknown name is left to the operation to report."""
+    known = change_history.known_tables(state)
+    if text.startswith("`"):
+        parts = [part.replace("``", "`") for part in text[1:-1].split("`.`")]
+        if len(parts) == 2 and text.endswith("`"):
+            return parts[0], parts[1]
+    splits = [(text[:at], text[at + 1 :]) for at, char in enumerate(text) if char == "."]
+    splits = [pair for pair in splits if all(pair)]
+    if not splits:
+        raise ConfigError(f"`{text}` is no table's name", hint="Write database.table, for example shop.orders.")
+    found = [pair for pair in splits if pair in known]
+    if len(found) > 1:
+        raise ConfigError(f"`{text}` may be several tables", hint="Put both names in backticks: '`a.b`.`c`'.")
+    return found[0] if found else splits[0]
+
+
+def read_archive(context: Context) -> ArchiveState:
+    """The archive's state. Raises ArchiveMissing when nothing was ever committed there."""
+    state = context.log.read()
+    if state.version == 0:
+        raise ArchiveMissing(
+            f"no archive of server `{context.server.name}` at `{context.store.url}`",
+            hint="Start `rowback capture` first, or check `root` and `tenant` under [archive] in rowback.toml.",
+        )
+    return state
+
+
+def changes(context: Context, table: str, query: ChangeQuery) -> ChangesResult:
+    """The change history of a table. query.table is taken from `table`."""
+    state = read_archive(context)
+    return change_history.changes(context.store, state, replace(query, table=table_name(state, table)))
+
+
+def restore(context: Context, request: RestoreRequest, progress: Progress = silent) -> RestoreResult:
+    """The tables at the target as a dump directory, or with dry_run the plan alone."""
+    return restoring.restore(context.store, read_archive(context), request, progress)
+
+
+def just_before(context: Context, gtid: str) -> str:
+    """The target that stands for "everything up to the transaction before this one": where it starts in the binlog."""
+    if not is_gtid(gtid):
+        raise ConfigError(f"`{gtid}` is no GTID", hint="`rowback changes` shows the GTID of each change.")
+    state = read_archive(context)
+    seq = seqrange.seq_of_gtid(context.store, state, gtid)
+    segments = [s for s in state.transactions if s.first_seq <= seq <= s.last_seq]
+    for rows in read_transactions(context.store, segments):
+        row = rows.slice(seq - segments[0].first_seq, 1).to_pylist()[0]
+        return f"{row['binlog_file']}:{row['start_position']}"
+    raise TargetOutsideCoverage(f"transaction `{gtid}` is not in the archive", hint="See `rowback status`.")

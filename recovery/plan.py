@@ -1,0 +1,396 @@
+"""The restore planner: a pure function from the archive's state and a cut to what the executor walks.
+
+Promises: every table of a plan is exact at the plan's one cut, or the planner raises and says why: no usable snapshot
+(TargetOutsideCoverage), DDL between the snapshot and the target (DdlInRange), a table definition that doesn't fit
+(NotComputable), a table that no snapshot holds (UnknownTable). Nothing is read from the store here; `--dry-run`
+prints the same object.
+
+A snapshot serves a target at or after its high_seq, with the changes in (low_seq, cut.seq] folded in, if no gap lies
+between. A table without a key can't be folded from LOW when it changed inside [LOW, HIGH): such a snapshot is passed
+over.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from recovery.archive.actions import Baseline, DataObject, Ddl, Gap, Segment, Snapshot
+from recovery.archive.state import ArchiveState
+from recovery.errors import DdlInRange, NotComputable, TargetOutsideCoverage, UnknownTable
+from recovery.gtid import binlog_order
+from recovery.schema import Table
+from recovery.target import Cut, SnapshotRange, describe_coverage, describe_gap, format_us
+
+TableName = tuple[str, str]
+_DROP = re.compile(r"\s*DROP\s+(TABLE|DATABASE|SCHEMA)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """One table: the baseline it starts from and the change segments with rows in (low_seq, cut.seq]. The segments may
+    hold rows outside that range; the merge leaves them out."""
+
+    db: str
+    table: str
+    snapshot_id: str
+    low_seq: int
+    high_seq: int
+    definition: Table
+    create_statement: str
+    baseline_rows: int
+    objects: tuple[DataObject, ...]
+    segments: tuple[Segment, ...]
+
+    @property
+    def label(self) -> str:
+        return f"{self.db}.{self.table}"
+
+    @property
+    def change_rows(self) -> int:
+        return sum(s.rows for s in self.segments)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(o.size_bytes for o in self.objects) + sum(s.size_bytes for s in self.segments)
+
+
+@dataclass(frozen=True)
+class RestorePlan:
+    """target: as the user wrote it. databases: (name, CREATE DATABASE statement) of each database in the plan."""
+
+    target: str
+    cut: Cut
+    databases: tuple[tuple[str, str], ...]
+    tables: tuple[TablePlan, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(t.size_bytes for t in self.tables)
+
+    def explain(self) -> list[str]:
+        """Lines for a person: the cut, each table with its snapshot and changes, the totals, the warnings."""
+        cut = self.cut
+        gtid = f", GTID {cut.gtid}" if cut.gtid else ""
+        lines = [
+            f"target {self.target}",
+            f"cut at the end of transaction {cut.seq} ({cut.file}:{cut.position}{gtid}), {format_us(cut.cut_at_us)}",
+        ]
+        lines.extend(
+            f"table {t.label}: {t.baseline_rows} rows of snapshot {t.snapshot_id}, then {t.change_rows} row images of "
+            f"{len(t.segments)} segments, transactions {t.low_seq + 1} to {cut.seq} ({t.size_bytes} bytes to read)"
+            for t in self.tables
+        )
+        lines.append(f"{len(self.tables)} tables, {self.size_bytes} bytes to read")
+        lines.extend(f"warning: {text}" for text in self.warnings)
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, the same facts as `explain`, with every object's name."""
+        return {
+            "format": 1,
+            "target": self.target,
+            "cut": asdict(self.cut),
+            "tables": [
+                {
+                    "db": t.db,
+                    "table": t.table,
+                    "snapshot_id": t.snapshot_id,
+                    "low_seq": t.low_seq,
+                    "high_seq": t.high_seq,
+                    "baseline_rows": t.baseline_rows,
+                    "change_rows": t.change_rows,
+                    "size_bytes": t.size_bytes,
+                    "objects": [o.path for o in t.objects] + [s.path for s in t.segments],
+                }
+                for t in self.tables
+            ],
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    snapshot: Snapshot
+    low_seq: int
+    high_seq: int
+    baselines: Mapping[TableName, Baseline]
+
+
+def plan_restore(
+    state: ArchiveState,
+    target: str,
+    cut: Cut,
+    ranges: Mapping[str, SnapshotRange],
+    patterns: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+) -> RestorePlan:
+    """The plan for a cut, or the error that says why there is none.
+
+    ranges: of the snapshots that may be used, by snapshot_id (`recovery.target.locate_snapshot`). patterns: `db.table`
+    with fnmatch's wildcards, compared with case; empty for every table. warnings: taken over into the plan.
+    """
+    candidates, reasons = _candidates(state, cut, ranges)
+    if not candidates:
+        raise _no_snapshot(state, target, ranges, reasons)
+    segments = _segments_by_table(state, cut)
+    notes = list(warnings)
+    tables: list[TablePlan] = []
+    for name, named in _scope(state, candidates, patterns):
+        chosen = next((c for c in candidates if name in c.baselines and _exact(c, name, segments)), None)
+        if chosen is None:
+            raise _keyless(name)
+        obstacle = _obstacle(state, chosen, cut, name)
+        if obstacle and not named and chosen is not candidates[0] and _DROP.match(obstacle.statement):
+            notes.append(f"table `{_label(name)}` was dropped at {obstacle.file}:{obstacle.position} and is left out")
+            continue
+        if obstacle:
+            raise _ddl_in_range(obstacle, name, chosen)
+        tables.append(_table_plan(state, chosen, name, segments.get(name, ())))
+    notes.extend(_left_out(candidates[0].snapshot, {(t.db, t.table) for t in tables}, patterns, segments))
+    used = {t.snapshot_id for t in tables}
+    creates = {
+        db: text for c in reversed(candidates) if c.snapshot.snapshot_id in used for db, text in c.snapshot.databases
+    }
+    databases = tuple(sorted((db, creates.get(db, "")) for db in {t.db for t in tables}))
+    return RestorePlan(target, cut, databases, tuple(tables), tuple(notes))
+
+
+# --- snapshots --------------------------------------------------------------------------------------------------------
+
+
+def _candidates(
+    state: ArchiveState, cut: Cut, ranges: Mapping[str, SnapshotRange]
+) -> tuple[list[_Candidate], list[str]]:
+    """Usable snapshots, newest first, and for each of the others the reason against it."""
+    usable: list[_Candidate] = []
+    reasons: list[str] = []
+    for snapshot in reversed(state.snapshots):
+        found = ranges.get(snapshot.snapshot_id)
+        if found is None:
+            continue
+        reason = _reason_against(state, snapshot, found, cut)
+        if reason is None:
+            assert found.high_seq is not None
+            baselines = {(b.db, b.table): b for b in snapshot.baselines}
+            usable.append(_Candidate(snapshot, found.low_seq, found.high_seq, baselines))
+        else:
+            reasons.append(f"snapshot {snapshot.snapshot_id} {reason}")
+    return usable, reasons
+
+
+def _reason_against(state: ArchiveState, snapshot: Snapshot, found: SnapshotRange, cut: Cut) -> str | None:
+    if found.before_start:
+        return "was begun before the archive's start"
+    if found.high_seq is None:
+        return "ends after what has been captured so far"
+    if cut.seq < found.high_seq:
+        return f"serves targets from {snapshot.high.file}:{snapshot.high.position} on"
+    for gap in state.gaps:
+        if not _same_side(gap, snapshot, found, cut):
+            return f"is cut off from the target by {describe_gap(gap)}"
+    return None
+
+
+def _same_side(gap: Gap, snapshot: Snapshot, found: SnapshotRange, cut: Cut) -> bool:
+    """Whether snapshot and target surely stand on one side of the gap. A position alone doesn't prove it (a source that
+    was reset counts anew), so the mark's clock must agree with it."""
+    if cut.seq <= gap.after_seq:
+        before = binlog_order(snapshot.high.file, snapshot.high.position) <= binlog_order(
+            gap.from_file, gap.from_position
+        )
+        return before and snapshot.low.read_at_us < gap.recorded_at_us
+    if gap.to_file is None or gap.to_position is None:
+        return False
+    after = binlog_order(snapshot.low.file, snapshot.low.position) >= binlog_order(gap.to_file, gap.to_position)
+    return after and snapshot.low.read_at_us > gap.recorded_at_us and found.low_seq >= gap.after_seq
+
+
+def _no_snapshot(
+    state: ArchiveState, target: str, ranges: Mapping[str, SnapshotRange], reasons: Sequence[str]
+) -> TargetOutsideCoverage:
+    usable = [
+        s
+        for s in state.snapshots
+        if s.snapshot_id in ranges
+        and ranges[s.snapshot_id].high_seq is not None
+        and not ranges[s.snapshot_id].before_start
+    ]
+    if usable:
+        first = min(usable, key=lambda s: ranges[s.snapshot_id].high_seq or 0)
+        when = f"The first usable point is {first.high.file}:{first.high.position} ({format_us(first.high.read_at_us)})"
+    else:
+        when = "No snapshot is usable yet: run `rowback snapshot` while capture runs"
+    why = "; ".join(reasons) if reasons else "the archive holds no snapshot"
+    return TargetOutsideCoverage(
+        f"no snapshot can serve target `{target}`: {why}",
+        hint=f"{when}; the change history covers {describe_coverage(state)}.",
+    )
+
+
+def _exact(candidate: _Candidate, name: TableName, segments: Mapping[TableName, Sequence[Segment]]) -> bool:
+    """Whether folding from LOW is exact for this table: with a key always, without one if nothing changed in
+    between."""
+    if candidate.baselines[name].definition.key or candidate.low_seq == candidate.high_seq:
+        return True
+    return not any(s.first_seq <= candidate.high_seq and s.last_seq > candidate.low_seq for s in segments.get(name, ()))
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _scope(
+    state: ArchiveState, candidates: Sequence[_Candidate], patterns: Sequence[str]
+) -> list[tuple[TableName, bool]]:
+    """The tables to restore, sorted, each with whether the user named it without a wildcard."""
+    held = {name for c in candidates for name in c.baselines}
+    if not patterns:
+        return [(name, False) for name in sorted(held)]
+    chosen: dict[TableName, bool] = {}
+    for pattern in patterns:
+        literal = [name for name in held if _label(name) == pattern]
+        matches = literal or [name for name in held if fnmatchcase(_label(name), pattern)]
+        if not matches:
+            raise _unknown(state, candidates, pattern, held)
+        for name in matches:
+            chosen[name] = chosen.get(name, False) or bool(literal)
+    return sorted(chosen.items())
+
+
+def _unknown(
+    state: ArchiveState, candidates: Sequence[_Candidate], pattern: str, held: Iterable[TableName]
+) -> UnknownTable:
+    for db, table, why in candidates[0].snapshot.skipped:
+        if fnmatchcase(f"{db}.{table}", pattern):
+            return UnknownTable(
+                f"table `{db}.{table}` was left out of snapshot {candidates[0].snapshot.snapshot_id}: {why}",
+                hint="Remove the reason and take a snapshot; the table can be restored to any later point.",
+            )
+    later = {(b.db, b.table) for s in state.snapshots for b in s.baselines}
+    if any(fnmatchcase(_label(name), pattern) for name in later):
+        return UnknownTable(
+            f"no snapshot that can serve this target holds table `{pattern}`; another one does",
+            hint="Choose a later target, at or after the snapshot that holds it (`rowback status` lists them).",
+        )
+    near = difflib.get_close_matches(pattern, [_label(name) for name in held], n=3, cutoff=0.5)
+    hint = f"Did you mean {', '.join(f'`{n}`' for n in near)}?" if near else "`rowback status` lists the snapshots."
+    return UnknownTable(f"no table of the archive matches `{pattern}`", hint=hint)
+
+
+def _table_plan(state: ArchiveState, candidate: _Candidate, name: TableName, segments: Sequence[Segment]) -> TablePlan:
+    baseline = candidate.baselines[name]
+    needed = tuple(s for s in segments if s.last_seq > candidate.low_seq)
+    for schema_id in sorted({s.schema_id for s in needed}):
+        seen = state.schemas.get(schema_id)
+        if seen is None or seen.storage != baseline.definition.storage:
+            raise _misfit(name, candidate, seen, baseline.definition)
+    return TablePlan(
+        db=baseline.db,
+        table=baseline.table,
+        snapshot_id=candidate.snapshot.snapshot_id,
+        low_seq=candidate.low_seq,
+        high_seq=candidate.high_seq,
+        definition=baseline.definition,
+        create_statement=baseline.create_statement,
+        baseline_rows=baseline.rows,
+        objects=baseline.objects,
+        segments=needed,
+    )
+
+
+def _obstacle(state: ArchiveState, candidate: _Candidate, cut: Cut, name: TableName) -> Ddl | None:
+    """The last DDL statement after LOW, up to the cut, that may touch the table."""
+    found = None
+    for ddl in state.ddls:
+        if candidate.low_seq < ddl.seq <= cut.seq and _touches(ddl, name):
+            found = ddl
+    return found
+
+
+def _touches(ddl: Ddl, name: TableName) -> bool:
+    """Compared without case: with lower_case_table_names the statement's spelling isn't the table's."""
+    if ddl.tables is None:
+        return True
+    folded = {(db.casefold(), table.casefold()) for db, table in ddl.tables}
+    db, table = name[0].casefold(), name[1].casefold()
+    return (db, table) in folded or (db, "") in folded
+
+
+def _segments_by_table(state: ArchiveState, cut: Cut) -> dict[TableName, list[Segment]]:
+    """Segments with changes at or before the cut, in seq order."""
+    result: dict[TableName, list[Segment]] = {}
+    for segment in state.segments:
+        if segment.first_seq <= cut.seq:
+            result.setdefault((segment.db, segment.table), []).append(segment)
+    for found in result.values():
+        found.sort(key=lambda s: (s.first_seq, s.last_seq, s.path))
+    return result
+
+
+def _left_out(
+    newest: Snapshot,
+    planned: set[TableName],
+    patterns: Sequence[str],
+    segments: Mapping[TableName, Sequence[Segment]],
+) -> list[str]:
+    """Warnings for tables in scope that the plan doesn't hold."""
+
+    def wanted(name: TableName) -> bool:
+        return name not in planned and (not patterns or any(fnmatchcase(_label(name), p) for p in patterns))
+
+    notes = [
+        f"table `{db}.{table}` was left out of the snapshot: {why}"
+        for db, table, why in newest.skipped
+        if wanted((db, table))
+    ]
+    skipped = {(db, table) for db, table, _ in newest.skipped}
+    held = {(b.db, b.table) for b in newest.baselines}
+    notes.extend(
+        f"table `{_label(name)}` has changes in the archive but no snapshot that this target can use; it is left out"
+        for name in sorted(segments)
+        if wanted(name) and name not in skipped and name not in held
+    )
+    return notes
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def _label(name: TableName) -> str:
+    return f"{name[0]}.{name[1]}"
+
+
+def _keyless(name: TableName) -> NotComputable:
+    return NotComputable(
+        f"table `{_label(name)}` has no key and changed while its snapshot was taken without a lock",
+        hint="Take a snapshot with `--lock brief`, or leave the table out with `--tables`.",
+    )
+
+
+def _misfit(name: TableName, candidate: _Candidate, seen: Table | None, definition: Table) -> NotComputable:
+    if seen is None:
+        what = "its definition isn't in the log"
+    else:
+        there = {c.storage for c in definition.columns}
+        other = [c.name for c in seen.columns if c.storage not in there]
+        named = ", ".join(f"`{n}`" for n in other) or "the key or the columns' order"
+        what = f"the two differ in {named}"
+    return NotComputable(
+        f"changes to table `{_label(name)}` don't fit its definition in snapshot {candidate.snapshot.snapshot_id}: {what}",
+        hint="Take a new snapshot; targets at or after it can be restored.",
+    )
+
+
+def _ddl_in_range(ddl: Ddl, name: TableName, candidate: _Candidate) -> DdlInRange:
+    statement = " ".join(ddl.statement.split())
+    shown = statement if len(statement) <= 200 else statement[:197] + "..."
+    return DdlInRange(
+        f"table `{_label(name)}` can't be restored across `{shown}` at {ddl.file}:{ddl.position}",
+        hint=f"Restore to before it (transaction {ddl.seq}, {format_us(ddl.cut_at_us)}), take a snapshot after it, or leave "
+        f"the table out with `--tables`; snapshot {candidate.snapshot.snapshot_id} is the newest usable one.",
+    )

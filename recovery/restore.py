@@ -1,0 +1,247 @@
+"""Restore: resolve the target, plan, fetch and verify, merge, write. Never touches a database server.
+
+Promises: the directory appears whole or not at all (it is built beside as DIR.partial and renamed); an object that
+isn't what the log recorded stops the restore with its name (ArchiveDamaged); only verified local copies are read. A
+dry run returns the very plan that a run walks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import duckdb
+
+from recovery.archive.state import ArchiveState
+from recovery.archive.store import Store
+from recovery.dump import DumpWriter, TableFiles
+from recovery.errors import ArchiveDamaged, ConfigError, NoSpace, ObjectNotFound, StoreFull
+from recovery.merge import Merger, engine_error
+from recovery.plan import RestorePlan, TablePlan, plan_restore
+from recovery.target import SnapshotRange, Target, locate_snapshot, parse_target, resolve
+
+DEFAULT_MEMORY_LIMIT_BYTES = 1024**3
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RestoreRequest:
+    """to: a target's text (recovery/target.py). tables: `db.table` patterns, empty for all. output: a directory that is
+    empty or new; not needed for a dry run. scratch_dir: where copies and spilled data go, by default the system's."""
+
+    to: str
+    tables: tuple[str, ...] = ()
+    output: Path | None = None
+    dry_run: bool = False
+    memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES
+    scratch_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class RestoreResult:
+    """output and tables are empty after a dry run."""
+
+    plan: RestorePlan
+    output: Path | None
+    tables: tuple[TableFiles, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(t.rows for t in self.tables)
+
+
+def plan_for(store: Store, state: ArchiveState, to: str, tables: Sequence[str] = ()) -> RestorePlan:
+    """Resolve and plan. Reads transactions segments only."""
+    target = parse_target(to)
+    cut = resolve(store, state, target)
+    ranges = _locate(store, state, cut.seq)
+    return plan_restore(state, target.text, cut, ranges, tables, _time_warnings(state, target))
+
+
+def restore(
+    store: Store, state: ArchiveState, request: RestoreRequest, progress: Progress = lambda line: None
+) -> RestoreResult:
+    """Write the tables at the target as a mydumper directory. progress: gets a line per step.
+
+    Raises TargetError, ArchiveDamaged, NoSpace, ConfigError (an output directory that isn't empty) and StoreError;
+    nothing is left behind then.
+    """
+    plan = plan_for(store, state, request.to, request.tables)
+    if request.dry_run:
+        return RestoreResult(plan, None, ())
+    if request.output is None:
+        raise ConfigError(
+            "a restore needs an output directory", hint="Give `--output DIR`, or `--dry-run` for the plan."
+        )
+    output = request.output.absolute()
+    with _building(output) as partial, _scratch(request.scratch_dir) as scratch:
+        _check_space(plan, scratch, partial)
+        try:
+            tables = _write(store, plan, partial, scratch, request.memory_limit_bytes, progress)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _no_space(f"no space left while writing `{output}`") from error
+            raise
+    return RestoreResult(plan, output, tables)
+
+
+def _locate(store: Store, state: ArchiveState, cut_seq: int) -> dict[str, SnapshotRange]:
+    """Snapshots' places in the stream, newest first, until those that serve the cut hold every table there is."""
+    ranges: dict[str, SnapshotRange] = {}
+    missing = {(b.db, b.table) for s in state.snapshots for b in s.baselines}
+    for snapshot in reversed(state.snapshots):
+        found = locate_snapshot(store, state, snapshot)
+        ranges[snapshot.snapshot_id] = found
+        serves = found.high_seq is not None and found.high_seq <= cut_seq and not found.before_start
+        if serves and not state.gaps:
+            # A table without a key may need an older snapshot; one with a key takes this.
+            missing -= {(b.db, b.table) for b in snapshot.baselines if b.definition.key or snapshot.mode == "brief"}
+        if not missing:
+            break
+    return ranges
+
+
+def _time_warnings(state: ArchiveState, target: Target) -> list[str]:
+    if target.kind == "time" and state.identity is not None and state.identity.flavor == "mariadb":
+        return ["this source logs commit times in whole seconds; name a GTID to cut between transactions of one second"]
+    return []
+
+
+# --- running the plan -------------------------------------------------------------------------------------------------
+
+
+def _write(
+    store: Store, plan: RestorePlan, directory: Path, scratch: Path, memory_limit_bytes: int, progress: Progress
+) -> tuple[TableFiles, ...]:
+    writer = DumpWriter(directory, [(t.db, t.table) for t in plan.tables])
+    for db, create_statement in plan.databases:
+        writer.database(db, create_statement)
+    with Merger(scratch, memory_limit_bytes) as merger:
+        for table in plan.tables:
+            bases, changes = _fetch(store, table, scratch)
+            try:
+                merged = merger.merge(table.definition, bases, changes, table.low_seq, plan.cut.seq)
+                written = writer.table(merger, merged, table.create_statement)
+            except duckdb.Error as error:
+                raise engine_error(error, table.label) from error
+            for path in {*bases, *changes}:
+                path.unlink()
+            progress(f"table {table.label}: {written.rows} rows")
+    manifest = {"format": 1, "target": plan.target, "cut": asdict(plan.cut), "warnings": list(plan.warnings)}
+    return writer.finish(manifest)
+
+
+def _fetch(store: Store, table: TablePlan, scratch: Path) -> tuple[list[Path], list[Path]]:
+    """Verified local copies of the table's objects: baseline, changes."""
+    bases = [fetch(store, o.path, o.sha256, scratch / f"base-{n}.parquet") for n, o in enumerate(table.objects)]
+    changes = [fetch(store, s.path, s.sha256, scratch / f"change-{n}.parquet") for n, s in enumerate(table.segments)]
+    return bases, changes
+
+
+def fetch(store: Store, key: str, sha256: str, path: Path) -> Path:
+    """Copy an object to a local file and check the copy against the log. Raises ArchiveDamaged naming the object."""
+    hint = "Bring it back from the store's own versioning or a copy, or restore other tables with `--tables`."
+    try:
+        store.download(key, path)
+    except ObjectNotFound as error:
+        raise ArchiveDamaged(f"object `{key}` is missing from the archive", hint=hint) from error
+    except StoreFull as error:  # the local side of the copy
+        raise _no_space(f"no space left in `{path.parent}` for a copy of `{key}`") from error
+    with path.open("rb") as copy:
+        digest = hashlib.file_digest(copy, "sha256").hexdigest()
+    if digest != sha256:
+        path.unlink()
+        raise ArchiveDamaged(f"object `{key}` doesn't have the bytes that were recorded for it", hint=hint)
+    return path
+
+
+@contextlib.contextmanager
+def _building(output: Path) -> Iterator[Path]:
+    """DIR.partial to write into; renamed to DIR, durably, when the block ends well, removed when it doesn't."""
+    partial = output.with_name(output.name + ".partial")
+    _check_output(output, partial)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+    except OSError as error:
+        raise _cannot_write(output, error) from error
+    try:
+        yield partial
+        for path in partial.iterdir():
+            _sync(path)
+        _sync(partial)
+        partial.rename(output)  # POSIX rename replaces an empty directory
+        _sync(output.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _check_output(output: Path, partial: Path) -> None:
+    if output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
+        raise ConfigError(
+            f"output `{output}` exists and is not an empty directory",
+            hint="Choose a new directory: a restore never mixes its files with others.",
+        )
+    if partial.exists() or partial.is_symlink():
+        raise ConfigError(
+            f"`{partial}` is in the way: another restore is writing it, or was killed",
+            hint="Remove it if no restore is running, or choose another output directory.",
+        )
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _scratch(parent: Path | None) -> Iterator[Path]:
+    try:
+        path = Path(tempfile.mkdtemp(prefix="rowback-restore-", dir=parent))
+    except OSError as error:
+        raise ConfigError(
+            f"no scratch directory can be made in `{parent or tempfile.gettempdir()}`: {error.strerror}",
+            hint="Name a writable directory with `--scratch`.",
+        ) from error
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _check_space(plan: RestorePlan, scratch: Path, output: Path) -> None:
+    """Refuse early what surely doesn't fit: copies of the largest table, and the dump, which is no smaller than the
+    compressed baseline. What is estimated too low still ends in NoSpace, later."""
+    largest = max((t.size_bytes for t in plan.tables), default=0)
+    dump = sum(o.size_bytes for t in plan.tables for o in t.objects) // 2
+    needs = {scratch: largest, output: dump}
+    if scratch.stat().st_dev == output.stat().st_dev:
+        needs = {output: largest + dump}
+    for path, needed in needs.items():
+        free = shutil.disk_usage(path).free
+        if free < needed:
+            raise _no_space(f"`{path.parent}` has {free} bytes free, and the restore needs at least {needed}")
+
+
+def _no_space(message: str) -> NoSpace:
+    return NoSpace(message, hint="Free some space, choose another `--output` or `--scratch`, or restore fewer tables.")
+
+
+def _cannot_write(output: Path, error: OSError) -> ConfigError | NoSpace:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _no_space(f"no space left for `{output}`")
+    return ConfigError(
+        f"output `{output}` can't be created: {error.strerror}", hint="Choose a directory that you may write."
+    )
+

@@ -1,0 +1,322 @@
+"""The source server: connecting, what kind of server it is, and the definitions of its tables.
+
+Promises: nothing here writes to the server. Every session is pinned (UTC, utf8mb4, an empty sql_mode, no statement time
+limit), so what it reads doesn't depend on the server's defaults. Every failure of the driver becomes an error of
+recovery.errors with a hint; no message holds the password.
+
+`read_tables` gives the same `Column.storage` as the binlog's TABLE_MAP metadata with binlog_row_metadata=FULL. It
+doesn't judge types: a column that the archive can't hold comes back under its type's name, and
+recovery.schema.arrow_type refuses it. No foreign key, index or default is read here.
+
+Sources: MySQL manual "Error Message Reference", information_schema COLUMNS and STATISTICS; MariaDB's the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pymysql
+import pymysql.cursors
+
+from recovery.config import ServerSettings
+from recovery.errors import AccessDenied, PrivilegeMissing, RowbackError, SourceError, SourceUnreachable
+from recovery.schema import Column, Table
+
+SYSTEM_SCHEMAS = frozenset({"mysql", "sys", "performance_schema", "information_schema"})
+READ_TIMEOUT_S = 300  # per read from the socket, not per statement; a streamed result sends sooner than that
+
+# Server error numbers (mysqld_error.h) and client ones (errmsg.h).
+_DENIED = frozenset({1045, 1698, 1130, 1820, 1862, 3118, 1524, 1251, 2054, 2058, 2059, 2061})
+_PRIVILEGE = frozenset({1227, 1142, 1143, 1044, 1370, 1410})
+_UNREACHABLE = frozenset({2002, 2003, 2005, 2006, 2012, 2013, 2026, 2055, 1040, 1053, 1129, 1203, 1927, 4031})
+
+_FAMILY = {"integer": "int", "numeric": "decimal"}
+_FAMILY |= dict.fromkeys(("tinytext", "text", "mediumtext", "longtext"), "text")
+_FAMILY |= dict.fromkeys(("tinyblob", "blob", "mediumblob", "longblob"), "blob")
+_FAMILY |= dict.fromkeys(
+    (
+        "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon", "geomcollection",
+        "geometrycollection",
+    ),
+    "geometry",
+)  # fmt: skip
+_SIGNED = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double"})
+_SIZED = frozenset({"char", "varchar", "binary", "varbinary"})
+_CHARACTER = frozenset({"char", "varchar", "text", "enum", "set"})
+_LABEL = re.compile(r"'((?:[^'\\]|''|\\.)*)'(?:,|\)|$)", re.DOTALL)
+_UNESCAPE = re.compile(r"''|\\(.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "r": "\r", "0": "\0", "\\": "\\"}
+_BATCH = 200  # tables per information_schema query
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = pymysql.connections.Connection[Any]
+else:  # generic only for the type checker
+    Connection = pymysql.connections.Connection
+Row: TypeAlias = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """server_uuid: None on MariaDB, which has none. gtid: gtid_mode is ON (always true on MariaDB)."""
+
+    flavor: str  # "mysql" | "mariadb"
+    version: str
+    version_tuple: tuple[int, ...]
+    server_uuid: str | None
+    server_id: int
+    gtid: bool
+
+
+def connect(server: ServerSettings, **kw: Any) -> Connection:
+    """A pinned session. `kw` goes to pymysql.connect and wins over the defaults. The caller closes it.
+
+    A host that begins with `/` is a UNIX socket. TLS is used where the server offers it, verified if `ssl_ca` is given.
+    """
+    given: dict[str, Any] = {
+        "user": server.user,
+        "password": server.password.get_secret_value().encode(),  # the driver would encode str as latin1
+        "charset": "utf8mb4",
+        "autocommit": True,
+        "connect_timeout": server.connect_timeout_s,
+        "read_timeout": READ_TIMEOUT_S,
+        "program_name": "rowback",
+    }
+    if server.host.startswith("/"):
+        given["unix_socket"] = server.host
+    else:
+        given |= {"host": server.host, "port": server.port}
+    if server.ssl_ca:
+        given |= {"ssl_ca": server.ssl_ca, "ssl_verify_cert": True}
+    try:
+        connection = pymysql.connect(**(given | kw))
+    except (pymysql.MySQLError, OSError, RuntimeError, UnicodeError) as error:
+        raise source_error(error, server) from error
+    try:
+        _pin(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _pin(connection: Connection) -> None:
+    statements = ["SET SESSION time_zone = '+00:00', sql_mode = '', wait_timeout = 28800, net_write_timeout = 3600"]
+    if "MariaDB" in _handshake_version(connection):
+        statements.append("SET SESSION max_statement_time = 0")
+    else:
+        statements.append("SET SESSION max_execution_time = 0")
+    for statement in statements:
+        fetch(connection, statement)
+
+
+def _handshake_version(connection: Connection) -> str:
+    return str(getattr(connection, "server_version", ""))
+
+
+def fetch(connection: Connection, sql: str, parameters: Sequence[object] | None = None) -> list[Row]:
+    """All rows of one statement, as tuples, whatever cursor class the connection has. Driver errors are mapped."""
+    try:
+        with connection.cursor(pymysql.cursors.Cursor) as cursor:
+            cursor.execute(sql, parameters)
+            return list(cursor.fetchall() or ())
+    except (pymysql.MySQLError, OSError) as error:
+        raise source_error(error, connection=connection) from error
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def quote(name: str) -> str:
+    """An identifier in backticks."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def source_error(
+    error: BaseException, server: ServerSettings | None = None, *, connection: Connection | None = None
+) -> RowbackError:
+    """The error of our tree for a driver's error: unreachable, access denied, a missing privilege, or the rest."""
+    number, message = _number_and_message(error)
+    where = f"`{server.host}:{server.port}`" if server else "the server"
+    if number in _PRIVILEGE:
+        user = server.user if server else _text(connection.user) if connection else None
+        return _privilege_error(message, _account(message, user))
+    if number in _DENIED or (number is None and isinstance(error, RuntimeError | UnicodeError)):
+        user = f" as `{server.user}`" if server else ""
+        return AccessDenied(
+            f"{where} refused the login{user}: {message}",
+            hint="Check `user` and `password_env` or `password_file` in rowback.toml, and the account's host part.",
+        )
+    if number in _UNREACHABLE or isinstance(error, OSError | pymysql.err.InterfaceError):
+        return SourceUnreachable(
+            f"{where} can't be reached: {message or 'the connection is closed'}",
+            hint="Check `host` and `port`, that the server runs, and that no firewall stands between.",
+        )
+    return SourceError(f"{where} answered with error {number}: {message}", hint="See the server's error log.")
+
+
+def _number_and_message(error: BaseException) -> tuple[int | None, str]:
+    arguments = error.args
+    if isinstance(error, pymysql.MySQLError) and arguments and isinstance(arguments[0], int):
+        return arguments[0], str(arguments[1]) if len(arguments) > 1 else ""
+    return None, str(error)
+
+
+def _privilege_error(message: str, account: str) -> PrivilegeMissing:
+    """The GRANT that mends errors 1227 (names privileges that would do), 1142 and 1143 (command), 1044 (database)."""
+    needs = re.search(r"at least one of\) the (.+?) privilege", message)
+    command = re.search(r"^(?:[A-Z]+, )*([A-Z]+(?: [A-Z]+)*) command denied", message)
+    database = re.search(r"to database '([^']*)'", message)
+    if needs:
+        choices = [name.strip() for name in re.split(r",| or ", needs.group(1))]
+        what = f"{next((name for name in choices if name != 'SUPER'), choices[0])} ON *.*"
+    elif command:
+        what = f"{'SELECT' if command.group(1) == 'SHOW' else command.group(1)} ON *.*"
+    elif database:
+        what = f"SELECT, SHOW VIEW, TRIGGER ON {quote(database.group(1))}.*"
+    else:
+        what = "SELECT ON *.*"
+    return PrivilegeMissing(
+        f"the account may not do this: {message}",
+        hint=f"An administrator runs: GRANT {what} TO {account};",
+    )
+
+
+def _account(message: str, user: str | None) -> str:
+    """The account as the server names it in the error; else the user at any host."""
+    named = re.search(r"user '([^']*)'@'([^']*)'", message)
+    return f"'{named.group(1)}'@'{named.group(2)}'" if named else f"'{user or 'rowback'}'@'%'"
+
+
+def server_info(connection: Connection) -> ServerInfo:
+    version = str(fetch(connection, "SELECT @@version")[0][0])
+    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    version_tuple = tuple(int(n) for n in numbers.groups()) if numbers else ()
+    if "mariadb" in version.lower():
+        server_id = fetch(connection, "SELECT @@server_id")[0][0]
+        return ServerInfo("mariadb", version, version_tuple, None, int(server_id), True)
+    uuid, server_id, mode = fetch(connection, "SELECT @@server_uuid, @@server_id, @@gtid_mode")[0]
+    return ServerInfo("mysql", version, version_tuple, str(uuid), int(server_id), str(mode) == "ON")
+
+
+def binlog_status(connection: Connection) -> tuple[str, int] | None:
+    """The binlog's current file and end position; None if the binlog is off. It runs ahead of what readers see, so it
+    is never a LOW mark by itself. SHOW MASTER STATUS is gone since MySQL 8.4, its new name came with 8.2."""
+    info = _handshake_version(connection)
+    numbers = re.match(r"(\d+)\.(\d+)", info)
+    new = "MariaDB" not in info and numbers is not None and (int(numbers[1]), int(numbers[2])) >= (8, 2)
+    rows = fetch(connection, "SHOW BINARY LOG STATUS" if new else "SHOW MASTER STATUS")
+    return (str(rows[0][0]), int(rows[0][1])) if rows else None
+
+
+def list_tables(connection: Connection) -> list[tuple[str, str, str]]:
+    """(database, name, type) of everything outside the system schemas: type as in information_schema (`BASE TABLE`,
+    `VIEW`, `SEQUENCE`, `SYSTEM VERSIONED`), sorted by name."""
+    rows = fetch(connection, "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES")
+    found = [(str(db), str(name), str(kind)) for db, name, kind in rows]
+    return sorted(row for row in found if row[0].lower() not in SYSTEM_SCHEMAS)
+
+
+def read_tables(connection: Connection, tables: Sequence[tuple[str, str]] | None = None) -> list[Table]:
+    """The definitions of these (database, table) pairs in their order, of all base tables with None. Names that don't
+    exist, or that the account may not see, are left out: the caller compares."""
+    if tables is None:
+        tables = [(db, name) for db, name, kind in list_tables(connection) if kind == "BASE TABLE"]
+    found: dict[tuple[str, str], Table] = {}
+    for start in range(0, len(tables), _BATCH):
+        found |= _read_batch(connection, tables[start : start + _BATCH])
+    return [found[pair] for pair in tables if pair in found]
+
+
+def _read_batch(connection: Connection, tables: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Table]:
+    # information_schema compares names without case and trailing spaces: the exact pairs are picked here.
+    wanted = set(tables)
+    where = " OR ".join(["(TABLE_SCHEMA = %s AND TABLE_NAME = %s)"] * len(tables))
+    names = [name for pair in tables for name in pair]
+    columns: dict[tuple[str, str], list[Column]] = {}
+    for db, table, *rest in fetch(
+        connection,
+        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, CHARACTER_OCTET_LENGTH,"
+        " NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, CHARACTER_SET_NAME, IS_NULLABLE, EXTRA"
+        f" FROM information_schema.COLUMNS WHERE {where} ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION",
+        names,
+    ):
+        if (db, table) in wanted:
+            columns.setdefault((db, table), []).append(_column(*rest))
+    keys: dict[tuple[str, str], list[tuple[str, bool]]] = {}
+    for db, table, name, prefix in fetch(
+        connection,
+        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS"
+        f" WHERE INDEX_NAME = 'PRIMARY' AND ({where}) ORDER BY TABLE_SCHEMA, TABLE_NAME, SEQ_IN_INDEX",
+        names,
+    ):
+        keys.setdefault((db, table), []).append((str(name), prefix is not None))
+    return {
+        pair: Table(pair[0], pair[1], tuple(found), _key(keys.get(pair, ()), (c.name for c in found)))
+        for pair, found in columns.items()
+    }
+
+
+def _key(parts: Iterable[tuple[str, bool]], columns: Iterable[str]) -> tuple[str, ...]:
+    """The primary key's columns, or () if one is covered by a prefix only: two rows may then differ and share a key."""
+    parts = list(parts)
+    known = set(columns)
+    if any(prefix or name not in known for name, prefix in parts):
+        return ()
+    return tuple(name for name, _ in parts)
+
+
+def _column(
+    name: str, data_type: str, column_type: str, octets: int | None, precision: int | None, scale: int | None,
+    fsp: int | None, charset: str | None, nullable: str, extra: str,
+) -> Column:  # fmt: skip
+    kind = _FAMILY.get(data_type.lower(), data_type.lower())
+    labelled = kind in ("enum", "set")
+    return Column(
+        name=name,
+        type=kind,
+        unsigned=kind in _SIGNED and " unsigned" in column_type.lower(),
+        octets=int(octets) if kind in _SIZED and octets is not None else None,
+        precision=int(precision) if kind == "decimal" and precision is not None else None,
+        scale=int(scale) if kind == "decimal" and scale is not None else None,
+        fsp=int(fsp or 0) if kind in ("time", "datetime", "timestamp") else None,
+        charset=_charset(charset) if kind in _CHARACTER else None,
+        labels=parse_labels(column_type) if labelled else (),
+        nullable=nullable == "YES",
+        generated=bool(re.search(r"\b(VIRTUAL|STORED|PERSISTENT)\b", extra, re.IGNORECASE)),
+        invisible=bool(re.search(r"\bINVISIBLE\b", extra, re.IGNORECASE)),
+    )
+
+
+def _charset(name: str | None) -> str:
+    """An ENUM or SET of character set binary has none in MySQL's information_schema."""
+    return "binary" if name is None else "utf8mb3" if name == "utf8" else str(name)
+
+
+def parse_labels(column_type: str) -> tuple[str, ...]:
+    """The labels of `enum('a','it''s')`. Escapes: `''`, `\\\\`, `\\n`, `\\r`, `\\0` (append_unescaped, sql/unireg.cc).
+
+    The servers print a label's characters outside the basic plane as `?` here; only the binlog knows such a label.
+    """
+    body = column_type[column_type.index("(") + 1 :]
+    return tuple(_UNESCAPE.sub(_unescape, label) for label in _LABEL.findall(body))
+
+
+def _unescape(match: re.Match[str]) -> str:
+    return "'" if match.group(1) is None else _ESCAPES.get(match.group(1), match.group(1))
+
+
+def generated_columns(connection: Connection, db: str, table: str) -> frozenset[str]:
+    """The names of a table's generated columns, virtual and stored; empty if there is no such table."""
+    return frozenset(c.name for t in read_tables(connection, [(db, table)]) for c in t.columns if c.generated)
+
+
+def show_create_table(connection: Connection, db: str, table: str) -> str:
+    return str(fetch(connection, f"SHOW CREATE TABLE {quote(db)}.{quote(table)}")[0][1])
+
+
+def show_create_database(connection: Connection, db: str) -> str:
+    return str(fetch(connection, f"SHOW CREATE DATABASE {quote(db)}")[0][1])

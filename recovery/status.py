@@ -1,0 +1,244 @@
+"""What an archive covers: a pure function of its state, the time now, and what the server said if it answered.
+
+Promises: works without the source server; never says that a snapshot can be used before the stream covers its HIGH mark;
+counts come from the log, no data object is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from recovery.archive.actions import Checkpoint, Mark, Snapshot
+from recovery.archive.state import ArchiveState
+from recovery.gtid import binlog_order, is_subset
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place in the source's history. at: the time that time targets are compared with."""
+
+    at: datetime
+    file: str
+    position: int
+    gtid_set: str
+    seq: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """The newest window that held transactions."""
+
+    first_seq: int
+    last_seq: int
+    transactions: int
+    row_changes: int
+    size_bytes: int
+    to: datetime
+
+
+@dataclass(frozen=True)
+class SnapshotLine:
+    """usable: whether a restore can start from it now; reason says why not, or what is left out."""
+
+    snapshot_id: str
+    mode: str
+    started_at: datetime
+    finished_at: datetime
+    size_bytes: int
+    tables: int
+    rows: int
+    path: str
+    usable: bool
+    reason: str
+    restorable_from: datetime | None
+    skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GapLine:
+    after_seq: int
+    from_position: str
+    to_position: str | None
+    recorded_at: datetime
+    reason: str
+
+
+@dataclass(frozen=True)
+class Live:
+    """What the server said just now. bytes_behind: of binlog not yet captured; None where it can't be told."""
+
+    file: str
+    position: int
+    bytes_behind: int | None
+
+
+@dataclass(frozen=True)
+class Status:
+    server: str
+    tenant: str
+    archive: str
+    log_version: int
+    generation: int
+    source: str | None
+    coverage_from: Point | None
+    coverage_to: Point | None
+    lag_s: float | None
+    last_window: Window | None
+    snapshots: tuple[SnapshotLine, ...]
+    gaps: tuple[GapLine, ...]
+    tables: int
+    transactions: int
+    row_changes: int
+    segments: int
+    size_bytes: int
+    ddl_statements: int
+    live: Live | None
+    live_problem: str | None
+
+    @property
+    def restorable(self) -> bool:
+        """Whether there is at least one moment that can be given back."""
+        return self.coverage_to is not None and any(line.usable for line in self.snapshots)
+
+
+def bytes_behind(logs: Sequence[tuple[str, int]], checkpoint: Checkpoint) -> int | None:
+    """Binlog bytes after the checkpoint. logs: SHOW BINARY LOGS as (file, size), oldest first. None: it was purged."""
+    names = [name for name, _ in logs]
+    if checkpoint.file not in names:
+        return None
+    index = names.index(checkpoint.file)
+    return max(0, logs[index][1] - checkpoint.position) + sum(size for _, size in logs[index + 1 :])
+
+
+def build(
+    state: ArchiveState,
+    *,
+    server: str,
+    tenant: str,
+    archive: str,
+    now: datetime,
+    live: Live | None = None,
+    live_problem: str | None = None,
+) -> Status:
+    """The status at `now` (aware). live_problem: why the server wasn't asked or didn't answer."""
+    to = state.checkpoint
+    rows = sum(s.inserts + s.updates + s.deletes for s in state.segments)
+    data = [*state.segments, *state.transactions]
+    return Status(
+        server=server,
+        tenant=tenant,
+        archive=archive,
+        log_version=state.version,
+        generation=state.generation,
+        source=None if state.identity is None else f"{state.identity.flavor} {state.identity.server_version}",
+        coverage_from=None if state.start is None else _point(state.start),
+        coverage_to=None if to is None else _point(to),
+        lag_s=None if to is None else max(0.0, (now - moment(to.covered_to_us)).total_seconds()),
+        last_window=_last_window(state),
+        snapshots=tuple(_snapshot(state, s) for s in state.snapshots),
+        gaps=_gaps(state),
+        tables=len(
+            {(s.db, s.table) for s in state.segments} | {(b.db, b.table) for s in state.snapshots for b in s.baselines}
+        ),
+        transactions=sum(t.rows for t in state.transactions),
+        row_changes=rows,
+        segments=len(state.segments),
+        size_bytes=sum(s.size_bytes for s in data)
+        + sum(o.size_bytes for s in state.snapshots for b in s.baselines for o in b.objects),
+        ddl_statements=len(state.ddls),
+        live=live,
+        live_problem=live_problem,
+    )
+
+
+def moment(us: int) -> datetime:
+    """Microseconds since the epoch as an aware time; exact, unlike fromtimestamp of a float."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
+
+
+def covers(state: ArchiveState, mark: Mark) -> bool:
+    """Whether every transaction that the mark contains is in the archive (or is older than its beginning)."""
+    at = state.checkpoint
+    if at is None:
+        return False
+    if _by_gtid(state, mark.gtid_set, at.gtid_set):
+        return is_subset(mark.gtid_set, at.gtid_set, "mysql")
+    return binlog_order(mark.file, mark.position) <= binlog_order(at.file, at.position)
+
+
+def _by_gtid(state: ArchiveState, *gtid_sets: str) -> bool:
+    """As recovery.target does: by GTID on MySQL, by position elsewhere (MariaDB's GTID positions stand per domain)."""
+    mysql = state.identity is None or state.identity.flavor == "mysql"
+    return mysql and all(gtid_sets)
+
+
+def _point(checkpoint: Checkpoint) -> Point:
+    return Point(
+        moment(checkpoint.covered_to_us), checkpoint.file, checkpoint.position, checkpoint.gtid_set, checkpoint.seq
+    )
+
+
+def _last_window(state: ArchiveState) -> Window | None:
+    if not state.transactions:
+        return None
+    last = state.transactions[-1]
+    segments = [s for s in state.segments if s.first_seq >= last.first_seq and s.last_seq <= last.last_seq]
+    return Window(
+        first_seq=last.first_seq,
+        last_seq=last.last_seq,
+        transactions=last.rows,
+        row_changes=sum(s.inserts + s.updates + s.deletes for s in segments),
+        size_bytes=last.size_bytes + sum(s.size_bytes for s in segments),
+        to=moment(last.max_cut_at_us),
+    )
+
+
+def _snapshot(state: ArchiveState, snapshot: Snapshot) -> SnapshotLine:
+    usable, reason = _usable(state, snapshot)
+    return SnapshotLine(
+        snapshot_id=snapshot.snapshot_id,
+        mode=snapshot.mode,
+        started_at=moment(snapshot.started_at_us),
+        finished_at=moment(snapshot.finished_at_us),
+        size_bytes=snapshot.size_bytes,
+        tables=len(snapshot.baselines),
+        rows=sum(b.rows for b in snapshot.baselines),
+        path=snapshot.path,
+        usable=usable,
+        reason=reason,
+        restorable_from=moment(snapshot.high.read_at_us) if usable else None,
+        skipped=tuple(f"{db}.{table}: {why}" for db, table, why in snapshot.skipped),
+    )
+
+
+def _usable(state: ArchiveState, snapshot: Snapshot) -> tuple[bool, str]:
+    if state.checkpoint is None or state.start is None:
+        return False, "no changes captured yet; start `rowback capture`"
+    if not _after_start(state, snapshot.low):
+        return False, "taken before capture began: the changes in between are not in the archive"
+    if not covers(state, snapshot.high):
+        return False, "waiting for the stream to reach the snapshot's end"
+    return True, ""
+
+
+def _after_start(state: ArchiveState, low: Mark) -> bool:
+    start = state.start
+    assert start is not None
+    if _by_gtid(state, low.gtid_set, start.gtid_set):
+        return is_subset(start.gtid_set, low.gtid_set, "mysql")
+    return binlog_order(start.file, start.position) <= binlog_order(low.file, low.position)
+
+
+def _gaps(state: ArchiveState) -> tuple[GapLine, ...]:
+    return tuple(
+        GapLine(
+            after_seq=g.after_seq,
+            from_position=f"{g.from_file}:{g.from_position}",
+            to_position=None if g.to_file is None else f"{g.to_file}:{g.to_position}",
+            recorded_at=moment(g.recorded_at_us),
+            reason=g.reason,
+        )
+        for g in state.gaps
+    )

@@ -1,0 +1,62 @@
+"""What a change segment can't know of its table and a snapshot's SHOW CREATE TABLE does: generated columns, columns that
+update themselves, the engine, foreign keys that point at it. Read with regular expressions from the server's own,
+normalised output, after its string literals are blanked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from recovery.archive.state import ArchiveState
+from recovery.seqrange import TableName
+
+_STRING = re.compile(r"'(?:[^'\\]|''|\\.)*'", re.DOTALL)
+_NAME = r"`((?:[^`]|``)+)`"
+_COLUMN = re.compile(rf"^\s+{_NAME}\s+(.*)$", re.MULTILINE)
+_GENERATED = re.compile(r"\bGENERATED ALWAYS AS\b|\bAS \(.*\) (?:VIRTUAL|STORED|PERSISTENT)\b", re.IGNORECASE)
+_ON_UPDATE = re.compile(r"\bON UPDATE (?:CURRENT_TIMESTAMP|NOW)", re.IGNORECASE)
+_ENGINE = re.compile(r"\)\s*ENGINE=(\w+)", re.IGNORECASE)
+_REFERENCE = re.compile(rf"REFERENCES (?:{_NAME}\.)?{_NAME} \(.*?\)(.*)$", re.MULTILINE)
+_ACTION = re.compile(r"ON (DELETE|UPDATE) (CASCADE|SET NULL|SET DEFAULT)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """known: whether a snapshot holds the table; without one the rest is empty. generated: columns that can't be written.
+    on_update: columns that the server sets by itself at each UPDATE. referencing: (table label, "ON DELETE CASCADE") of
+    the foreign keys that point at it with an action."""
+
+    known: bool = False
+    generated: frozenset[str] = frozenset()
+    on_update: frozenset[str] = frozenset()
+    engine: str | None = None
+    referencing: tuple[tuple[str, str], ...] = ()
+
+
+def table_info(state: ArchiveState, table: TableName) -> TableInfo:
+    """From the newest snapshot that holds the table."""
+    baseline = next((b for s in reversed(state.snapshots) for b in s.baselines if (b.db, b.table) == table), None)
+    if baseline is None:
+        return TableInfo()
+    text = _STRING.sub("''", baseline.create_statement)
+    columns = [(m.group(1).replace("``", "`"), m.group(2)) for m in _COLUMN.finditer(text)]
+    engine = _ENGINE.search(text)
+    marked = {c.name for c in baseline.definition.columns if c.generated}
+    return TableInfo(
+        known=True,
+        generated=frozenset(marked | {name for name, rest in columns if _GENERATED.search(rest)}),
+        on_update=frozenset(name for name, rest in columns if _ON_UPDATE.search(rest)),
+        engine=engine.group(1) if engine else None,
+        referencing=tuple(_referencing(state, table)),
+    )
+
+
+def _referencing(state: ArchiveState, table: TableName) -> list[tuple[str, str]]:
+    newest = {(b.db, b.table): b for snapshot in state.snapshots for b in snapshot.baselines}
+    found = []
+    for (db, name), baseline in newest.items():
+        for match in _REFERENCE.finditer(_STRING.sub("''", baseline.create_statement)):
+            parent_db = (match.group(1) or db).replace("``", "`")
+            if (parent_db, match.group(2).replace("``", "`")) == table:
+                found += [(f"{db}.{name}", f"ON {m.group(1)} {m.group(2)}") for m in _ACTION.finditer(match.group(3))]
+    return found
