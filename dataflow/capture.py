@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import bytewax.operators as op
@@ -34,7 +34,7 @@ class Options:
 
     config: str | None = None
     server: str | None = None
-    begin: Begin = Begin()
+    begin: Begin = field(default_factory=Begin)
     until_caught_up: bool = False
     window_seconds: float | None = None
 

@@ -98,9 +98,7 @@ class _Decoding:
                     ordinal = target.add(transaction, rows, ordinal)
             elif number != 0xFFFFFF:  # a dummy event that only ends a statement
                 _raise_unmapped(transaction, rows.start)
-        self._ddl.extend(
-            _ddl_action(transaction, d.start, d.default_db, d.statement) for d in transaction.ddl
-        )
+        self._ddl.extend(_ddl_action(transaction, d.start, d.default_db, d.statement) for d in transaction.ddl)
         self._size += transaction.size_bytes
         self._transactions.append(
             (
@@ -129,7 +127,14 @@ class _Decoding:
         )
         changes = tuple((rows.table, rows.batch()) for rows in self._tables.values() if len(rows))
         return ChangeBatch(
-            batch.server, batch.generation, batch.before, batch.after, changes, transactions, tuple(self._ddl), self._size
+            batch.server,
+            batch.generation,
+            batch.before,
+            batch.after,
+            changes,
+            transactions,
+            tuple(self._ddl),
+            self._size,
         )
 
 

@@ -16,9 +16,8 @@ from recovery.ddl import classify
 from recovery.errors import BinlogDamaged, UnsupportedEvent
 from recovery.gtid import GtidSet, parse_gtid_set
 
-_IGNORED = frozenset(
-    {ev.ROWS_QUERY, ev.STOP, ev.MARIADB_ANNOTATE_ROWS, ev.MARIADB_BINLOG_CHECKPOINT}
-)
+_IGNORED = frozenset({ev.ROWS_QUERY, ev.STOP, ev.MARIADB_ANNOTATE_ROWS, ev.MARIADB_BINLOG_CHECKPOINT})
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -242,7 +241,9 @@ class Framer:
 
     def _require_open(self, event: ev.Event) -> Transaction:
         if self._open is None:
-            raise self._unsupported(event, "a change outside any transaction (a server older than this version supports)")
+            raise self._unsupported(
+                event, "a change outside any transaction (a server older than this version supports)"
+            )
         return self._open
 
     def _unsupported(self, event: ev.Event, what: str) -> UnsupportedEvent:
@@ -254,7 +255,8 @@ class Framer:
 
     def _damaged(self, what: str) -> BinlogDamaged:
         return BinlogDamaged(
-            what, hint="Check the file with `mysqlbinlog --verify-binlog-checksum`; if it is sound, start capture again."
+            what,
+            hint="Check the file with `mysqlbinlog --verify-binlog-checksum`; if it is sound, start capture again.",
         )
 
 

@@ -62,7 +62,9 @@ def check_settings(connection: Connection, info: ServerInfo) -> None:
         if name == "log_bin":
             hint = "Add `log_bin` to the server's configuration file and restart it."
         else:
-            hint = f"Run `SET GLOBAL {name} = {value};` on the source and set it in its configuration file; sessions that "
+            hint = (
+                f"Run `SET GLOBAL {name} = {value};` on the source and set it in its configuration file; sessions that "
+            )
             hint += "are already connected keep the old value."
         raise SourceMisconfigured(f"the source has {name} = `{have}`, and capture needs `{value}`", hint=hint)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import pyarrow as pa
@@ -22,7 +23,14 @@ from recovery.archive.names import Layout
 from recovery.archive.segments import write_segment, write_transactions
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
-from recovery.errors import BinlogPurged, CaptureError, CommitConflict, SourceDiverged, SourceMisconfigured, StoreUnavailable
+from recovery.errors import (
+    BinlogPurged,
+    CaptureError,
+    CommitConflict,
+    SourceDiverged,
+    SourceMisconfigured,
+    StoreUnavailable,
+)
 
 UPLOADS = 4
 STORE_PATIENCE_S = 300  # how long a store may be away before capture gives up; the source keeps its binlog meanwhile
@@ -100,9 +108,7 @@ def commit_window(archive: Archive, state: ArchiveState, window: Window) -> Arch
         return [*new, *uploaded, *window.ddl, window.after]
 
     commit_id = secrets.token_hex(16)
-    after = _with_patience(
-        lambda: archive.log.commit(state, build, generation=window.generation, commit_id=commit_id)
-    )
+    after = _with_patience(lambda: archive.log.commit(state, build, generation=window.generation, commit_id=commit_id))
     rows = sum(a.rows for a in uploaded if isinstance(a, Segment))
     log.info(
         "window committed version=%d seq=%d rows=%d segments=%d seconds=%.3f",
@@ -112,13 +118,16 @@ def commit_window(archive: Archive, state: ArchiveState, window: Window) -> Arch
 
 
 def _upload(archive: Archive, window: Window) -> list[Segment | Transactions]:
-    jobs: list[Callable[[], Segment | Transactions]] = []
-    for table, batches in window.changes:
-        for part in _by_hour(pa.Table.from_batches(batches), "_rb_cut_at_us"):
-            jobs.append(lambda t=table, p=part: write_segment(archive.store, archive.layout, t, p))  # type: ignore[misc]
+    jobs: list[Callable[[], Segment | Transactions]] = [
+        partial(write_segment, archive.store, archive.layout, table, part)
+        for table, batches in window.changes
+        for part in _by_hour(pa.Table.from_batches(batches), "_rb_cut_at_us")
+    ]
     if window.transactions:
-        for part in _by_hour(pa.Table.from_batches(window.transactions), "cut_at_us"):
-            jobs.append(lambda p=part: write_transactions(archive.store, archive.layout, p))  # type: ignore[misc]
+        jobs += [
+            partial(write_transactions, archive.store, archive.layout, part)
+            for part in _by_hour(pa.Table.from_batches(window.transactions), "cut_at_us")
+        ]
     if not jobs:
         return []
     with ThreadPoolExecutor(max_workers=UPLOADS) as pool:
@@ -145,4 +154,3 @@ def _with_patience(action: Callable[[], T]) -> T:
             log.warning("store unavailable code=%s retry_seconds=%.1f", error.code, pause)
             time.sleep(pause)
             pause = min(pause * 2, 15)
-

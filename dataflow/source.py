@@ -214,4 +214,3 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
 
 def _now_us() -> int:
     return time.time_ns() // 1000
-

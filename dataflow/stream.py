@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import pymysql
@@ -19,7 +20,7 @@ from pymysqlreplication import BinLogStreamReader
 
 from recovery.config import ServerSettings
 from recovery.errors import BinlogPurged, RowbackError, SourceError
-from recovery.source import connect, source_error
+from recovery.source import Connection, connect, source_error
 
 HEARTBEAT_S: Final = 2
 SILENCE_S: Final = 30  # no packet for this long, heartbeats included: the connection is dead
@@ -84,17 +85,15 @@ class EventStream:
             self._room.notify()
         sock = getattr(getattr(self._reader, "_stream_connection", None), "_sock", None)
         if sock is not None:
-            try:
+            with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
         self._thread.join(timeout=5)
 
-    def _connect(self, **settings: Any) -> pymysql.Connection[Any]:
+    def _connect(self, **settings: Any) -> Connection:
         return connect(self._server, read_timeout=SILENCE_S)
 
-    def _connect_mariadb(self, **settings: Any) -> pymysql.Connection[Any]:
-        connection = self._connect()
+    def _connect_mariadb(self, **settings: Any) -> Connection:
+        connection: Any = self._connect()
         write: Callable[[bytes], None] = connection._write_bytes
 
         def with_annotate(packet: bytes) -> None:
@@ -104,7 +103,7 @@ class EventStream:
             write(packet)
 
         connection._write_bytes = with_annotate
-        return connection
+        return connection  # type: ignore[no-any-return]
 
     def _read(self) -> None:
         connection = self._reader._stream_connection
@@ -128,10 +127,8 @@ class EventStream:
         except RowbackError as error:
             self._buffer.put(error)
         finally:
-            try:
+            with suppress(OSError):
                 connection._force_close()
-            except OSError:
-                pass
 
 
 def _stream_error(error: BaseException, server: ServerSettings) -> RowbackError:

@@ -173,7 +173,9 @@ def _enum(width: int, labels: tuple[str, ...]) -> Reader:
         if index == 0:  # the invalid value, printed as '' but not equal to a label ''
             return Exact("0"), at + width
         if index > len(labels):
-            raise BinlogDamaged(f"ENUM index {index} of {len(labels)}", hint="Start capture again; report this if it recurs.")
+            raise BinlogDamaged(
+                f"ENUM index {index} of {len(labels)}", hint="Start capture again; report this if it recurs."
+            )
         return labels[index - 1], at + width
 
     return read
@@ -183,7 +185,9 @@ def _set(width: int, labels: tuple[str, ...]) -> Reader:
     def read(data: bytes, at: int) -> tuple[Value, int]:
         bits = int.from_bytes(data[at : at + width], "little")
         if bits >> len(labels):
-            raise BinlogDamaged("a SET value has more bits than labels", hint="Start capture again; report this if it recurs.")
+            raise BinlogDamaged(
+                "a SET value has more bits than labels", hint="Start capture again; report this if it recurs."
+            )
         return ",".join(label for i, label in enumerate(labels) if bits >> i & 1), at + width
 
     return read

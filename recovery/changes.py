@@ -169,15 +169,15 @@ def _groups(segments: Sequence[Segment], *, newest_first: bool) -> Iterator[list
     yield from (reversed(groups) if newest_first else groups)
 
 
-def _seqs(store: Store, state: ArchiveState, transactions: Sequence[str | int]) -> pa.Array | None:
+def _seqs(store: Store, state: ArchiveState, transactions: Sequence[str | int]) -> frozenset[int] | None:
     if not transactions:
         return None
-    return pa.array([t if isinstance(t, int) else seq_of_gtid(store, state, t) for t in transactions], pa.int64())
+    return frozenset(t if isinstance(t, int) else seq_of_gtid(store, state, t) for t in transactions)
 
 
-def _may_hold(state: ArchiveState, segment: Segment, query: ChangeQuery, seqs: pa.Array | None) -> bool:
+def _may_hold(state: ArchiveState, segment: Segment, query: ChangeQuery, seqs: frozenset[int] | None) -> bool:
     """Whether what the log says of the segment leaves it possible that it holds such a change."""
-    if seqs is not None and not any(segment.first_seq <= s <= segment.last_seq for s in seqs.to_pylist()):
+    if seqs is not None and not any(segment.first_seq <= s <= segment.last_seq for s in seqs):
         return False
     table = state.schemas.get(segment.schema_id)
     if query.key is None or table is None or segment.key_min is None or segment.key_max is None:
@@ -192,13 +192,13 @@ def _may_hold(state: ArchiveState, segment: Segment, query: ChangeQuery, seqs: p
 
 
 def _in_segment(
-    store: Store, segment: Segment, query: ChangeQuery, span: SeqRange, seqs: pa.Array | None
+    store: Store, segment: Segment, query: ChangeQuery, span: SeqRange, seqs: frozenset[int] | None
 ) -> list[Change]:
     data = read_segment(store, segment)
     table = table_of(data.schema)  # the definition that the values were decoded with
     mask = pc.and_(pc.greater_equal(data["_rb_seq"], span.first), pc.less_equal(data["_rb_seq"], span.last))
     if seqs is not None:
-        mask = pc.and_(mask, pc.is_in(data["_rb_seq"], seqs))
+        mask = pc.and_(mask, pc.is_in(data["_rb_seq"], pa.array(sorted(seqs), pa.int64())))
     if query.ops:
         wanted = [op for op in query.ops if op != UPDATE]
         wanted += [UPDATE_BEFORE, UPDATE_AFTER] if UPDATE in query.ops else []

@@ -1,7 +1,7 @@
 """Bytes in a MySQL character set, as text. One place for capture (row images) and snapshots (dumps).
 
 MySQL's latin1 is Windows cp1252 with the five bytes that cp1252 leaves undefined (81, 8D, 8F, 90, 9D) mapped to the C1
-controls of the same number, so every byte has a character and the mapping can be reversed (sql: strings/ctype-latin1.cc).
+controls of the same number, so every byte has a character and the mapping can be reversed (strings/ctype-latin1.cc).
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ Key = tuple[str | None, ...]
 
 @dataclass(frozen=True)
 class Conflict:
-    """change: a later change to a row that the undo touches. blocking: it touches cells that the undo's guard looks at, so
-    the script is expected to roll back (unless the row was changed back since)."""
+    """change: a later change to a row that the undo touches. blocking: it touches cells that the undo's guard looks at,
+    so the script is expected to roll back (unless the row was changed back since)."""
 
     key: Key
     change: Change

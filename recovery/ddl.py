@@ -18,11 +18,17 @@ TableName = tuple[str, str]
 
 # Statements that change neither rows nor columns of any table.
 _HARMLESS_OBJECTS = frozenset(
-    "VIEW TRIGGER PROCEDURE FUNCTION EVENT USER ROLE SERVER PACKAGE RESOURCE SPATIAL_REFERENCE LOGFILE UNDO LIBRARY".split()
-)
+    {
+        "VIEW", "TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "USER", "ROLE", "SERVER", "PACKAGE", "RESOURCE", "LOGFILE",
+        "UNDO", "LIBRARY",
+    }
+)  # fmt: skip
 _HARMLESS_VERBS = frozenset(
-    "GRANT REVOKE SET FLUSH ANALYZE OPTIMIZE REPAIR CHECK RENAME_USER INSTALL UNINSTALL CHANGE RESET PURGE".split()
-)
+    {
+        "GRANT", "REVOKE", "SET", "FLUSH", "ANALYZE", "OPTIMIZE", "REPAIR", "CHECK", "INSTALL", "UNINSTALL", "CHANGE",
+        "RESET", "PURGE",
+    }
+)  # fmt: skip
 _EXECUTABLE_COMMENT = re.compile(r"/\*M?!\d*\s?(.*?)\*/", re.DOTALL)
 
 

@@ -4,7 +4,7 @@
     <db>-schema-create.sql         CREATE DATABASE
     <db>.<table>-schema.sql        the server's own CREATE TABLE at the snapshot
     <db>.<table>.00000.sql ...     INSERT statements of about 1 MB, files of about 64 MB, rows in key order
-    load.mysql                     the same for the plain client: cd DIR && mysql < load.mysql
+    load.mysql                     the same for the plain client: cd DIR && mysql --loose-commands < load.mysql
     rowback-manifest.json          the cut, and each table's rows and files
 
 Promises: every literal means the same under every sql_mode and connection character set: text is printable ASCII
@@ -141,7 +141,8 @@ class DumpWriter:
 
     def _load_script(self, tables: Sequence[TableFiles]) -> str:
         lines = [
-            "-- Load with the plain client, in this directory:  mysql < load.mysql",
+            "-- Load with the plain client, in this directory:  mysql --loose-commands < load.mysql",
+            "-- (MySQL's client of 9.x reads SOURCE only with --commands; the prefix lets others pass over the option.)",
             "-- Databases and tables are created; a table that exists already is an error and stops the load.",
             "SET NAMES utf8mb4;",
         ]
@@ -327,4 +328,5 @@ def _time(value: str) -> str:
     """Microseconds as [-]HHH:MM:SS.ffffff."""
     total = f"abs({value})"
     parts = f"{total} // 3600000000, {total} // 60000000 % 60, {total} // 1000000 % 60, {total} % 1000000"
-    return f"'''' || CASE WHEN {value} < 0 THEN '-' ELSE '' END || format('{{:02d}}:{{:02d}}:{{:02d}}.{{:06d}}', {parts}) || ''''"
+    clock = f"format('{{:02d}}:{{:02d}}:{{:02d}}.{{:06d}}', {parts})"
+    return f"'''' || CASE WHEN {value} < 0 THEN '-' ELSE '' END || {clock} || ''''"

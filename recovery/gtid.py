@@ -145,8 +145,7 @@ class MariaDBGtidPosition:
 
     def issubset(self, other: MariaDBGtidPosition) -> bool:
         return all(
-            domain in other._last and other._last[domain][1] >= sequence
-            for domain, (_, sequence) in self._last.items()
+            domain in other._last and other._last[domain][1] >= sequence for domain, (_, sequence) in self._last.items()
         )
 
     def union(self, other: MariaDBGtidPosition) -> MariaDBGtidPosition:

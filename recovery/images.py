@@ -56,7 +56,8 @@ class Image:
 @dataclass(frozen=True)
 class Change:
     """One row change. before: None for an insert; after: None for a delete. changed: the columns that an update
-    changed, in the table's order. seq, ordinal: its place in the archive; (binlog_file, binlog_pos): where its event starts."""
+    changed, in the table's order. seq, ordinal: its place in the archive.
+    (binlog_file, binlog_pos): where its event starts."""
 
     table: Table
     op: str
@@ -145,7 +146,8 @@ def materialise(pairs: pa.Table, table: Table) -> Iterator[Change]:
         )
 
 
-_META = [field.name for field in METADATA_FIELDS]
+_FIELDS: Any = METADATA_FIELDS
+_META: list[str] = [field.name for field in _FIELDS]
 
 
 def _sorted(data: pa.Table) -> pa.Table:
@@ -162,17 +164,21 @@ def _rebuilt(table: Table, befores: pa.Table, afters: pa.Table, changed: npt.NDA
 
 
 def _side_by_side(table: Table, meta: pa.Table, before: pa.Table | None, after: pa.Table | None, op: str) -> pa.Table:
-    arrays: dict[str, pa.Array | pa.ChunkedArray] = {name: meta[name] for name in _META if name != EXACT}
+    arrays: dict[str, Any] = {name: meta[name] for name in _META if name != EXACT}
     arrays["_rb_op"] = pa.array([op] * meta.num_rows, pa.string())
     for side, images in (("b", before), ("a", after)):
         for i, column in enumerate(table.columns):
             kind = arrow_type(column, table.label)
-            arrays[f"{side}{i}"] = pa.nulls(meta.num_rows, kind) if images is None else images[column.archive_name]
-        arrays[f"{side}_exact"] = pa.nulls(meta.num_rows, EXACT_TYPE) if images is None else images[EXACT]
+            arrays[f"{side}{i}"] = _nulls(meta.num_rows, kind) if images is None else images[column.archive_name]
+        arrays[f"{side}_exact"] = _nulls(meta.num_rows, EXACT_TYPE) if images is None else images[EXACT]
     return pa.table(arrays)
 
 
-def _changed_bits(column: pa.ChunkedArray, columns: int, path: str) -> npt.NDArray[np.bool_]:
+def _nulls(rows: int, kind: pa.DataType) -> Any:
+    return pa.array([None] * rows, type=kind)
+
+
+def _changed_bits(column: Any, columns: int, path: str) -> npt.NDArray[np.bool_]:
     """Row by column: whether the update changed it."""
     bitmaps: list[bytes | None] = column.to_pylist()
     width = len(bitmaps[0] or b"") if bitmaps else (columns + 7) // 8

@@ -126,7 +126,8 @@ class Merger:
         matched = " AND ".join(f"b.{key} = l.{key}" for key in keys)
         sql = (
             f"SELECT {values} FROM (SELECT *, {given} FROM base) AS b ANTI JOIN latest AS l ON {matched} "
-            f"UNION ALL SELECT {values} FROM (SELECT c.* FROM change AS c SEMI JOIN latest AS l ON c.version = l.version) "
+            f"UNION ALL SELECT {values} FROM "
+            "(SELECT c.* FROM change AS c SEMI JOIN latest AS l ON c.version = l.version) "
             f"WHERE op IN ('{INSERT}', '{UPDATE_AFTER}')"
         )
         order = ", ".join(f"v{_index(table, name)} NULLS FIRST" for name in table.key)
@@ -151,8 +152,8 @@ class Merger:
     def _has(self, condition: str) -> bool:
         found = self.connection.execute(
             f"SELECT EXISTS (SELECT 1 FROM base WHERE {condition}) OR EXISTS (SELECT 1 FROM change WHERE {condition})"
-        ).fetchone()
-        return bool(found and found[0])
+        ).fetchall()
+        return bool(found[0][0])
 
     def _multiset(self, table: Table, columns: tuple[int, ...]) -> MergedTable:
         """Floating-point columns also group by their sign bit: 0.0 and -0.0 are equal to DuckDB, not to a reader."""
@@ -166,9 +167,9 @@ class Merger:
             f"SELECT {rows}, CASE WHEN op IN ('{INSERT}', '{UPDATE_AFTER}') THEN 1 ELSE -1 END FROM change"
             f") GROUP BY {grouped} HAVING sum(weight) <> 0"
         )
-        negative = self.connection.execute("SELECT count(*) FROM folded WHERE copies < 0").fetchone()
-        if negative and negative[0]:
-            raise _damaged(table, f"{negative[0]} rows that were removed more often than they were there")
+        negative = self.connection.execute("SELECT count(*) FROM folded WHERE copies < 0").fetchall()
+        if negative[0][0]:
+            raise _damaged(table, f"{negative[0][0]} rows that were removed more often than they were there")
         exact = "CASE WHEN x IS NOT NULL THEN map_from_entries(x) END AS e"
         sql = f"SELECT {', '.join(values)}, {exact} FROM (SELECT *, unnest(range(copies::BIGINT)) FROM folded)"
         return MergedTable(table, columns, sql, ", ".join(f"{v} NULLS FIRST" for v in values))

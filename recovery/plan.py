@@ -381,7 +381,8 @@ def _misfit(name: TableName, candidate: _Candidate, seen: Table | None, definiti
         named = ", ".join(f"`{n}`" for n in other) or "the key or the columns' order"
         what = f"the two differ in {named}"
     return NotComputable(
-        f"changes to table `{_label(name)}` don't fit its definition in snapshot {candidate.snapshot.snapshot_id}: {what}",
+        f"changes to table `{_label(name)}` don't fit its definition in snapshot "
+        f"{candidate.snapshot.snapshot_id}: {what}",
         hint="Take a new snapshot; targets at or after it can be restored.",
     )
 
@@ -391,6 +392,6 @@ def _ddl_in_range(ddl: Ddl, name: TableName, candidate: _Candidate) -> DdlInRang
     shown = statement if len(statement) <= 200 else statement[:197] + "..."
     return DdlInRange(
         f"table `{_label(name)}` can't be restored across `{shown}` at {ddl.file}:{ddl.position}",
-        hint=f"Restore to before it (transaction {ddl.seq}, {format_us(ddl.cut_at_us)}), take a snapshot after it, or leave "
-        f"the table out with `--tables`; snapshot {candidate.snapshot.snapshot_id} is the newest usable one.",
+        hint=f"Restore to before it (transaction {ddl.seq}, {format_us(ddl.cut_at_us)}), take a snapshot after it, or "
+        f"leave the table out with `--tables`; snapshot {candidate.snapshot.snapshot_id} is the newest usable one.",
     )

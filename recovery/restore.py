@@ -244,4 +244,3 @@ def _cannot_write(output: Path, error: OSError) -> ConfigError | NoSpace:
     return ConfigError(
         f"output `{output}` can't be created: {error.strerror}", hint="Choose a directory that you may write."
     )
-

@@ -142,15 +142,11 @@ class Table:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Table:
-        return Table(
-            data["db"], data["table"], tuple(Column.from_json(c) for c in data["columns"]), tuple(data["key"])
-        )
+        return Table(data["db"], data["table"], tuple(Column.from_json(c) for c in data["columns"]), tuple(data["key"]))
 
     def with_generated(self, generated: frozenset[str]) -> Table:
         """The same table with these columns marked as generated (the binlog doesn't say which are)."""
-        return replace(
-            self, columns=tuple(replace(c, generated=c.name in generated) for c in self.columns)
-        )
+        return replace(self, columns=tuple(replace(c, generated=c.name in generated) for c in self.columns))
 
 
 def arrow_type(column: Column, table_label: str) -> pa.DataType:
@@ -160,7 +156,8 @@ def arrow_type(column: Column, table_label: str) -> pa.DataType:
         bits = max(32, INTEGER_BITS[kind]) if kind == "mediumint" else INTEGER_BITS[kind]
         return pa.type_for_alias(f"{'u' if column.unsigned else ''}int{bits}")
     if kind == "decimal":
-        assert column.precision is not None and column.scale is not None
+        assert column.precision is not None
+        assert column.scale is not None
         if column.precision > DECIMAL_ARROW_MAX:
             return pa.string()
         return pa.decimal128(column.precision, column.scale)

@@ -1,5 +1,5 @@
-"""What a change segment can't know of its table and a snapshot's SHOW CREATE TABLE does: generated columns, columns that
-update themselves, the engine, foreign keys that point at it. Read with regular expressions from the server's own,
+"""What a change segment can't know of its table and a snapshot's SHOW CREATE TABLE does: generated columns, columns
+that update themselves, the engine, foreign keys that point at it. Read with regular expressions from the server's own,
 normalised output, after its string literals are blanked."""
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _ACTION = re.compile(r"ON (DELETE|UPDATE) (CASCADE|SET NULL|SET DEFAULT)", re.IG
 
 @dataclass(frozen=True)
 class TableInfo:
-    """known: whether a snapshot holds the table; without one the rest is empty. generated: columns that can't be written.
-    on_update: columns that the server sets by itself at each UPDATE. referencing: (table label, "ON DELETE CASCADE") of
-    the foreign keys that point at it with an action."""
+    """known: whether a snapshot holds the table; without one the rest is empty. generated: columns that can't be
+    written. on_update: columns that the server sets by itself at each UPDATE. referencing: (table
+    label, "ON DELETE CASCADE") of the foreign keys that point at it with an action."""
 
     known: bool = False
     generated: frozenset[str] = frozenset()

@@ -2,8 +2,8 @@
 
 Promises:
 - statements stand in strictly reverse order of (seq, ordinal), one for each change, and each is guarded: an INSERT is
-  undone by a DELETE of exactly the row that it left, an UPDATE sets back only the columns that it changed, where the key
-  and those columns still are as it left them, a DELETE by an INSERT of the row as it was;
+  undone by a DELETE of exactly the row that it left, an UPDATE sets back only the columns that it changed, where the
+  key and those columns still are as it left them, a DELETE by an INSERT of the row as it was;
 - whole script or nothing (recovery/undo_script.py);
 - a range that isn't known completely (a gap) or holds DDL on the table is refused, never undone in part;
 - rows that changed again later are reported, with the transaction that did it.
@@ -31,8 +31,8 @@ from recovery.schema import Table
 from recovery.seqrange import SeqRange, ddls_on, gaps_in, moment_text
 from recovery.tableinfo import TableInfo, table_info
 
-# Counts the failed statements of the running script. Each statement asks for it to be 0, so that nothing more is changed
-# after a failure, a deadlock's implicit rollback or a reconnect (the variable is NULL in a new session).
+# Counts the failed statements of the running script. Each statement asks for it to be 0, so that nothing more is
+# changed after a failure, a deadlock's implicit rollback or a reconnect (the variable is NULL in a new session).
 FAILED = "rowback_failed"
 
 
@@ -88,8 +88,8 @@ def undo(
     """The inverse of the changes that `query` selects (its order is ignored: undo is newest first).
 
     generated: the table's generated columns as read from the live server; None: those that the newest snapshot knows.
-    Raises UnknownTable, ConfigError, ArchiveDamaged as `changes` does, DdlInRange if a DDL statement in the range may have
-    touched the table, TargetOutsideCoverage if the range holds a gap or begins before the archive.
+    Raises UnknownTable, ConfigError, ArchiveDamaged as `changes` does, DdlInRange if a DDL statement in the range may
+    have touched the table, TargetOutsideCoverage if the range holds a gap or begins before the archive.
     """
     check_query(state, query)
     query = replace(query, newest_first=True)
@@ -265,8 +265,8 @@ def _warnings(
         yield f"The table may have been changed after the range, by {_one_line(ddl.statement)} (seq {ddl.seq})."
     if not info.known and statements:
         yield (
-            "No snapshot holds this table, so generated columns are not known; if it has some, the script fails and rolls "
-            "back."
+            "No snapshot holds this table, so generated columns are not known; if it has some, the script fails and "
+            "rolls back."
         )
     if info.engine is not None and info.engine.lower() not in ("innodb", "rocksdb", "ndbcluster"):
         yield f"The table's engine {info.engine} has no transactions: a script that fails midway can't be rolled back."

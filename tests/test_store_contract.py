@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-
 from faultproxy import Fault, FaultProxy
+
 from recovery.archive import filestore, s3store
 from recovery.archive.filestore import FileStore
 from recovery.archive.s3store import S3Store
@@ -99,7 +99,7 @@ def test_of_many_concurrent_writers_exactly_one_wins(store: Store) -> None:
         return won
 
     with ThreadPoolExecutor(writers) as pool:
-        wins = {me: won for me, won in enumerate(pool.map(write, range(writers)))}
+        wins = dict(enumerate(pool.map(write, range(writers))))
     assert sorted(number for won in wins.values() for number in won) == list(range(rounds))
     for me, won in wins.items():
         for number in won:
@@ -187,11 +187,12 @@ def test_check_put_if_absent_passes_and_leaves_nothing(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "root", ["", "/srv/rowback", "file://srv/rowback", "file:srv", "ftp://x/y", "s3://", "s3:///x", "s3://AKIA:s3cr3t@b/x"]
+    "root",
+    ["", "/srv/rowback", "file://srv/rowback", "file:srv", "ftp://x/y", "s3://", "s3:///x", "s3://AKIA:s3cr3t@b/x"],
 )
 def test_a_root_that_names_no_store_is_a_configuration_error(root: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        open_store(ArchiveSettings(root=root))
+        open_store(ArchiveSettings.model_construct(root=root))  # the settings' own check stands before this one
     assert caught.value.hint
     assert "s3cr3t" not in str(caught.value)
 
@@ -282,6 +283,27 @@ def test_no_space_in_the_middle_of_a_write(folder: FileStore, tmp_path: Path, wr
     assert everything(folder.root) == ["log/1"]
 
 
+@pytest.mark.parametrize("write", WRITES, ids=["put", "put_if_absent", "upload"])
+def test_content_is_on_disk_before_its_name_and_the_name_before_the_return(
+    folder: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[..., None]
+) -> None:
+    done: list[str] = []
+
+    def recorded(name: str, real: Callable[..., None]) -> Callable[..., None]:
+        def call(*args: object, **kwargs: object) -> None:
+            target = os.readlink(f"/proc/self/fd/{args[0]}") if name == "fsync" else str(args[1])
+            done.append(f"{name} {'temp' if TEMP_PREFIX in target else os.path.relpath(target, tmp_path)}")
+            real(*args, **kwargs)
+
+        return call
+
+    for name in ("fsync", "link", "replace"):
+        monkeypatch.setattr(filestore.os, name, recorded(name, getattr(os, name)))
+    write(folder, b"x", tmp_path / "source")
+    publish = "link" if write is WRITES[1] else "replace"
+    assert done == ["fsync .", "fsync root", "fsync temp", f"{publish} root/log/2", "fsync root/log"]
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 256 kB."""
@@ -331,12 +353,12 @@ def test_an_error_of_the_last_fsync_leaves_the_outcome_open(folder: FileStore, m
     assert folder.get("log/2") == b"y"
 
 
-def test_without_hard_links_rename_decides(folder: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hard_links_rename_decides(folder: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_links(*_: object, **__: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(filestore.os, "link", no_links)
-    test_put_if_absent_keeps_the_first(folder)
+    test_put_if_absent_keeps_the_first(FileStore(tmp_path / "other"))
     test_of_many_concurrent_writers_exactly_one_wins(folder)
     assert not [name for name in everything(folder.root) if TEMP_PREFIX in name]
 
@@ -445,7 +467,7 @@ def test_refusals_say_what_to_do(
     proxied: S3Store, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, fault: Fault, hint: str
 ) -> None:
     proxy.fail("PUT", "/p/a", fault)
-    with pytest.raises(StoreError, match="p/a|`a`") as caught:
+    with pytest.raises(StoreError, match="`a`") as caught:
         proxied.put("a", b"")
     assert hint in caught.value.hint
     assert not caught.value.retryable
@@ -472,7 +494,7 @@ def test_a_store_that_ignores_the_condition_is_refused(proxied: S3Store, proxy: 
     proxy.fail("PUT", "/p/", Fault.DROP_CONDITION, times=2)
     with pytest.raises(StoreNotConditional):
         check_put_if_absent(proxied, "default/shop/")
-    proxy.fail("PUT", "/p/", Fault.NOT_IMPLEMENTED, times=2)
+    proxy.fail("PUT", "/p/", Fault.NOT_IMPLEMENTED)
     with pytest.raises(StoreNotConditional):
         check_put_if_absent(proxied, "default/shop/")
     proxy.fail("PUT", "/p/", Fault.CUT_AFTER)

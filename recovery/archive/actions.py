@@ -201,13 +201,10 @@ class Gap:
     reason: str
 
 
-Action: TypeAlias = (
-    Identity | Writer | Checkpoint | SchemaSeen | Segment | Transactions | Ddl | Snapshot | Gap
-)
+Action: TypeAlias = Identity | Writer | Checkpoint | SchemaSeen | Segment | Transactions | Ddl | Snapshot | Gap
 
 _KINDS: dict[str, type[Any]] = {
-    cls.kind: cls
-    for cls in (Identity, Writer, Checkpoint, SchemaSeen, Segment, Transactions, Ddl, Snapshot, Gap)
+    cls.kind: cls for cls in (Identity, Writer, Checkpoint, SchemaSeen, Segment, Transactions, Ddl, Snapshot, Gap)
 }
 
 
@@ -256,5 +253,3 @@ def _plain(value: object) -> object:
     if hasattr(value, "__dataclass_fields__"):
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}  # type: ignore[arg-type]
     return value
-
-

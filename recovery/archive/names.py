@@ -7,12 +7,14 @@ written `%XX` (upper-case letters too).
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import unquote_to_bytes
 
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
+MAX_TABLE_KEY = 200
 _SERVER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -32,7 +34,13 @@ def valid_label(text: str) -> bool:
 
 
 def table_key(db: str, table: str) -> str:
-    return f"{encode(db)}.{encode(table)}"
+    """A table's part of object names. Where it would be longer than a file name may be (NAME_MAX is 255; 64 characters of
+    three bytes each need 576), it is cut and ends in `~` and a digest; `~` occurs nowhere else."""
+    text = f"{encode(db)}.{encode(table)}"
+    if len(text) <= MAX_TABLE_KEY:
+        return text
+    digest = hashlib.sha256(f"{db}\0{table}".encode()).hexdigest()
+    return f"{text[:160]}~{digest[:32]}"
 
 
 @dataclass(frozen=True)
@@ -59,9 +67,7 @@ class Layout:
         return int(match.group(1)) if match else None
 
     def segment(self, db: str, table: str, cut_at_us: int, first: int, last: int, digest: str, attempt: str) -> str:
-        return (
-            f"{self.prefix}changes/{table_key(db, table)}/{_hour(cut_at_us)}/{first}-{last}-{digest[:12]}-{attempt}.parquet"
-        )
+        return f"{self.prefix}changes/{table_key(db, table)}/{_hour(cut_at_us)}/{first}-{last}-{digest[:12]}-{attempt}.parquet"
 
     def transactions(self, cut_at_us: int, first: int, last: int, digest: str, attempt: str) -> str:
         return f"{self.prefix}transactions/{_hour(cut_at_us)}/{first}-{last}-{digest[:12]}-{attempt}.parquet"

@@ -1,0 +1,185 @@
+"""Change history as text: a table for people, JSON, JSON lines and CSV. Pure functions of a ChangesResult.
+
+The JSON form is a contract; one object per change with these keys:
+
+    seq, ordinal      integers; the change's place in the archive
+    gtid              string or null
+    committed_at      "2026-05-02T10:00:00.123456Z"; what the server logged
+    cut_at            the same form; what time targets go by
+    binlog_file, binlog_position, connection_id (integer or null)
+    op                "insert" | "update" | "delete"
+    key               object of the key columns after the change (before it, for a delete); null without a primary key
+    before, after     object of all columns, or null
+    changed           array of column names; empty for inserts and deletes
+
+Values: integers, YEAR and finite FLOAT/DOUBLE as JSON numbers; binary as "0x.." in upper-case hex; everything else as
+the text that SELECT prints (DECIMAL, times, JSON documents, zero dates), NULL as null.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from recovery.changes import ChangesResult
+from recovery.images import Change, Image
+from recovery.literals import text_of
+from recovery.schema import INTEGER_BITS
+from recovery.seqrange import moment_text
+
+_NUMBERS = frozenset(INTEGER_BITS) | {"year", "float", "double"}
+_CSV_HEADER = (
+    "seq", "ordinal", "gtid", "committed_at", "cut_at", "binlog_file", "binlog_position", "connection_id", "op", "key",
+    "column", "changed", "before", "after",
+)  # fmt: skip
+
+
+def change_to_json(change: Change) -> dict[str, Any]:
+    """The documented object of one change."""
+    values = _image_to_json(change.image)
+    return {
+        "seq": change.seq,
+        "ordinal": change.ordinal,
+        "gtid": change.gtid,
+        "committed_at": _iso(change.committed_at_us),
+        "cut_at": _iso(change.cut_at_us),
+        "binlog_file": change.binlog_file,
+        "binlog_position": change.binlog_pos,
+        "connection_id": change.connection_id,
+        "op": change.op,
+        "key": {name: values[name] for name in change.table.key} if change.table.key else None,
+        "before": _image_to_json(change.before) if change.before else None,
+        "after": _image_to_json(change.after) if change.after else None,
+        "changed": list(change.changed),
+    }
+
+
+def changes_json(result: ChangesResult) -> str:
+    """{"table", "truncated", "covered_to", "warnings", "changes": [...]} with a final line feed."""
+    document = {
+        "table": ".".join(result.query.table),
+        "truncated": result.truncated,
+        "covered_to": None if result.covered_to_us is None else _iso(result.covered_to_us),
+        "warnings": list(result.warnings),
+        "changes": [change_to_json(c) for c in result.changes],
+    }
+    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+
+def changes_jsonl(result: ChangesResult) -> str:
+    """One change per line."""
+    return "".join(json.dumps(change_to_json(c), ensure_ascii=False) + "\n" for c in result.changes)
+
+
+def changes_csv(result: ChangesResult) -> str:
+    """One line per change and column (before and after as text; NULL is `\\N`, a missing image is empty), with a
+    header. Lines end in CRLF (RFC 4180)."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(_CSV_HEADER)
+    for change in result.changes:
+        head = (
+            change.seq,
+            change.ordinal,
+            change.gtid or "",
+            _iso(change.committed_at_us),
+            _iso(change.cut_at_us),
+            change.binlog_file,
+            change.binlog_pos,
+            "" if change.connection_id is None else change.connection_id,
+            change.op,
+            _key_text(change),
+        )
+        for name, before, after in _cells(change):
+            changed = int(not change.changed or name in change.changed)
+            writer.writerow((*head, name, changed, _null(before, change.before), _null(after, change.after)))
+    return out.getvalue()
+
+
+def changes_table(result: ChangesResult, width: int = 120, *, color: bool = False) -> str:
+    """For a terminal: one row per change, in it the cells that matter (of an update, the changed ones)."""
+    table = RichTable(title=Text(f"changes of {'.'.join(result.query.table)}"), title_justify="left", show_lines=True)
+    for heading in ("committed (UTC)", "seq", "op", "key", "change", "transaction"):
+        table.add_column(heading, overflow="fold")
+    for change in result.changes:
+        who = "" if change.connection_id is None else f"\nconnection {change.connection_id}"
+        where = f"{change.gtid or ''}\n{change.binlog_file}:{change.binlog_pos}{who}".strip()
+        row = (
+            moment_text(change.committed_at_us),
+            str(change.seq),
+            change.op,
+            _printable(_key_text(change)),
+            "\n".join(_cell_lines(change)),
+            where,
+        )
+        table.add_row(*(Text(cell) for cell in row))
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=color, no_color=not color)
+    console.print(table)
+    if result.truncated:
+        console.print(Text(f"More changes match; the limit of {result.query.limit} left them out."))
+    for warning in result.warnings:
+        console.print(Text(f"Warning: {warning}"))
+    return out.getvalue()
+
+
+def _cell_lines(change: Change) -> Iterator[str]:
+    for name, before, after in _cells(change):
+        if change.before and change.after:
+            if name in change.changed:
+                yield _printable(f"{name}: {_shown(before)} -> {_shown(after)}")
+        else:
+            yield _printable(f"{name}: {_shown(after if change.after else before)}")
+
+
+def _cells(change: Change) -> Iterator[tuple[str, str | None, str | None]]:
+    names = [column.name for column in change.table.columns]
+    before = change.before.texts() if change.before else (None,) * len(names)
+    after = change.after.texts() if change.after else (None,) * len(names)
+    return zip(names, before, after, strict=True)
+
+
+def _shown(text: str | None) -> str:
+    return "NULL" if text is None else text if len(text) <= 200 else f"{text[:200]}... ({len(text)} characters)"
+
+
+def _printable(text: str) -> str:
+    """Nothing that a terminal could take for a command."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _null(text: str | None, image: Image | None) -> str:
+    if image is None:
+        return ""
+    return "\\N" if text is None else text
+
+
+def _key_text(change: Change) -> str:
+    if not change.table.key:
+        return ""
+    return ",".join("NULL" if part is None else part for part in change.image.key())
+
+
+def _image_to_json(image: Image) -> dict[str, Any]:
+    cells = zip(image.table.columns, image.values, strict=True)
+    return {
+        column.name: value
+        if column.type in _NUMBERS and column.name not in image.exact and column.type != "float"
+        else _float_or_text(column.type, text_of(column, value, image.exact.get(column.name)))
+        for column, value in cells
+    }
+
+
+def _float_or_text(kind: str, text: str | None) -> float | str | None:
+    return float(text) if kind == "float" and text is not None else text
+
+
+def _iso(at_us: int) -> str:
+    return moment_text(at_us).replace(" ", "T") + "Z"

@@ -1,0 +1,230 @@
+"""Which tables a snapshot holds, how each is read, and what speaks against reading it without a lock.
+
+Planning only reads information_schema and SHOW CREATE. Promises: what can't be held exactly (a column type, a storage
+engine without transactions, a system-versioned table, a name that nothing can carry) is refused by name before anything
+starts, unless the request excludes it; what isn't a table with rows of its own (views, sequences) is listed as skipped.
+
+A table is read by our own connection instead of from the dump where mydumper bends or leaves out its data: FLOAT columns
+(six digits), INVISIBLE and generated columns (not dumped; the binlog's images hold them on both servers), an ENUM with an
+empty label (the invalid value prints alike), and names that mydumper's SQL or file names can't carry.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final
+
+from recovery.config import ServerSettings
+from recovery.errors import SnapshotError, UnknownTable
+from recovery.schema import Table, check_supported
+from recovery.snapshot.request import SnapshotRequest
+from recovery.source import (
+    Connection,
+    ServerInfo,
+    fetch,
+    list_tables,
+    read_tables,
+    show_create_database,
+    show_create_table,
+)
+
+Pair = tuple[str, str]
+
+# mydumper 0.10 builds file names and some statements from bare names: quotes break its SQL, `/` its paths; `.` and
+# endings like `-schema` make `db.table.00001.sql` ambiguous.
+_UNCARRIED: Final = re.compile(r"[\x00-\x1f\x7f/\\.`'\",]|-schema(-\w+)?$|^\s|\s$")
+_AUTO_INCREMENT: Final = re.compile(r" AUTO_INCREMENT=\d+")
+
+
+@dataclass(frozen=True)
+class PlannedTable:
+    """own_reason: why our own connection reads it ("": its rows come from the dump). dumped: mydumper dumps it, too.
+    lock_reason: why it is exact only under the lock ("": it isn't). size_bytes: the server's estimate."""
+
+    table: Table
+    create_statement: str
+    size_bytes: int
+    own_reason: str
+    dumped: bool
+    lock_reason: str
+
+    @property
+    def pair(self) -> Pair:
+        return (self.table.db, self.table.name)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """omitted: the names that mydumper is told to leave out, in the databases that it dumps."""
+
+    databases: tuple[tuple[str, str], ...]
+    tables: tuple[PlannedTable, ...]
+    skipped: tuple[tuple[str, str, str], ...]
+    omitted: tuple[Pair, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(t.size_bytes for t in self.tables)
+
+    @property
+    def dumped_databases(self) -> tuple[str, ...]:
+        return tuple(sorted({t.table.db for t in self.tables if t.dumped}))
+
+    def without(self, left_out: Iterable[PlannedTable]) -> Plan:
+        """The same plan without tables that need a lock."""
+        gone = {t.pair: t for t in left_out}
+        return Plan(
+            self.databases,
+            tuple(t for t in self.tables if t.pair not in gone),
+            self.skipped + tuple((db, name, t.lock_reason) for (db, name), t in gone.items()),
+            self.omitted + tuple(gone),
+        )
+
+
+def make_plan(connection: Connection, info: ServerInfo, server: ServerSettings, request: SnapshotRequest) -> Plan:
+    """Raises UnknownTable, UnsupportedColumn or SnapshotError, each naming what it is about."""
+    everything = list_tables(connection)
+    chosen = _choose(everything, server, request)
+    skipped = tuple((db, name, kind.lower()) for db, name, kind in chosen if kind in ("VIEW", "SEQUENCE"))
+    for db, name, kind in chosen:
+        if kind not in ("BASE TABLE", "VIEW", "SEQUENCE"):
+            raise _refused(f"`{db}.{name}` is a {kind.lower()} table")
+        if "\n" in name or "\n" in db:
+            raise _refused(f"the name `{db}.{name}` has a line feed")
+    pairs = [(db, name) for db, name, kind in chosen if kind == "BASE TABLE"]
+    sizes = _engines(connection, pairs)
+    tables = {(t.db, t.name): t for t in read_tables(connection, pairs)}
+    cascades = _cascade_children(connection, info)
+    planned = [_plan_table(connection, tables, pair, sizes, cascades) for pair in pairs]
+    names = {t.pair for t in planned if t.dumped} | {(db, name) for db, name, kind in chosen if kind != "BASE TABLE"}
+    dumped = {t.table.db for t in planned if t.dumped}
+    omitted = tuple((db, n) for db, n, _ in everything if db in dumped and ((db, n) not in names or not carried(n)))
+    databases = tuple((db, show_create_database(connection, db)) for db in sorted({db for db, _ in pairs}))
+    return Plan(databases, tuple(planned), skipped, omitted)
+
+
+def carried(name: str) -> bool:
+    """Whether mydumper's SQL and file names can carry this database's or table's name."""
+    return _UNCARRIED.search(name) is None
+
+
+def unsafe_without_lock(plan: Plan) -> tuple[PlannedTable, ...]:
+    return tuple(t for t in plan.tables if t.lock_reason)
+
+
+def fingerprint(connection: Connection, pairs: Sequence[Pair]) -> dict[Pair, tuple[object, ...]]:
+    """What changes when a table is altered, truncated or recreated: its definition, CREATE statement and creation time."""
+    tables = {(t.db, t.name): t for t in read_tables(connection, pairs)}
+    created = {
+        (str(db), str(name)): str(at)
+        for db, name, at in fetch(connection, "SELECT TABLE_SCHEMA, TABLE_NAME, CREATE_TIME FROM information_schema.TABLES")
+    }
+    return {
+        pair: (table, _AUTO_INCREMENT.sub("", show_create_table(connection, *pair)), created.get(pair))
+        for pair, table in tables.items()
+    }
+
+
+def _choose(
+    everything: Sequence[tuple[str, str, str]], server: ServerSettings, request: SnapshotRequest
+) -> list[tuple[str, str, str]]:
+    """The requested entries, less the excluded ones. Each pattern and database that was asked for must exist."""
+    captured = [row for row in everything if server.wants(row[0], row[1])]
+    for db in request.databases:
+        if not any(row[0] == db for row in captured):
+            raise _unknown(f"database `{db}`")
+    for pattern in request.tables:
+        if not any(_matches(pattern, row) for row in captured):
+            raise _unknown(f"table `{pattern}`")
+    wanted = [
+        row
+        for row in captured
+        if (not request.databases or row[0] in request.databases)
+        and (not request.tables or any(_matches(pattern, row) for pattern in request.tables))
+        and not any(_matches(pattern, row) for pattern in request.exclude)
+    ]
+    if not any(kind == "BASE TABLE" for _, _, kind in wanted):
+        raise _unknown("any table to snapshot")
+    return wanted
+
+
+def _matches(pattern: str, row: tuple[str, str, str]) -> bool:
+    name = f"{row[0]}.{row[1]}"
+    return name == pattern or fnmatchcase(name, pattern)
+
+
+def _unknown(what: str) -> UnknownTable:
+    return UnknownTable(
+        f"the server doesn't show {what}",
+        hint="Check the spelling (names are compared exactly), rowback.toml's include and exclude, and SELECT on it.",
+    )
+
+
+def _refused(what: str) -> SnapshotError:
+    return SnapshotError(
+        f"{what}, which this version can't back up exactly", hint="Leave it out with --exclude or in rowback.toml."
+    )
+
+
+def _engines(connection: Connection, pairs: Sequence[Pair]) -> dict[Pair, int]:
+    """The estimated bytes of each table. Raises SnapshotError for one whose engine has no transactions."""
+    rows = fetch(
+        connection,
+        "SELECT t.TABLE_SCHEMA, t.TABLE_NAME, t.ENGINE, e.TRANSACTIONS, t.DATA_LENGTH FROM information_schema.TABLES t"
+        " LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE WHERE t.TABLE_TYPE = 'BASE TABLE'",
+    )
+    wanted = set(pairs)
+    sizes: dict[Pair, int] = {}
+    for db, name, engine, transactions, size in rows:
+        if (db, name) in wanted:
+            if transactions != "YES":
+                raise _refused(f"table `{db}.{name}` uses the engine {engine}, which has no transactions")
+            sizes[(db, name)] = int(size or 0)
+    return sizes
+
+
+def _plan_table(
+    connection: Connection, tables: dict[Pair, Table], pair: Pair, sizes: dict[Pair, int], cascades: frozenset[Pair]
+) -> PlannedTable:
+    if pair not in tables or pair not in sizes:
+        raise _unknown(f"the columns of table `{pair[0]}.{pair[1]}`")
+    table = tables[pair]
+    check_supported(table)
+    dumped = carried(table.db) and carried(table.name)
+    lock_reason = "it has no primary key over whole columns" if not table.key else ""
+    if pair in cascades:
+        lock_reason = "foreign keys change its rows without a trace in the binlog"
+    own = _own_reason(table) or ("" if dumped else "mydumper can't carry its name")
+    return PlannedTable(table, show_create_table(connection, *pair), sizes[pair], own, dumped, lock_reason)
+
+
+def _own_reason(table: Table) -> str:
+    for column in table.columns:
+        if column.type == "float":
+            return f"mydumper rounds the FLOAT column {column.name}"
+        if column.generated:
+            return f"mydumper leaves out the generated column {column.name}"
+        if column.invisible:
+            return f"mydumper leaves out the invisible column {column.name}"
+        if column.type == "enum" and "" in column.labels:
+            return f"the ENUM column {column.name} has an empty label"
+    return ""
+
+
+def _cascade_children(connection: Connection, info: ServerInfo) -> frozenset[Pair]:
+    """Tables whose rows a foreign key may delete or change without row events: all on MariaDB, and on MySQL before 9.6
+    or with innodb_native_foreign_keys=ON (MySQL 9.6 release notes, "Foreign keys in the SQL layer")."""
+    if info.flavor == "mysql" and info.version_tuple >= (9, 6):
+        rows = fetch(connection, "SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'")
+        if rows and str(rows[0][1]) == "OFF":
+            return frozenset()
+    found = fetch(
+        connection,
+        "SELECT CONSTRAINT_SCHEMA, TABLE_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS"
+        " WHERE UPDATE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT')"
+        " OR DELETE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT')",
+    )
+    return frozenset((str(db), str(name)) for db, name in found)
