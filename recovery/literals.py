@@ -81,9 +81,10 @@ def guard(column: Column, value: object, exact: str | None = None) -> exp.Expres
     name = column_ref(column.name)
     if value is None and exact is None:
         return exp.Is(this=name, expression=exp.Null())
-    if column.type == "enum" and exact is not None:
-        # '' may be a label too; the number tells them apart (MySQL manual, "The ENUM Type").
-        return _same(exp.Add(this=name, expression=_number("0")), _number("0"))
+    if column.type == "enum" and (exact is not None or value == ""):
+        # '' may be a label beside the invalid value; the number tells them apart (MySQL manual, "The ENUM Type").
+        index = 0 if exact is not None else column.labels.index("") + 1
+        return _same(exp.Add(this=name, expression=_number("0")), _number(str(index)))
     if column.type in TEXT_TYPES and isinstance(value, str):
         stored = exp.Cast(this=name, to=exp.DataType.build("BINARY", dialect=DIALECT))
         return _same(stored, _plain(value) if _is_plain(value) else _stored_bytes(column, value))

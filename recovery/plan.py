@@ -151,7 +151,7 @@ def plan_restore(
             continue
         if obstacle:
             raise _ddl_in_range(obstacle, name, chosen)
-        tables.append(_table_plan(state, chosen, name, segments.get(name, ())))
+        tables.append(_table_plan(state, chosen, cut, name, segments.get(name, ())))
     notes.extend(_left_out(candidates[0].snapshot, {(t.db, t.table) for t in tables}, patterns, segments))
     used = {t.snapshot_id for t in tables}
     creates = {
@@ -282,9 +282,11 @@ def _unknown(
     return UnknownTable(f"no table of the archive matches `{pattern}`", hint=hint)
 
 
-def _table_plan(state: ArchiveState, candidate: _Candidate, name: TableName, segments: Sequence[Segment]) -> TablePlan:
+def _table_plan(
+    state: ArchiveState, candidate: _Candidate, cut: Cut, name: TableName, segments: Sequence[Segment]
+) -> TablePlan:
     baseline = candidate.baselines[name]
-    needed = tuple(s for s in segments if s.last_seq > candidate.low_seq)
+    needed = tuple(s for s in segments if candidate.low_seq < min(s.last_seq, cut.seq))
     for schema_id in sorted({s.schema_id for s in needed}):
         seen = state.schemas.get(schema_id)
         if seen is None or seen.storage != baseline.definition.storage:

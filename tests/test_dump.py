@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from handmade import ORDERS, Archive, Row, column, insert, table
+
 from recovery.dump import DumpWriter, quote
 from recovery.errors import NotComputable
 from recovery.merge import Merger
 from recovery.restore import RestoreRequest, restore
 from recovery.schema import Table
-from handmade import ORDERS, Archive, Row, column, insert, table
 from testservers import Server
 
 Cell = tuple[Any, str | None]  # value, exact text
@@ -46,7 +47,20 @@ def load_with(loader: str, directory: Path, server: Server) -> None:
 
 # --- values -----------------------------------------------------------------------------------------------------------
 
-TEXTS = ["", "plain", "it's", 'say "hi"', "back\\slash", "line\nend;\n", "tab\t\0nul", "grüße", "-- x", "/*!1*/", "%s", "a`b"]
+TEXTS = [
+    "",
+    "plain",
+    "it's",
+    'say "hi"',
+    "back\\slash",
+    "line\nend;\n",
+    "tab\t\0nul",
+    "grüße",
+    "-- x",
+    "/*!1*/",
+    "%s",
+    "a`b",
+]
 
 
 def _text_cases() -> list[tuple[Cell, str]]:
@@ -67,34 +81,59 @@ TYPES: list[tuple[Any, str, list[tuple[Cell, str]]]] = [
         "decimal(38,10)",
         [((Decimal("-1234567890123456789012345678.0123456789"), None), "-1234567890123456789012345678.0123456789")],
     ),
-    (column("dw", "decimal", precision=60, scale=5), "decimal(60,5)", [(("1" * 55 + ".12345", None), "1" * 55 + ".12345")]),
+    (
+        column("dw", "decimal", precision=60, scale=5),
+        "decimal(60,5)",
+        [(("1" * 55 + ".12345", None), "1" * 55 + ".12345")],
+    ),
     (
         column("fl", "float"),
         "float",
-        [((16777217.0, None), "16777216"), ((0.1, None), "0.1"), ((-0.0, None), "-0e0"), ((3.4028235e38, None), "3.4028235e38")]
+        [
+            ((16777217.0, None), "16777216"),
+            ((0.1, None), "0.1"),
+            ((-0.0, None), "-0e0"),
+            ((3.4028235e38, None), "3.4028235e38"),
+        ]
         + [((1.1754944e-38, None), "1.1754944e-38"), ((123456.79, None), "123456.79")],
     ),
     (
         column("do", "double"),
         "double",
         [((0.1 + 0.2, None), "0.30000000000000004"), ((1.7976931348623157e308, None), "1.7976931348623157e308")]
-        + [((5e-320, None), "5e-320"), ((-0.0, None), "-0e0"), ((1e22, None), "1e22"), ((123456789012345680.0, None), "123456789012345680e0")],
+        + [
+            ((5e-320, None), "5e-320"),
+            ((-0.0, None), "-0e0"),
+            ((1e22, None), "1e22"),
+            ((123456789012345680.0, None), "123456789012345680e0"),
+        ],
     ),
     (
         column("da", "date"),
         "date",
-        [((date(1, 1, 1), None), "'0001-01-01'"), ((None, "0000-00-00"), "'0000-00-00'"), ((None, "2026-02-00"), "'2026-02-00'")],
+        [
+            ((date(1, 1, 1), None), "'0001-01-01'"),
+            ((None, "0000-00-00"), "'0000-00-00'"),
+            ((None, "2026-02-00"), "'2026-02-00'"),
+        ],
     ),
     (
         column("tm", "time", fsp=6),
         "time(6)",
-        [((-1, None), "'-00:00:00.000001'"), ((3020399 * 10**6, None), "'838:59:59'"), ((-3020399 * 10**6, None), "'-838:59:59'")],
+        [
+            ((-1, None), "'-00:00:00.000001'"),
+            ((3020399 * 10**6, None), "'838:59:59'"),
+            ((-3020399 * 10**6, None), "'-838:59:59'"),
+        ],
     ),
     (
         column("dt", "datetime", fsp=6),
         "datetime(6)",
         [((datetime(9999, 12, 31, 23, 59, 59, 999999), None), "'9999-12-31 23:59:59.999999'")]
-        + [((datetime(999, 1, 1), None), "'0999-01-01'"), ((None, "0000-00-00 00:00:00.000000"), "'0000-00-00 00:00:00'")],
+        + [
+            ((datetime(999, 1, 1), None), "'0999-01-01'"),
+            ((None, "0000-00-00 00:00:00.000000"), "'0000-00-00 00:00:00'"),
+        ],
     ),
     (
         column("ts", "timestamp", fsp=3),
@@ -117,8 +156,16 @@ TYPES: list[tuple[Any, str, list[tuple[Cell, str]]]] = [
         [(("é€\x81", None), "_latin1 X'E98081'"), (("x'", None), "'x'''")],
     ),
     (column("em", "text"), "mediumtext", [(("💾" * 30000, None), "repeat(_utf8mb4 X'F09F92BE', 30000)")]),
-    (column("bn", "binary", octets=4), "binary(4)", [((b"a\0\0\0", None), "X'61'"), ((b"';\n\xff", None), "X'273B0AFF'")]),
-    (column("bl", "blob"), "longblob", [((b"", None), "''"), ((bytes(range(256)), None), f"X'{bytes(range(256)).hex()}'")]),
+    (
+        column("bn", "binary", octets=4),
+        "binary(4)",
+        [((b"a\0\0\0", None), "X'61'"), ((b"';\n\xff", None), "X'273B0AFF'")],
+    ),
+    (
+        column("bl", "blob"),
+        "longblob",
+        [((b"", None), "''"), ((bytes(range(256)), None), f"X'{bytes(range(256)).hex()}'")],
+    ),
 ]
 JSON = (
     column("js", "json"),
@@ -211,7 +258,9 @@ def test_odd_names(
     baselines = []
     for n, name in enumerate(NAMES):
         of = table(db, name, column("id"), column(name, "varchar"))
-        create = f"CREATE TABLE {quote(name)} (`id` int PRIMARY KEY, {quote(name)} varchar(99) COMMENT 'ü;') CHARSET=utf8mb4"
+        create = (
+            f"CREATE TABLE {quote(name)} (`id` int PRIMARY KEY, {quote(name)} varchar(99) COMMENT 'ü;') CHARSET=utf8mb4"
+        )
         baselines.append(archive.baseline("s1", of, [({"id": n, name: name}, {})], create))
     output = write(tmp_path, archive, *baselines)
     before = server.execute("SHOW DATABASES")

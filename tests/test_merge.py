@@ -9,13 +9,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from handmade import ORDERS, Archive, Image, Row, column, delete, insert, table, update
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from recovery.archive.actions import Segment
 from recovery.errors import ArchiveDamaged
 from recovery.merge import Merger
 from recovery.schema import Table
-from handmade import ORDERS, Archive, Image, Row, column, delete, insert, table, update
 
 KEYED = table("d", "k", column("id"), column("part", "varchar"), column("v", "varchar"), key=("id", "part"))
 KEYLESS = table("d", "bag", column("a"), column("b", "varchar"), key=())
@@ -37,7 +38,9 @@ def base_files(archive: Archive, root: Path, of: Table, rows: list[tuple[Row, di
 ids = st.integers(0, 5)
 parts = st.sampled_from(["", "a", "A", "ä", "a ", "\0", "'"])
 values = st.sampled_from([None, "", "x", "X", "long" * 40, "\\", "\n;\n"])
-steps = st.lists(st.tuples(st.sampled_from(["put", "del", "move", "swap"]), ids, parts, ids, parts, values), max_size=40)
+steps = st.lists(
+    st.tuples(st.sampled_from(["put", "del", "move", "swap"]), ids, parts, ids, parts, values), max_size=40
+)
 sizes = st.integers(1, 4)
 
 
@@ -95,7 +98,9 @@ def test_keyed_history(tmp_path_factory: pytest.TempPathFactory, history: Any, s
     low, cut = sorted((min(low, len(transactions)), min(cut, len(transactions))))
     start = [({"id": k[0], "part": k[1], "v": v}, {}) for k, v in states[low].items()]
     with Merger(root, 512 * 1024**2) as merger:
-        found = rows_of(merger, root, KEYED, base_files(archive, root, KEYED, start), list(archive.state.segments), low, cut)
+        found = rows_of(
+            merger, root, KEYED, base_files(archive, root, KEYED, start), list(archive.state.segments), low, cut
+        )
     expected = [(*k, v) for k, v in states[cut].items()]
     assert [values for values, _ in found] == sorted(expected, key=lambda r: (r[0], r[1].encode()))
 
@@ -149,17 +154,25 @@ def test_keys_whose_value_is_in_the_exact_map(tmp_path: Path) -> None:
         delete(days, day=date(2026, 1, 1), v=1),
     )
     with Merger(tmp_path, 512 * 1024**2) as merger:
-        found = rows_of(merger, tmp_path, days, base_files(archive, tmp_path, days, start), list(archive.state.segments), 0, 9)
+        found = rows_of(
+            merger, tmp_path, days, base_files(archive, tmp_path, days, start), list(archive.state.segments), 0, 9
+        )
     assert found == [((None, 3), {"day": "2026-01-00"}), ((date(2026, 1, 2), 4), {})]
 
 
 def test_keyless_rows_that_differ_only_in_exact_text_or_sign_of_zero(tmp_path: Path) -> None:
     bag = table("d", "bag", column("f", "double"), column("day", "date"), key=())
     archive = Archive(tmp_path)
-    start = [({"f": 0.0}, {"day": "0000-00-00"}), ({"f": -0.0}, {"day": "0000-00-00"}), ({"f": 0.0}, {"day": "2026-00-00"})]
+    start = [
+        ({"f": 0.0}, {"day": "0000-00-00"}),
+        ({"f": -0.0}, {"day": "0000-00-00"}),
+        ({"f": 0.0}, {"day": "2026-00-00"}),
+    ]
     archive.window(delete(bag, exact={"day": "0000-00-00"}, f=-0.0))
     with Merger(tmp_path, 512 * 1024**2) as merger:
-        found = rows_of(merger, tmp_path, bag, base_files(archive, tmp_path, bag, start), list(archive.state.segments), 0, 9)
+        found = rows_of(
+            merger, tmp_path, bag, base_files(archive, tmp_path, bag, start), list(archive.state.segments), 0, 9
+        )
     assert sorted((repr(v[0]), e["day"]) for v, e in found) == [("0.0", "0000-00-00"), ("0.0", "2026-00-00")]
 
 
@@ -171,7 +184,20 @@ def test_a_keyless_row_removed_too_often_is_damage(tmp_path: Path) -> None:
 
 
 def test_column_names_that_mean_something_elsewhere(tmp_path: Path) -> None:
-    names = ["id", "_rb_op", "_RB_exact", "rowid", "filename", "v0", "e", 'a"b', "select", "ÄÖ", "file_row_number", "k0"]
+    names = [
+        "id",
+        "_rb_op",
+        "_RB_exact",
+        "rowid",
+        "filename",
+        "v0",
+        "e",
+        'a"b',
+        "select",
+        "ÄÖ",
+        "file_row_number",
+        "k0",
+    ]
     odd = table("d", "odd", *(column(n) for n in names))
     archive = Archive(tmp_path)
     row = {n: i for i, n in enumerate(names)}

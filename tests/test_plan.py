@@ -10,7 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from handmade import ITEMS, ORDERS, SECOND, T0, UUID, Archive, column, delete, insert, table
+
 from recovery.archive.actions import Checkpoint
+from recovery.archive.state import EMPTY
 from recovery.errors import (
     ArchiveDamaged,
     ArchiveMissing,
@@ -21,12 +24,10 @@ from recovery.errors import (
     TargetOutsideCoverage,
     UnknownTable,
 )
-from recovery.archive.state import EMPTY
 from recovery.plan import RestorePlan
 from recovery.restore import plan_for
 from recovery.schema import Table
 from recovery.target import Target, locate_snapshot, parse_target, resolve
-from handmade import ITEMS, ORDERS, SECOND, T0, UUID, Archive, column, delete, insert, table
 
 CREATE = "CREATE TABLE `x` (`id` int)"
 KEYLESS = table("shop", "bag", column("a"), key=())
@@ -60,7 +61,10 @@ def planned(archive: Archive, to: str, *tables: str) -> RestorePlan:
     [
         ("latest", Target("latest", "latest")),
         ("2026-01-01 00:00:07", Target("time", "2026-01-01 00:00:07", time_us=T0 + 7 * SECOND)),
-        ("2026-01-01T01:00:07.000001+01:00", Target("time", "2026-01-01T01:00:07.000001+01:00", time_us=T0 + 7_000_001)),
+        (
+            "2026-01-01T01:00:07.000001+01:00",
+            Target("time", "2026-01-01T01:00:07.000001+01:00", time_us=T0 + 7_000_001),
+        ),
         ("2026-01-01T00:00:07Z", Target("time", "2026-01-01T00:00:07Z", time_us=T0 + 7 * SECOND)),
         (f"{UUID.upper()}:7", Target("gtid", f"{UUID.upper()}:7", gtid=f"{UUID}:7")),
         (f"{UUID}:nightly:7", Target("gtid", f"{UUID}:nightly:7", gtid=f"{UUID}:nightly:7")),
@@ -72,7 +76,7 @@ def test_parse(text: str, expected: Target) -> None:
     assert parse_target(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "binlog.000001", f"{UUID}:1-5", "12:34"])
+@pytest.mark.parametrize("text", ["", "yesterday", "2026-02-30 00:00:00", "binlog.000001", f"{UUID}:1-5", "12:34"])
 def test_a_target_of_no_form_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="no time, GTID or binlog position"):
         parse_target(text)
@@ -233,7 +237,10 @@ def test_tables_from_different_snapshots_share_the_cut(tmp_path: Path) -> None:
     snap(archive, "a", 3, 3)
     snap(archive, "b", 12, 12, ORDERS)
     plan = planned(archive, "latest")
-    assert [(t.label, t.snapshot_id, t.low_seq) for t in plan.tables] == [("shop.items", "a", 3), ("shop.orders", "b", 12)]
+    assert [(t.label, t.snapshot_id, t.low_seq) for t in plan.tables] == [
+        ("shop.items", "a", 3),
+        ("shop.orders", "b", 12),
+    ]
     assert plan.cut.seq == 20
     assert plan.databases == (("shop", "CREATE DATABASE `shop`"),)
 
@@ -264,7 +271,9 @@ def test_an_unknown_table_gets_near_names(tmp_path: Path) -> None:
 def test_a_table_left_out_of_the_snapshot(tmp_path: Path) -> None:
     archive = filled(tmp_path)
     baselines = [archive.baseline("a", ORDERS, [], CREATE)]
-    archive.snapshot("a", archive.mark(3), archive.mark(3), *baselines, skipped=[("shop", "geo", "column `g` is geometry")])
+    archive.snapshot(
+        "a", archive.mark(3), archive.mark(3), *baselines, skipped=[("shop", "geo", "column `g` is geometry")]
+    )
     assert any("shop.geo" in w and "geometry" in w for w in planned(archive, "latest").warnings)
     assert any("shop.items" in w for w in planned(archive, "latest").warnings)
     with pytest.raises(UnknownTable, match="column `g` is geometry"):
@@ -323,7 +332,8 @@ def test_changes_with_another_definition_are_refused(tmp_path: Path) -> None:
 
 def test_a_keyless_table_that_changed_during_an_unlocked_snapshot(tmp_path: Path) -> None:
     archive = Archive(tmp_path)
-    archive.window(*(insert(KEYLESS, a=n) if n in (3, 7) else delete(ITEMS, id=n, n=0) for n in range(1, 11)))
+    for n in range(1, 11):
+        archive.window(insert(KEYLESS, a=n) if n in (3, 7) else delete(ITEMS, id=n, n=0))
     snap(archive, "a", 2, 4, KEYLESS)
     with pytest.raises(NotComputable, match=r"shop\.bag.*no key"):
         planned(archive, "latest")
@@ -339,7 +349,9 @@ def test_a_keyless_table_that_changed_during_an_unlocked_snapshot(tmp_path: Path
 def gapped(root: Path) -> Archive:
     """Transactions 1-10, a gap from binlog.000001:10900 to :15000, transactions 11-15 (whose bytes are 16000 and on)."""
     archive = filled(root, windows=2)
-    archive.commit(archive.gap(10, 15_000), Checkpoint(10, "binlog.000001", 15_000, "", T0 + 10 * SECOND, T0 + 10 * SECOND))
+    archive.commit(
+        archive.gap(10, 15_000), Checkpoint(10, "binlog.000001", 15_000, "", T0 + 10 * SECOND, T0 + 10 * SECOND)
+    )
     return archive
 
 

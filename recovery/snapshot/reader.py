@@ -37,23 +37,28 @@ def open_snapshot(server: ServerSettings) -> Connection:
 def read_rows(
     connection: Connection, table: Table, *, max_rows: int = MAX_CHUNK_ROWS, max_bytes: int = MAX_CHUNK_BYTES
 ) -> Iterator[list[list[Raw]]]:
-    """All rows in chunks, by column in the table's order, as recovery.snapshot.values.convert takes them."""
+    """All rows in chunks, by column in the table's order, as recovery.snapshot.values.convert takes them. A generator
+    that is not read to its end closes the connection."""
     expressions = ", ".join(_expression(c) for c in table.columns)
     order = ", ".join(quote(name) for name in table.key)
     sql = f"SELECT {expressions} FROM {quote(table.db)}.{quote(table.name)}" + (f" ORDER BY {order}" if order else "")
     rows: list[tuple[Raw, ...]] = []
     size = 0
     try:
-        with connection.cursor(pymysql.cursors.SSCursor) as cursor:
-            cursor.execute(sql)
-            while batch := cursor.fetchmany(_FETCH_ROWS):
-                rows.extend(batch)
-                size += sum(len(value) for row in batch for value in row if value is not None)
-                if len(rows) >= max_rows or size >= max_bytes:
-                    yield _columns(table, rows)
-                    rows, size = [], 0
-    except (pymysql.MySQLError, OSError) as error:
-        raise source_error(error, connection=connection) from error
+        cursor = connection.cursor(pymysql.cursors.SSCursor)
+        cursor.execute(sql)
+        while batch := cursor.fetchmany(_FETCH_ROWS):
+            rows.extend(batch)
+            size += sum(len(value) for row in batch for value in row if value is not None)
+            if len(rows) >= max_rows or size >= max_bytes:
+                yield _columns(table, rows)
+                rows, size = [], 0
+        cursor.close()
+    except BaseException as error:
+        connection.close()  # not the cursor: closing that would read the rest of the table
+        if isinstance(error, pymysql.MySQLError | OSError):
+            raise source_error(error, connection=connection) from error
+        raise
     if rows:
         yield _columns(table, rows)
 
