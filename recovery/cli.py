@@ -30,7 +30,8 @@ USAGE = 2
 
 app = typer.Typer(
     name="rowback",
-    help="Backs up MySQL and MariaDB, and gives any row, table or database back as it was at any committed transaction.",
+    help="Backs up MySQL and MariaDB, and gives any row, table or database back as it was at any committed "
+    "transaction.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -47,7 +48,9 @@ def options(
     ] = None,
     server: Annotated[
         str | None,
-        typer.Option("--server", metavar="NAME", help="Server section; not needed if there is one.", show_default=False),
+        typer.Option(
+            "--server", metavar="NAME", help="Server section; not needed if there is one.", show_default=False
+        ),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
@@ -139,7 +142,7 @@ def _local_file_error(error: OSError, *, as_json: bool, debug: bool) -> int:
 
 def _print_error(code: str, message: str, hint: str, *, as_json: bool) -> None:
     if as_json:
-        text = json.dumps({"error": {"code": code, "message": message, "hint": hint}}, ensure_ascii=False)
+        text = json.dumps({"code": code, "error": message, "hint": hint}, ensure_ascii=False)
     else:
         text = f"ERROR [{code}] {' '.join(message.split())}" + (f"\nHINT: {' '.join(hint.split())}" if hint else "")
     print(text, file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, StrEnum
@@ -36,7 +36,9 @@ ConfigOption = Annotated[
 ]
 ServerOption = Annotated[
     str | None,
-    typer.Option("--server", metavar="NAME", help="Server section to use; not needed if there is one.", show_default=False),
+    typer.Option(
+        "--server", metavar="NAME", help="Server section to use; not needed if there is one.", show_default=False
+    ),
 ]
 FormatOption = Annotated[Format, typer.Option("--format", help="Output for people or for programs.")]
 
@@ -63,6 +65,11 @@ def stdout() -> Console:
 
 def stderr() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def split(values: Sequence[str] | None) -> tuple[str, ...]:
+    """A repeated option whose values may be comma-separated. A name with a comma in it is written with `?` for it."""
+    return tuple(part.strip() for value in values or () for part in value.split(",") if part.strip())
 
 
 def print_json(result: object) -> None:

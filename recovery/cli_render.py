@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+
 from rich.markup import escape
 from rich.table import Table
 
 from recovery.checks import Check, Verdict
 from recovery.cli_options import duration, iso, size, stdout
 from recovery.doctor import Report
+from recovery.restore import RestoreResult
 from recovery.status import Point, Status
 
 _STYLES = {Verdict.OK: "green", Verdict.FAIL: "bold red", Verdict.ADVICE: "yellow", Verdict.SKIPPED: "dim"}
@@ -59,11 +62,15 @@ def _snapshots(result: Status) -> None:
     if not result.snapshots:
         out.print("snapshots      none: take one with `rowback snapshot`")
         return
-    table = Table("snapshot", "taken (UTC)", "lock", "tables", "rows", "size", "restorable", box=None, padding=(0, 2, 0, 0))
+    table = Table(
+        "snapshot", "taken (UTC)", "lock", "tables", "rows", "size", "restorable", box=None, padding=(0, 2, 0, 0)
+    )
     for line in result.snapshots:
         usable = f"from {iso(line.restorable_from)}" if line.restorable_from else line.reason
         taken = iso(line.finished_at)
-        table.add_row(line.snapshot_id, taken, line.mode, str(line.tables), str(line.rows), size(line.size_bytes), escape(usable))
+        table.add_row(
+            line.snapshot_id, taken, line.mode, str(line.tables), str(line.rows), size(line.size_bytes), escape(usable)
+        )
     out.print(table)
     for line in result.snapshots:
         for skipped in line.skipped:
@@ -85,3 +92,19 @@ def report_end(report: Report) -> None:
     text = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
     verdict = "[green]ready[/]" if report.healthy else "[bold red]not ready[/]"
     stdout().print(f"{verdict}: {text}")
+
+
+def restore(result: RestoreResult) -> None:
+    """The plan of a dry run; else what was written, where, and how to load it."""
+    out = stdout()
+    if result.output is None:
+        for line in result.plan.explain():
+            out.print(line, markup=False)
+        return
+    cut = result.plan.cut
+    gtid = f", GTID {cut.gtid}" if cut.gtid else ""
+    out.print(f"cut at the end of transaction {cut.seq} ({cut.file}:{cut.position}{gtid})", markup=False)
+    out.print(f"wrote {len(result.tables)} tables, {result.rows} rows to {result.output}", markup=False)
+    out.print(f"load it with: myloader -d {shlex.quote(str(result.output))}", markup=False)
+    for warning in result.plan.warnings:
+        out.print(f"warning: {warning}", markup=False)

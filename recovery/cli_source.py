@@ -18,7 +18,6 @@ from recovery.cli_options import (
     ServerOption,
     context_for,
     print_json,
-    stderr,
 )
 from recovery.context import Context, open_context
 from recovery.initialise import InitRequest
@@ -51,7 +50,9 @@ def capture(
     ] = False,
     window_seconds: Annotated[
         float | None,
-        typer.Option("--window-seconds", min=0.05, max=300, help="Commit at least this often (default: the settings')."),
+        typer.Option(
+            "--window-seconds", min=0.05, max=300, help="Commit at least this often (default: the settings')."
+        ),
     ] = None,
     from_gtid: Annotated[
         str | None,
@@ -119,7 +120,9 @@ def init(
     host: Annotated[str | None, typer.Option(help="Host of the server.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the server.")] = None,
     user: Annotated[str | None, typer.Option(help="Account of the server.")] = None,
-    root: Annotated[str | None, typer.Option(help="Where the archive goes: file:///folder or s3://bucket/prefix.")] = None,
+    root: Annotated[
+        str | None, typer.Option(help="Where the archive goes: file:///folder or s3://bucket/prefix.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     config: ConfigOption = None,
 ) -> None:

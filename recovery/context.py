@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,8 +38,11 @@ class Context:
 
 
 def open_context(config_path: Path | str | None = None, server: str | None = None) -> Context:
-    """Read the settings, pick the server and open its archive. Raises ConfigError. Connects nowhere."""
-    return context_of(config.load(config_path), server)
+    """Read the settings, pick the server (this one, else ROWBACK_SERVER's, else the only one) and open its archive.
+
+    Raises ConfigError. Connects nowhere.
+    """
+    return context_of(config.load(config_path), server or os.environ.get("ROWBACK_SERVER") or None)
 
 
 def context_of(settings: Settings, server: str | None = None) -> Context:

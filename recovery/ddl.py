@@ -44,7 +44,8 @@ def classify(statement: str, default_db: str) -> Classified:
     """Never raises; the unrecognised is `Classified(<first word>, None)`."""
     text = _EXECUTABLE_COMMENT.sub(r" \1 ", statement)
     try:
-        tokens = [token.text for token in sqlglot.tokenize(text, read="mysql")]
+        # sqlglot takes RENAME, GRANT and others at a statement's start for opaque commands, so it doesn't get to see one.
+        tokens = [token.text for token in sqlglot.tokenize(f"SELECT {text}", read="mysql")][1:]
     except SqlglotError:
         return Classified((statement.split() or ["?"])[0].upper(), None)
     try:

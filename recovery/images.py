@@ -28,18 +28,17 @@ OPERATIONS = (INSERT, UPDATE, DELETE)
 
 @dataclass(frozen=True)
 class Image:
-    """One whole row: values in the table's column order, and the exact texts of those that their type can't hold."""
+    """One whole row: values in the table's column order, and the exact texts of those that their type can't hold.
+    positions: column name to index, shared by the rows of a segment."""
 
     table: Table
     values: tuple[object, ...]
     exact: Mapping[str, str]
+    positions: Mapping[str, int]
 
     def cell(self, name: str) -> tuple[object, str | None]:
         """(value, exact text) of a column."""
-        for column, value in zip(self.table.columns, self.values, strict=True):
-            if column.name == name:
-                return value, self.exact.get(name)
-        raise KeyError(name)
+        return self.values[self.positions[name]], self.exact.get(name)
 
     def texts(self) -> tuple[str | None, ...]:
         """Every value as SELECT prints it (recovery.literals.text_of)."""
@@ -48,9 +47,10 @@ class Image:
 
     def key(self) -> tuple[str | None, ...]:
         """The key's values as text, in the key's order; the whole row for a table without a key."""
-        names = self.table.key or tuple(c.name for c in self.table.columns)
-        texts = dict(zip((c.name for c in self.table.columns), self.texts(), strict=True))
-        return tuple(texts[name] for name in names)
+        if not self.table.key:
+            return self.texts()
+        columns = [self.table.columns[self.positions[name]] for name in self.table.key]
+        return tuple(text_of(c, *self.cell(c.name)) for c in columns)
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,7 @@ def pair(data: pa.Table, table: Table, path: str) -> pa.Table:
 def materialise(pairs: pa.Table, table: Table) -> Iterator[Change]:
     """Python objects for the rows of `pair`, in their order."""
     names = [c.name for c in table.columns]
+    positions = {name: i for i, name in enumerate(names)}
     meta = pairs.select([n for n in _META if n != EXACT]).to_pylist()
     before = list(zip(*(pairs[f"b{i}"].to_pylist() for i in range(len(names))), strict=True))
     after = list(zip(*(pairs[f"a{i}"].to_pylist() for i in range(len(names))), strict=True))
@@ -140,8 +141,8 @@ def materialise(pairs: pa.Table, table: Table) -> Iterator[Change]:
             binlog_file=row["_rb_binlog_file"],
             binlog_pos=row["_rb_binlog_pos"],
             connection_id=row["_rb_connection_id"],
-            before=None if op == INSERT else Image(table, old, before_exact),
-            after=None if op == DELETE else Image(table, new, after_exact),
+            before=None if op == INSERT else Image(table, old, before_exact, positions),
+            after=None if op == DELETE else Image(table, new, after_exact, positions),
             changed=changed,
         )
 

@@ -21,6 +21,7 @@ from decimal import Decimal
 import numpy as np
 from sqlglot import exp
 
+from recovery.charset import encode_latin1
 from recovery.errors import NotComputable
 from recovery.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column
 
@@ -137,16 +138,8 @@ def _plain(text: str) -> exp.Literal:
 def _stored_bytes(column: Column, text: str) -> exp.Expression:
     """The text in the column's own character set, as CAST(column AS BINARY) gives it."""
     if column.charset == "latin1":
-        return exp.HexString(this=b"".join(_latin1(c) for c in text).hex().upper())
+        return exp.HexString(this=encode_latin1(text).hex().upper())
     return exp.HexString(this=text.encode().hex().upper())
-
-
-def _latin1(character: str) -> bytes:
-    """MySQL's latin1 is cp1252; its five undefined bytes are the C1 controls (sql/ctype-latin1.cc)."""
-    try:
-        return character.encode("cp1252")
-    except UnicodeEncodeError:
-        return character.encode("latin1")
 
 
 def _number(text: str) -> exp.Expression:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from recovery import initialise as initialisation
 from recovery import restore as restoring
 from recovery import seqrange, source
 from recovery import status as coverage
+from recovery import undo as undoing
 from recovery.archive.segments import read_transactions
 from recovery.archive.state import ArchiveState
 from recovery.changes import ChangeQuery, ChangesResult
@@ -30,6 +31,7 @@ from recovery.gtid import is_gtid
 from recovery.initialise import Initialised, InitRequest
 from recovery.restore import RestoreRequest, RestoreResult
 from recovery.status import Live, Status
+from recovery.undo import UndoScript
 
 Progress = Callable[[str], None]
 
@@ -122,7 +124,8 @@ def capture_command(context: Context, request: CaptureRequest) -> Command:
         file, _, position = request.from_position.rpartition(":")
         if not file or not position.isdigit():
             raise ConfigError(
-                f"`{request.from_position}` is no binlog position", hint="Write FILE:POSITION, for example binlog.000007:4."
+                f"`{request.from_position}` is no binlog position",
+                hint="Write FILE:POSITION, for example binlog.000007:4.",
             )
     context.source()
     argv = [sys.executable, "-P", "-m", "dataflow.run", "--server", context.server.name]
@@ -191,6 +194,12 @@ def changes(context: Context, table: str, query: ChangeQuery) -> ChangesResult:
 def restore(context: Context, request: RestoreRequest, progress: Progress = silent) -> RestoreResult:
     """The tables at the target as a dump directory, or with dry_run the plan alone."""
     return restoring.restore(context.store, read_archive(context), request, progress)
+
+
+def undo(context: Context, table: str, query: ChangeQuery) -> UndoScript:
+    """The inverse of the selected changes. query.table is taken from `table`. Nothing is applied anywhere."""
+    state = read_archive(context)
+    return undoing.undo(context.store, state, replace(query, table=table_name(state, table)))
 
 
 def just_before(context: Context, gtid: str) -> str:

@@ -23,8 +23,9 @@ from recovery.archive.actions import Baseline, DataObject, Ddl, Gap, Segment, Sn
 from recovery.archive.state import ArchiveState
 from recovery.errors import DdlInRange, NotComputable, TargetOutsideCoverage, UnknownTable
 from recovery.gtid import binlog_order
+from recovery.marks import SnapshotRange
 from recovery.schema import Table
-from recovery.target import Cut, SnapshotRange, describe_coverage, describe_gap, format_us
+from recovery.target import Cut, describe_coverage, describe_gap, format_us
 
 TableName = tuple[str, str]
 _DROP = re.compile(r"\s*DROP\s+(TABLE|DATABASE|SCHEMA)\b", re.IGNORECASE)
@@ -132,7 +133,7 @@ def plan_restore(
 ) -> RestorePlan:
     """The plan for a cut, or the error that says why there is none.
 
-    ranges: of the snapshots that may be used, by snapshot_id (`recovery.target.locate_snapshot`). patterns: `db.table`
+    ranges: of the snapshots that may be used, by snapshot_id (`recovery.marks.locate_snapshot`). patterns: `db.table`
     with fnmatch's wildcards, compared with case; empty for every table. warnings: taken over into the plan.
     """
     candidates, reasons = _candidates(state, cut, ranges)

@@ -23,9 +23,10 @@ from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.dump import DumpWriter, TableFiles
 from recovery.errors import ArchiveDamaged, ConfigError, NoSpace, ObjectNotFound, StoreFull
+from recovery.marks import SnapshotRange, locate_snapshot
 from recovery.merge import Merger, engine_error
 from recovery.plan import RestorePlan, TablePlan, plan_restore
-from recovery.target import SnapshotRange, Target, locate_snapshot, parse_target, resolve
+from recovery.target import Target, parse_target, resolve
 
 DEFAULT_MEMORY_LIMIT_BYTES = 1024**3
 Progress = Callable[[str], None]

@@ -8,15 +8,13 @@
 
 Promises: `resolve` answers with a transaction end inside the archive's coverage, or raises TargetOutsideCoverage with
 the range that is covered and the gap in the way. It reads only the transactions segments that the log's own fields
-bracket. `locate_snapshot` maps a snapshot's LOW and HIGH marks to seqs, by GTID membership on MySQL and by position
-elsewhere (on MariaDB a GTID position stands per domain, the binlog position is exact).
+bracket.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -24,12 +22,12 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from recovery.archive.actions import Checkpoint, Gap, Mark, Snapshot, Transactions
+from recovery.archive.actions import Checkpoint, Gap, Transactions
 from recovery.archive.segments import read_transactions
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.errors import ArchiveMissing, ConfigError, TargetOutsideCoverage
-from recovery.gtid import binlog_order, is_gtid, is_subset, parse_gtid_set
+from recovery.gtid import binlog_order, is_gtid, parse_gtid_set
 
 _POSITION = re.compile(r"(.+\.\d+):(\d+)")
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -58,17 +56,6 @@ class Cut:
     position: int
     committed_at_us: int
     cut_at_us: int
-
-
-@dataclass(frozen=True)
-class SnapshotRange:
-    """Where a snapshot stands in the stream: everything up to low_seq is in it, nothing after high_seq is. A target
-    below high_seq can't use it. high_seq None: the stream doesn't cover HIGH yet. before_start: LOW lies before the
-    archive's start, so changes between them are missing."""
-
-    low_seq: int
-    high_seq: int | None
-    before_start: bool = False
 
 
 def parse_target(text: str) -> Target:
@@ -150,7 +137,7 @@ def cut_of(store: Store, state: ArchiveState, seq: int) -> Cut:
     """The end of transaction `seq`; of the archive's start if that is where seq stands."""
     for segment in state.transactions:
         if segment.first_seq <= seq <= segment.last_seq:
-            rows = _rows(store, segment)
+            rows = read_rows(store, segment)
             row = rows.slice(int(np.searchsorted(_numbers(rows, "seq"), seq)), 1).to_pylist()[0]
             return Cut(
                 seq=row["seq"],
@@ -176,7 +163,7 @@ def _at_time(store: Store, state: ArchiveState, target: Target) -> int:
     segment = state.transactions[index]
     if segment.max_cut_at_us <= target.time_us:
         return segment.last_seq
-    cuts = _numbers(_rows(store, segment), "cut_at_us")
+    cuts = _numbers(read_rows(store, segment), "cut_at_us")
     return segment.first_seq + int(np.searchsorted(cuts, target.time_us, side="right")) - 1
 
 
@@ -189,10 +176,10 @@ def _at_position(store: Store, state: ArchiveState, target: Target) -> int:
         raise _outside(state, target, "")
     if wanted > binlog_order(newest.file, newest.position):
         raise _outside(state, target, ": it is later than what has been captured")
-    return _last_ended(store, state, target.file, target.position)
+    return last_ended(store, state, target.file, target.position)
 
 
-def _last_ended(store: Store, state: ArchiveState, file: str, position: int, *, started: bool = False) -> int:
+def last_ended(store: Store, state: ArchiveState, file: str, position: int, *, started: bool = False) -> int:
     """seq of the last transaction that ends at or before the position (started: that starts strictly before it)."""
     wanted = binlog_order(file, position)
     index = bisect_left(state.transactions, wanted, key=lambda t: binlog_order(t.first_file, t.first_position)) - 1
@@ -201,7 +188,7 @@ def _last_ended(store: Store, state: ArchiveState, file: str, position: int, *, 
     segment = state.transactions[index]
     if binlog_order(segment.last_file, segment.last_position) <= wanted:
         return segment.last_seq
-    rows = _rows(store, segment)
+    rows = read_rows(store, segment)
     files = np.array([binlog_order(str(name), 0)[0] for name in rows["binlog_file"].to_pylist()])
     offsets = _numbers(rows, "start_position" if started else "end_position")
     in_file = offsets < wanted[1] if started else offsets <= wanted[1]
@@ -211,7 +198,7 @@ def _last_ended(store: Store, state: ArchiveState, file: str, position: int, *, 
 
 def _at_gtid(store: Store, state: ArchiveState, target: Target) -> int:
     start, _ = coverage(state)
-    flavor = _flavor(state)
+    flavor = flavor_of(state)
     if ("-" in target.gtid.partition(":")[0] and ":" not in target.gtid) != (flavor == "mariadb"):
         raise _outside(state, target, f": the source is a {flavor} server, whose GTIDs look different")
     if parse_gtid_set(start.gtid_set, flavor).contains(target.gtid):
@@ -223,7 +210,7 @@ def _at_gtid(store: Store, state: ArchiveState, target: Target) -> int:
     first = points[holds - 1].seq + 1 if holds else start.seq
     for segment in state.transactions:
         if segment.last_seq >= first and segment.first_seq <= points[holds].seq:
-            rows = _rows(store, segment)
+            rows = read_rows(store, segment)
             found = np.flatnonzero(np.array(rows["gtid"].to_pylist(), dtype=object) == target.gtid)
             if len(found):
                 return segment.first_seq + int(found[0])
@@ -255,76 +242,7 @@ def _outside(state: ArchiveState, target: Target, why: str) -> TargetOutsideCove
     )
 
 
-# --- snapshots --------------------------------------------------------------------------------------------------------
-
-
-def locate_snapshot(store: Store, state: ArchiveState, snapshot: Snapshot) -> SnapshotRange:
-    """The seqs of a snapshot's marks. Raises ArchiveDamaged for a bad transactions segment."""
-    start, newest = coverage(state)
-    if _flavor(state) == "mysql" and snapshot.low.gtid_set and snapshot.high.gtid_set:
-        if not is_subset(start.gtid_set, snapshot.low.gtid_set, "mysql"):
-            return SnapshotRange(start.seq, None, before_start=True)
-        high = (
-            _last_in(store, state, snapshot.high)
-            if is_subset(snapshot.high.gtid_set, newest.gtid_set, "mysql")
-            else None
-        )
-        return SnapshotRange(_first_not_in(store, state, snapshot.low) - 1, high)
-    low, high_mark = snapshot.low, snapshot.high
-    if binlog_order(low.file, low.position) < binlog_order(start.file, start.position):
-        return SnapshotRange(start.seq, None, before_start=True)
-    low_seq = _last_ended(store, state, low.file, low.position)
-    if binlog_order(high_mark.file, high_mark.position) > binlog_order(newest.file, newest.position):
-        return SnapshotRange(low_seq, None)
-    return SnapshotRange(low_seq, _last_ended(store, state, high_mark.file, high_mark.position, started=True))
-
-
-def _first_not_in(store: Store, state: ArchiveState, mark: Mark) -> int:
-    """seq of the first transaction that isn't in the mark's GTID set; one after the newest if all are."""
-    points = state.checkpoints
-    # Checkpoints' sets grow, so "not within the mark" turns true once and stays true.
-    index = bisect_left(points, True, key=lambda c: not is_subset(c.gtid_set, mark.gtid_set, "mysql"))
-    after = points[index - 1].seq if index else coverage(state)[0].seq
-    holds = _holder(mark)
-    for segment in state.transactions:
-        if segment.last_seq > after:
-            for row in _chronological(_rows(store, segment)):
-                if row[0] > after and not holds(row):
-                    return row[0]
-    return coverage(state)[1].seq + 1
-
-
-def _last_in(store: Store, state: ArchiveState, mark: Mark) -> int:
-    """seq of the last transaction that is in the mark's GTID set; the archive's start if none is."""
-    points = state.checkpoints
-    index = bisect_left(points, True, key=lambda c: is_subset(mark.gtid_set, c.gtid_set, "mysql"))
-    until = points[min(index, len(points) - 1)].seq
-    holds = _holder(mark)
-    for segment in reversed(state.transactions):
-        if segment.first_seq <= until:
-            held = [row[0] for row in _chronological(_rows(store, segment)) if row[0] <= until and holds(row)]
-            if held:
-                return held[-1]
-    return coverage(state)[0].seq
-
-
-_Row = tuple[int, str | None, str, int]  # seq, gtid, binlog file, end position
-
-
-def _holder(mark: Mark) -> Callable[[_Row], bool]:
-    """Whether a transaction is in the mark: by its GTID; an anonymous one (gtid_mode was being switched) by
-    position."""
-    held = parse_gtid_set(mark.gtid_set, "mysql")
-    end = binlog_order(mark.file, mark.position)
-    return lambda row: held.contains(row[1]) if row[1] else binlog_order(row[2], row[3]) <= end
-
-
-def _chronological(rows: pa.Table) -> Iterator[_Row]:
-    columns = [rows[name].to_pylist() for name in ("seq", "gtid", "binlog_file", "end_position")]
-    return zip(*columns, strict=True)
-
-
-def _rows(store: Store, segment: Transactions) -> pa.Table:
+def read_rows(store: Store, segment: Transactions) -> pa.Table:
     return next(iter(read_transactions(store, [segment])))
 
 
@@ -332,5 +250,5 @@ def _numbers(rows: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.in
     return np.asarray(rows[name].combine_chunks().to_numpy(zero_copy_only=False))
 
 
-def _flavor(state: ArchiveState) -> str:
+def flavor_of(state: ArchiveState) -> str:
     return state.identity.flavor if state.identity else "mysql"

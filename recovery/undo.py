@@ -171,7 +171,7 @@ def _guarded(table: Table, generated: frozenset[str]) -> list[str]:
 def _where(image: Image, names: Iterable[str]) -> exp.Where:
     conditions: list[exp.Expression] = []
     for name in sorted(names, key=lambda n: n not in image.table.key):  # the key first: it is what a reader looks for
-        column = image.table.column(name)
+        column = image.table.columns[image.positions[name]]
         value, exact = image.cell(name)
         condition = guard(column, value, exact)
         plain = exp.NullSafeEQ(this=column_ref(name), expression=literal(column, value, exact))

@@ -2,8 +2,8 @@
 
 Promises, proved with the servers' own clients in tests/test_undo.py:
 - every statement must hit exactly one row, or the script ends in ROLLBACK; also under `mysql --force` or `source`,
-  where errors don't stop a script: ROW_COUNT() is -1 after an error (MySQL manual, "ROW_COUNT()"), and the ending is prepared
-  from a user variable. After the first failure the other statements match nothing;
+  where errors don't stop a script: ROW_COUNT() is -1 after an error (MySQL manual, "ROW_COUNT()"), and the ending is
+  prepared from a user variable. After the first failure the other statements match nothing;
 - it means the same under every sql_mode, time zone and character set of the client and the server, and puts the
   session's settings back;
 - the last result says what happened, and after a rollback an error follows, so that a client without --force exits

@@ -69,7 +69,9 @@ class Archive:
         listed = []
         for seq, changes in enumerate(transactions, start=first):
             at = START_US + seq * SECOND_US
-            listed.append((seq, f"{UUID}:{seq}", at, at, "binlog.000001", seq * 1000, seq * 1000 + 900, 7, len(changes)))
+            listed.append(
+                (seq, f"{UUID}:{seq}", at, at, "binlog.000001", seq * 1000, seq * 1000 + 900, 7, len(changes))
+            )
             for ordinal, change in enumerate(changes):
                 rows.setdefault(change.table, []).extend(_images(change, seq, ordinal, at))
         columns = zip(*listed, strict=True)
@@ -101,7 +103,9 @@ class Archive:
 
     def gap(self) -> None:
         seq = self.state.last_seq
-        gap = Gap(seq, "binlog.000001", seq * 1000 + 900, None, None, START_US + seq * SECOND_US, "the binlog was purged")
+        gap = Gap(
+            seq, "binlog.000001", seq * 1000 + 900, None, None, START_US + seq * SECOND_US, "the binlog was purged"
+        )
         self.state = replace(self.state, gaps=(*self.state.gaps, gap))
 
     def snapshot(self, *tables: tuple[Table, str]) -> None:

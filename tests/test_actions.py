@@ -46,7 +46,7 @@ TABLES = st.builds(
 def of(cls: type[Any]) -> st.SearchStrategy[Any]:
     """Any instance, all fields drawn, also those with defaults."""
     hints = get_type_hints(cls)
-    return st.builds(cls, **{f.name: SPECIAL.get(hints[f.name]) or st.from_type(hints[f.name]) for f in fields(cls)})
+    return st.builds(cls, **{f.name: SPECIAL.get(hints[f.name], st.from_type(hints[f.name])) for f in fields(cls)})
 
 
 SPECIAL: dict[Any, st.SearchStrategy[Any]] = {Table: TABLES}

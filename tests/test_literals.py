@@ -45,7 +45,7 @@ def _split(value: Any) -> tuple[Any, str | None]:
         (Column("c", "float"), struct.unpack("f", struct.pack("f", 1.1))[0], "1.1", "1.100000023841858e0"),
         (Column("c", "time", fsp=0), -3_661_000_000, "-01:01:01", "'-01:01:01'"),
         (Column("c", "time", fsp=3), -1_500, "-00:00:00.001", None),
-        (Column("c", "datetime", fsp=6), datetime(1, 2, 3), "0001-02-03 00:00:00.000000", None),
+        (Column("c", "datetime", fsp=6), datetime.fromisoformat("0001-02-03"), "0001-02-03 00:00:00.000000", None),
         (
             Column("c", "timestamp", fsp=0),
             datetime(2026, 5, 2, 12, tzinfo=timezone(timedelta(hours=2))),
@@ -177,7 +177,7 @@ def test_round_trip_through_a_server(server: Any, unique_name: Callable[[str], s
         F32,
         F64,
         st.decimals(-(10**19), 10**19, places=10),
-        st.datetimes(datetime(1000, 1, 1)),
+        st.datetimes(datetime.fromisoformat("1000-01-01")),
         st.integers(-(838 * 3600) * 10**6, 838 * 3600 * 10**6),
         st.sampled_from(["", "ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "ANSI_QUOTES,NO_BACKSLASH_ESCAPES"]),
     )

@@ -67,11 +67,12 @@ def gap(reason: str) -> Gap:
 def window(head: ArchiveState, size: int = 3) -> list[Action]:
     """What a capture commits for the next `size` transactions."""
     first, last = head.last_seq + 1, head.last_seq + size
-    where = dict(path=f"t/{first}", size_bytes=1, sha256="0" * 64, min_cut_at_us=first * 10, max_cut_at_us=last * 10)
+    where = {"path": f"t/{first}", "size_bytes": 1, "sha256": "0" * 64}
+    times = {"min_cut_at_us": first * 10, "max_cut_at_us": last * 10}
     return [
         Transactions(
             rows=size, first_seq=first, last_seq=last, first_file="b.1", first_position=first, last_file="b.1",
-            last_position=last, **where,
+            last_position=last, **where, **times,
         ),
         Checkpoint(last, "b.1", last, "", last * 10, last * 10),
     ]  # fmt: skip

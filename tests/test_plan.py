@@ -24,10 +24,11 @@ from recovery.errors import (
     TargetOutsideCoverage,
     UnknownTable,
 )
+from recovery.marks import locate_snapshot
 from recovery.plan import RestorePlan
 from recovery.restore import plan_for
 from recovery.schema import Table
-from recovery.target import Target, locate_snapshot, parse_target, resolve
+from recovery.target import Target, parse_target, resolve
 
 CREATE = "CREATE TABLE `x` (`id` int)"
 KEYLESS = table("shop", "bag", column("a"), key=())
@@ -396,8 +397,10 @@ def test_explain_and_json_tell_the_same(tmp_path: Path) -> None:
     assert plan.explain() == [
         f"target {UUID}:12",
         f"cut at the end of transaction 12 (binlog.000001:12900, GTID {UUID}:12), 2026-01-01T00:00:12+00:00",
-        "table shop.orders: 0 rows of snapshot a, then 15 row images of 3 segments, transactions 4 to 12 "
-        f"({size} bytes to read)",
+        (
+            f"table shop.orders: 0 rows of snapshot a, then 15 row images of 3 segments, transactions 4 to 12 ({size} bytes "
+            "to read)"
+        ),
         f"1 tables, {size} bytes to read",
     ]
     data = plan.to_json()

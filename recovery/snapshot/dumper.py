@@ -11,6 +11,7 @@ explain_format=TRADITIONAL on MySQL 9; 0.10's dump of MySQL 8 routines doesn't l
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -64,7 +65,9 @@ def find_dumper(program: str = "mydumper") -> Dumper:
         raise DumperMissing(
             f"`{path}` is not a mydumper 0.10 or newer: {version.strip()[:100]}", hint="Install mydumper 0.10 or newer."
         )
-    return Dumper(path, tuple(int(n or 0) for n in found.groups()), frozenset(re.findall(r"--([a-z][a-z0-9-]+)", usage)))
+    return Dumper(
+        path, tuple(int(n or 0) for n in found.groups()), frozenset(re.findall(r"--([a-z][a-z0-9-]+)", usage))
+    )
 
 
 def write_defaults(folder: Path, server: ServerSettings, info: ServerInfo) -> Path:
@@ -82,7 +85,9 @@ def write_defaults(folder: Path, server: ServerSettings, info: ServerInfo) -> Pa
     return path
 
 
-def command(dumper: Dumper, server: ServerSettings, info: ServerInfo, plan: Plan, folder: Path, threads: int) -> list[str]:
+def command(
+    dumper: Dumper, server: ServerSettings, info: ServerInfo, plan: Plan, folder: Path, threads: int
+) -> list[str]:
     """mydumper's command line. Writes the defaults file and the list of omitted tables into `folder`; the dump goes to
     `folder/dump`."""
     omit = folder / "omit.txt"
@@ -185,7 +190,17 @@ class DumpProcess:
 
     def written_bytes(self) -> int:
         """The size of the dump so far."""
-        return sum(f.stat().st_size for f in self.folder.iterdir() if f.is_file())
+        total = 0
+        for path in self.folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # metadata.partial is renamed
+                total += path.stat().st_size
+        return total
+
+    def tables_started(self) -> int:
+        """How many tables' data mydumper has begun to dump, by the file names so far."""
+        return len(
+            {f.name.split(".sql")[0] for f in self.folder.iterdir() if "-schema" not in f.name and ".sql" in f.name}
+        )
 
     def close(self) -> None:
         """End the process group if it still runs: SIGTERM, then SIGKILL."""

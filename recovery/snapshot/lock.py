@@ -84,7 +84,7 @@ def wait_until_quiet(connection: Connection, info: ServerInfo, wait_s: float) ->
         if time.monotonic() > deadline:
             number, user, seconds = rows[0]
             raise LockNotAcquired(
-                f"connection {number} of `{user}` has been running a statement for {seconds} s; the lock would stall behind it",
+                f"connection {number} of `{user}` runs a statement since {seconds} s; the lock would stall behind it",
                 hint="Wait for it or end it, raise --lock-wait-seconds, or use --lock none.",
             )
         time.sleep(_QUIET_POLL_S)
@@ -95,7 +95,9 @@ def wait_until_open(connection: Connection, info: ServerInfo, dump: DumpProcess,
     DumperFailed if mydumper ends before."""
     see = _open_on_mysql if info.flavor == "mysql" else _open_on_mariadb
     deadline = time.monotonic() + limit_s
-    while not (len(dump.thread_ids) >= threads and _all_open(connection, info, frozenset(dump.thread_ids.values()), see)):
+    while not (
+        len(dump.thread_ids) >= threads and _all_open(connection, info, frozenset(dump.thread_ids.values()), see)
+    ):
         if dump.check():
             raise LockNotAcquired("mydumper ended before its snapshots were seen", hint="Use --lock none.")
         if time.monotonic() > deadline:

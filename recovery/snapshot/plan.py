@@ -120,7 +120,9 @@ def fingerprint(connection: Connection, pairs: Sequence[Pair]) -> dict[Pair, tup
     tables = {(t.db, t.name): t for t in read_tables(connection, pairs)}
     created = {
         (str(db), str(name)): str(at)
-        for db, name, at in fetch(connection, "SELECT TABLE_SCHEMA, TABLE_NAME, CREATE_TIME FROM information_schema.TABLES")
+        for db, name, at in fetch(
+            connection, "SELECT TABLE_SCHEMA, TABLE_NAME, CREATE_TIME FROM information_schema.TABLES"
+        )
     }
     return {
         pair: (table, _AUTO_INCREMENT.sub("", show_create_table(connection, *pair)), created.get(pair))

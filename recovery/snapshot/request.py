@@ -39,7 +39,9 @@ class SnapshotRequest:
         if not 1 <= self.threads <= 64:
             raise ConfigError(f"{self.threads} threads are out of range", hint="Use 1 to 64.")
         if self.lock_wait_seconds <= 0 or self.timeout_s <= 0:
-            raise ConfigError("a waiting time is not positive", hint="Give --lock-wait-seconds and the timeout above 0.")
+            raise ConfigError(
+                "a waiting time is not positive", hint="Give --lock-wait-seconds and the timeout above 0."
+            )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,288 @@
+"""Commands that read the archive and never need the source server: status, changes, undo, restore."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recovery import cli_render, operations
+from recovery.changes import ChangeQuery
+from recovery.cli_options import (
+    ChangeFormat,
+    ConfigOption,
+    Format,
+    FormatOption,
+    ServerOption,
+    context_for,
+    print_json,
+    split,
+    stderr,
+    stdout,
+    to_plain,
+)
+from recovery.errors import ConfigError
+from recovery.render import changes_csv, changes_json, changes_table
+from recovery.restore import RestoreRequest
+from recovery.undo_script import script_sql
+
+TABLE_LIMIT = 100  # changes shown to a person unless --limit says otherwise
+PIPED_WIDTH = 200
+
+
+class UndoFormat(StrEnum):
+    sql = "sql"
+    json = "json"
+
+
+TableOption = Annotated[
+    str, typer.Option("--table", metavar="DB.TABLE", help="The table; put names with dots in them in backticks.")
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option("--key", metavar="VALUE[,VALUE]", help="Only the row with this primary key (or its first columns)."),
+]
+SinceOption = Annotated[
+    str | None, typer.Option("--since", metavar="WHEN", help="From this time (UTC unless it has a zone) or GTID on.")
+]
+UntilOption = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Up to this time or GTID, inclusive.")]
+OpOption = Annotated[list[str] | None, typer.Option("--op", help="insert, update or delete; may be repeated.")]
+TransactionOption = Annotated[
+    list[str] | None,
+    typer.Option("--transaction", metavar="GTID|SEQ", help="Only changes of this transaction; may be repeated."),
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many changes, newest first.")]
+
+
+def register(app: typer.Typer) -> None:
+    for name, command, examples in (
+        ("status", status, _STATUS),
+        ("changes", changes, _CHANGES),
+        ("undo", undo, _UNDO),
+        ("restore", restore, _RESTORE),
+    ):
+        app.command(name, epilog="\b\nExamples:\n" + examples)(command)
+
+
+_STATUS = """\
+  rowback status
+  rowback status --server shop --format json
+"""
+
+
+def status(
+    ctx: typer.Context,
+    offline: Annotated[bool, typer.Option("--offline", help="Don't ask the server how far behind capture is.")] = False,
+    format: FormatOption = Format.table,  # noqa: A002
+    config: ConfigOption = None,
+    server: ServerOption = None,
+) -> None:
+    """Show what the archive covers, how far behind it is, its snapshots and its gaps. Works with the server down."""
+    result = operations.status(context_for(ctx, config, server), ask_server=not offline)
+    if format is Format.json:
+        print_json(result)
+    else:
+        cli_render.status(result)
+
+
+_CHANGES = """\
+  rowback changes --table shop.orders
+  rowback changes --table shop.orders --key 42 --format json
+  rowback changes --table shop.orders --since "2026-05-02 10:00:00" --until 2026-05-02T12:00:00+02:00
+  rowback changes --table shop.orders --op delete --op update --limit 20
+  rowback changes --table shop.orders --transaction 3e11fa47-71ca-11e1-9e33-c80aa9429562:23 --format csv
+  rowback changes --table '`my.db`.`odd.name`'
+"""
+
+
+def changes(
+    ctx: typer.Context,
+    table: TableOption,
+    key: KeyOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    op: OpOption = None,
+    transaction: TransactionOption = None,
+    limit: LimitOption = None,
+    oldest_first: Annotated[bool, typer.Option("--oldest-first", help="In the order in which they happened.")] = False,
+    format: Annotated[ChangeFormat, typer.Option("--format", help="table, json or csv.")] = ChangeFormat.table,  # noqa: A002
+    config: ConfigOption = None,
+    server: ServerOption = None,
+) -> None:
+    """Show the change history of a table with before and after images, newest first.
+
+    The table format shows the newest 100 unless --limit says otherwise; json and csv give all.
+    """
+    if limit is None and format is ChangeFormat.table:
+        limit = TABLE_LIMIT
+    query = _query(key, since, until, op, transaction, limit, newest_first=not oldest_first)
+    result = operations.changes(context_for(ctx, config, server), table, query)
+    if format is ChangeFormat.json:
+        sys.stdout.write(changes_json(result))
+    elif format is ChangeFormat.csv:
+        sys.stdout.write(changes_csv(result))
+        _warn(result.warnings)
+    else:
+        console = stdout()
+        width = console.width if console.is_terminal else PIPED_WIDTH
+        sys.stdout.write(changes_table(result, width, color=console.is_terminal))
+
+
+_UNDO = """\
+  rowback undo --table shop.orders --since "2026-05-02 10:00:00" --output undo.sql
+  rowback undo --table shop.orders --key 42 --limit 1
+  rowback undo --table shop.orders --transaction 3e11fa47-71ca-11e1-9e33-c80aa9429562:23
+  rowback undo --table shop.orders --op delete --since 2026-05-02T10:00:00Z --format json
+"""
+
+
+def undo(
+    ctx: typer.Context,
+    table: TableOption,
+    key: KeyOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    op: OpOption = None,
+    transaction: TransactionOption = None,
+    limit: LimitOption = None,
+    output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write the script there.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite --output.")] = False,
+    format: Annotated[
+        UndoFormat, typer.Option("--format", help="sql, or json with the script in it.")
+    ] = UndoFormat.sql,  # noqa: A002
+    config: ConfigOption = None,
+    server: ServerOption = None,
+) -> None:
+    """Write the SQL that takes changes back, newest first. It is never applied: review it, then run it yourself."""
+    if not any((key, since, until, op, transaction, limit)):
+        raise ConfigError(
+            f"undo of `{table}` without any filter would take its whole history back",
+            hint="Give --since, --until, --key, --op, --transaction or --limit.",
+        )
+    query = _query(key, since, until, op, transaction, limit)
+    script = operations.undo(context_for(ctx, config, server), table, query)
+    sql = script_sql(script)
+    if output is not None:
+        _write_whole(output, sql, force=force)
+    if format is UndoFormat.json:
+        facts = {"summary": script.summary, "truncated": script.truncated, "warnings": script.warnings}
+        document = to_plain({"table": ".".join(script.query.table), **facts, "changes": script.summary.changes})
+        print_json({**document, "conflicts": len(script.conflicts), "output": output, "sql": sql})
+        return
+    if output is None:
+        sys.stdout.write(sql)
+    else:
+        typer.echo(f"wrote {output}: {_undone(script.summary.changes, script.summary.transactions)}", err=True)
+        if script.conflicts:
+            typer.echo(f"warning: {len(script.conflicts)} of these rows changed again later; see the script", err=True)
+    _warn(script.warnings)
+
+
+def _undone(count: int, transactions: Sequence[object]) -> str:
+    return f"{count} changes of {len(transactions)} transactions taken back"
+
+
+_RESTORE = """\
+  rowback restore --to "2026-05-02 09:59:59" --output restored
+  rowback restore --to 3e11fa47-71ca-11e1-9e33-c80aa9429562:22 --tables shop.orders --output restored
+  rowback restore --before 3e11fa47-71ca-11e1-9e33-c80aa9429562:23 --tables "shop.*" --output restored
+  rowback restore --to binlog.000007:4242 --tables shop.orders,shop.items --dry-run
+  rowback restore --to latest --dry-run --format json
+"""
+
+
+def restore(
+    ctx: typer.Context,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="TARGET", help="A time (UTC unless it has a zone), a GTID, FILE:POSITION or latest."
+        ),
+    ] = None,
+    before: Annotated[
+        str | None, typer.Option("--before", metavar="GTID", help="The state just before this transaction.")
+    ] = None,
+    tables: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tables", metavar="PATTERN", help="db.table with * and ?; repeated or comma-separated. Default: all."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="DIR", help="New or empty folder for the dump directory.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
+    format: FormatOption = Format.table,  # noqa: A002
+    config: ConfigOption = None,
+    server: ServerOption = None,
+) -> None:
+    """Write the tables, as they were at the end of a transaction, as a directory for myloader or the mysql client.
+
+    No server is touched: review the directory, then load it yourself.
+    """
+    if (to is None) == (before is None):
+        raise ConfigError("give either --to or --before", hint='For example --to "2026-05-02 10:00:00" or --to latest.')
+    if output is None and not dry_run:
+        raise ConfigError(
+            "a restore needs an output folder", hint="Give --output DIR, or --dry-run for the plan alone."
+        )
+    context = context_for(ctx, config, server)
+    target = to if to is not None else operations.just_before(context, before or "")
+    request = RestoreRequest(target, split(tables), output, dry_run)
+    console = stderr()
+    result = operations.restore(context, request, lambda line: console.print(line, markup=False))
+    if format is Format.json:
+        plan = result.plan.to_json()
+        print_json(
+            {"dry_run": dry_run, "plan": plan, "output": result.output, "rows": result.rows, "tables": result.tables}
+        )
+    else:
+        cli_render.restore(result)
+
+
+def _query(
+    key: str | None,
+    since: str | None,
+    until: str | None,
+    op: list[str] | None,
+    transaction: list[str] | None,
+    limit: int | None,
+    *,
+    newest_first: bool = True,
+) -> ChangeQuery:
+    return ChangeQuery(
+        table=("", ""),  # the operation finds it in the archive
+        key=key,
+        since=since,
+        until=until,
+        ops=tuple(op or ()),
+        transactions=tuple(int(t) if t.isdigit() else t for t in transaction or ()),
+        limit=limit,
+        newest_first=newest_first,
+    )
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
+
+
+def _write_whole(path: Path, text: str, *, force: bool) -> None:
+    """The file appears whole or not at all; readable by its owner only, for it holds row values."""
+    if path.exists() and not force:
+        raise ConfigError(f"`{path}` exists already", hint="Choose another name, or overwrite it with --force.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,284 @@
+"""Taking a snapshot, from the plan to the commit.
+
+Order of writes: baseline files of tables read by our own connection, the dump directory, its manifest, the other
+baselines, the commit. Nothing is visible before the commit, so a failure anywhere leaves at worst objects that nothing
+refers to. Promises: the staging folder is gone when this returns or raises, also on SIGTERM and KeyboardInterrupt; a table
+that was altered, truncated or recreated meanwhile fails the snapshot.
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+from recovery.archive.actions import Action, Baseline, Identity, Snapshot
+from recovery.archive.log import Log
+from recovery.archive.names import Layout
+from recovery.archive.state import ArchiveState
+from recovery.archive.store import Store
+from recovery.config import ServerSettings
+from recovery.errors import ConfigError, NoSpace, SnapshotError, SourceDiverged
+from recovery.snapshot.baseline import BaselineWriter
+from recovery.snapshot.coordinates import Clock, microseconds
+from recovery.snapshot.dumpdir import DumpDirectory
+from recovery.snapshot.dumper import find_dumper
+from recovery.snapshot.plan import Pair, Plan, PlannedTable, fingerprint, make_plan
+from recovery.snapshot.request import Progress, Report, SnapshotRequest, SnapshotResult
+from recovery.snapshot.upload import free_prefix, put_manifest, upload_directory
+from recovery.snapshot.window import Reading, Source, read_source
+from recovery.source import Connection, ServerInfo, connect, fetch, server_info
+
+# A compressed dump is rarely larger than half of what the tables take on the server; the rest is watched while it runs.
+_SPACE_SHARE: Final = 0.5
+_SPACE_MIN: Final = 64 * 1024 * 1024
+
+
+def take_snapshot(
+    server: ServerSettings,
+    store: Store,
+    layout: Layout,
+    log: Log,
+    request: SnapshotRequest,
+    *,
+    now: Clock,
+    progress: Report = lambda _: None,
+) -> SnapshotResult:
+    """Dump the requested tables, turn them into baselines and commit the snapshot to the log.
+
+    Raises DumperMissing, DumperFailed, LockNotAcquired, NoSpace and other SnapshotErrors, SourceErrors (unreachable,
+    access denied, a missing privilege with its GRANT, SourceDiverged for another server than the archive's),
+    UnsupportedColumn, UnknownTable and the store's errors.
+    """
+    begin = time.monotonic()
+    started_at = now()
+    dumper = find_dumper()
+    with _terminable(), _staging(request) as staging:
+        progress(Progress("plan"))
+        with closing(connect(server)) as connection:
+            info = server_info(connection)
+            check_identity(log.read(), info)
+            plan = make_plan(connection, info, server, request)
+            _check_space(plan, staging)
+            sql_mode = str(fetch(connection, "SELECT @@GLOBAL.sql_mode")[0][0])
+            before = fingerprint(connection, [t.pair for t in plan.tables])
+        snapshot_id = f"{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+        def writer(planned: PlannedTable) -> BaselineWriter:
+            return BaselineWriter(store, layout, snapshot_id, planned.table, staging)
+
+        source = Source(server, info, dumper, request, now, progress)
+        reading = read_source(source, plan, staging, writer)
+        _check_unchanged(server, before, reading.plan)
+        prefix = free_prefix(store, layout, started_at)
+        files = upload_directory(store, prefix, reading.dump, progress)
+        baselines = _load_baselines(reading, writer, progress)
+        snapshot = Snapshot(
+            snapshot_id=snapshot_id,
+            mode=reading.mode,
+            low=reading.low,
+            high=reading.high,
+            started_at_us=microseconds(started_at),
+            finished_at_us=microseconds(now()),
+            path=prefix,
+            size_bytes=0,
+            databases=reading.plan.databases,
+            baselines=baselines,
+            skipped=reading.plan.skipped,
+            sql_mode=sql_mode,
+        )
+        facts = _manifest(snapshot, reading, info, dumper.version_text, time.monotonic() - begin)
+        snapshot = _sized(snapshot, put_manifest(store, prefix, files, facts))
+        progress(Progress("commit", len(baselines), len(baselines)))
+        state = log.commit(log.read(), lambda head: commit_actions(head, snapshot, info))
+    return SnapshotResult(
+        snapshot=snapshot,
+        reason=reading.reason,
+        lock_held_s=reading.lock_held_s,
+        duration_s=time.monotonic() - begin,
+        rows=sum(b.rows for b in baselines),
+        dumper_version=dumper.version_text,
+        server_version=info.version,
+        log_version=state.version,
+        warnings=_warnings(reading),
+    )
+
+
+def check_identity(state: ArchiveState, info: ServerInfo) -> None:
+    """Raises SourceDiverged if the archive belongs to another server."""
+    known = state.identity
+    if known is None:
+        return
+    same = known.flavor == info.flavor and (
+        known.server_uuid == info.server_uuid if info.flavor == "mysql" else known.server_id == info.server_id
+    )
+    if not same:
+        raise SourceDiverged(
+            f"this archive belongs to the {known.flavor} server `{known.server_uuid or known.server_id}`, not to"
+            f" `{info.server_uuid or info.server_id}`",
+            hint="Check the server's host and port in rowback.toml, or give the new server a section of its own.",
+        )
+
+
+def commit_actions(head: ArchiveState, snapshot: Snapshot, info: ServerInfo) -> Sequence[Action]:
+    """The snapshot, and the archive's identity if this is its first commit."""
+    check_identity(head, info)
+    identity = Identity(info.flavor, info.server_uuid, info.server_id, info.version)
+    return [snapshot] if head.identity is not None else [identity, snapshot]
+
+
+def _check_space(plan: Plan, staging: Path) -> None:
+    need = int(plan.size_bytes * _SPACE_SHARE) + _SPACE_MIN
+    free = shutil.disk_usage(staging).free
+    if free < need:
+        raise NoSpace(
+            f"the staging folder `{staging.parent}` has {free} bytes free, and the dump may need {need}",
+            hint="Free space there, or name a larger folder with --staging-dir (or TMPDIR).",
+        )
+
+
+def _check_unchanged(server: ServerSettings, before: dict[Pair, tuple[object, ...]], plan: Plan) -> None:
+    """Raises SnapshotError if a table isn't what it was when the snapshot began."""
+    pairs = [t.pair for t in plan.tables]
+    with closing(connect(server)) as connection:
+        after = fingerprint(connection, _still_there(connection, pairs))
+    for pair in pairs:
+        if before.get(pair) != after.get(pair):
+            raise SnapshotError(
+                f"table `{pair[0]}.{pair[1]}` was altered, truncated or recreated while the snapshot ran",
+                hint="Take the snapshot again when the schema change is through.",
+            )
+
+
+def _still_there(connection: Connection, pairs: Sequence[Pair]) -> list[Pair]:
+    rows = fetch(connection, "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES")
+    known = {(str(db), str(name)) for db, name in rows}
+    return [pair for pair in pairs if pair in known]
+
+
+def _load_baselines(reading: Reading, writer: Any, progress: Report) -> tuple[Baseline, ...]:
+    """Parse the dump's tables, and describe all tables' baselines in the plan's order."""
+    directory = DumpDirectory(reading.dump)
+    baselines: list[Baseline] = []
+    for planned in reading.plan.tables:
+        progress(Progress("baseline", len(baselines), len(reading.plan.tables)))
+        written: BaselineWriter | None = reading.own.get(planned.pair)
+        if written is None:
+            written = writer(planned)
+            assert written is not None
+            directory.load(planned.table, written)
+        table = planned.table
+        baselines.append(
+            Baseline(
+                db=table.db,
+                table=table.name,
+                schema_id=table.schema_id,
+                definition=table,
+                create_statement=planned.create_statement,
+                rows=written.rows,
+                objects=tuple(written.objects),
+            )
+        )
+    return tuple(baselines)
+
+
+def _sized(snapshot: Snapshot, size_bytes: int) -> Snapshot:
+    return replace(snapshot, size_bytes=size_bytes)
+
+
+def _manifest(
+    snapshot: Snapshot, reading: Reading, info: ServerInfo, dumper_version: str, duration_s: float
+) -> dict[str, Any]:
+    """What manifest.json says beside the files."""
+    rows = {(b.db, b.table): b.rows for b in snapshot.baselines}
+    return {
+        "snapshot_id": snapshot.snapshot_id,
+        "mode": snapshot.mode,
+        "no_lock_reason": reading.reason,
+        "lock_held_s": round(reading.lock_held_s, 6),
+        "low": asdict(snapshot.low),
+        "high": asdict(snapshot.high),
+        "started_at_us": snapshot.started_at_us,
+        "finished_at_us": snapshot.finished_at_us,
+        "duration_s": round(duration_s, 3),
+        "server": {"flavor": info.flavor, "version": info.version, "uuid": info.server_uuid, "id": info.server_id},
+        "dumper": {"name": "mydumper", "version": dumper_version},
+        "databases": [db for db, _ in snapshot.databases],
+        "tables": [
+            {
+                "db": t.table.db,
+                "table": t.table.name,
+                "rows": rows[t.pair],
+                "in_dump": t.dumped,
+                "baseline_from": "source" if t.own_reason else "dump",
+                "reason": t.own_reason,
+            }
+            for t in reading.plan.tables
+        ],
+        "skipped": [{"db": db, "table": name, "reason": why} for db, name, why in snapshot.skipped],
+    }
+
+
+def _warnings(reading: Reading) -> tuple[str, ...]:
+    found = [
+        f"{db}.{name} was left out: {why}" for db, name, why in reading.plan.skipped if why not in ("view", "sequence")
+    ]
+    found += [
+        f"{t.table.label} is in the baseline but not in the dump directory: {t.own_reason}"
+        for t in reading.plan.tables
+        if not t.dumped
+    ]
+    if reading.reason:
+        found.append(f"taken without a lock: {reading.reason}")
+    return tuple(found)
+
+
+@contextmanager
+def _staging(request: SnapshotRequest) -> Iterator[Path]:
+    """A folder of our own, mode 0700, removed at the end. A full disk becomes NoSpace."""
+    try:
+        if request.staging_dir is not None:
+            request.staging_dir.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="rowback-snapshot-", dir=request.staging_dir))
+    except OSError as error:
+        raise ConfigError(
+            f"the staging folder `{request.staging_dir or tempfile.gettempdir()}` can't be used: {error.strerror}",
+            hint="Name another with --staging-dir (or TMPDIR).",
+        ) from error
+    try:
+        yield folder
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise NoSpace(
+            f"the staging folder `{folder.parent}` is full: {error.strerror}",
+            hint="Free space there, or name a larger folder with --staging-dir (or TMPDIR).",
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind the stack like Ctrl-C does, if nobody else has a handler and this is the main thread."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

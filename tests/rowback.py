@@ -1,0 +1,72 @@
+"""Runs the real `rowback` command in a process of its own, for tests that act as a user does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from testservers import Server
+
+COMMAND = (sys.executable, "-c", "from recovery.cli import main; main()")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Rowback:
+    """One configured server with its archive in `folder`."""
+
+    def __init__(self, folder: Path, server: Server, *, root: str | None = None, extra: str = "", s3: str = "") -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config = folder / "rowback.toml"
+        self.root = root or f"file://{folder}/archive"
+        self.config.write_text(
+            f'[archive]\nroot = "{self.root}"\n{s3}\n'
+            f'[servers.shop]\nhost = "{server.host}"\nport = {server.port}\nuser = "{server.user}"\n'
+            f'password_env = "ROWBACK_TEST_PASSWORD"\n{extra}\n'
+        )
+        self.environment = {
+            **os.environ,
+            "ROWBACK_CONFIG": str(self.config),
+            "ROWBACK_TEST_PASSWORD": server.password,
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def run(self, *arguments: str, check: bool = True, timeout: float = 180) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*COMMAND, *arguments], env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=timeout
+        )
+        if check and done.returncode:
+            raise AssertionError(f"rowback {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.run(*arguments, "--format", "json").stdout)
+
+    def start_capture(self, *arguments: str) -> subprocess.Popen[bytes]:
+        log = (self.folder / "capture.log").open("ab")
+        return subprocess.Popen(
+            [*COMMAND, "capture", *arguments], env=self.environment, cwd=self.folder, stdout=log, stderr=log
+        )
+
+    def capture_log(self) -> str:
+        return (self.folder / "capture.log").read_text()
+
+
+def drain(process: subprocess.Popen[bytes], timeout: float = 60) -> int:
+    """SIGTERM, then the exit status."""
+    process.send_signal(signal.SIGTERM)
+    return process.wait(timeout)
+
+
+def wait_for(condition: Any, timeout: float, what: str) -> None:
+    """Poll until the condition holds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
+        time.sleep(0.05)
