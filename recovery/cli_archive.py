@@ -25,9 +25,9 @@ from recovery.cli_options import (
     split,
     stderr,
     stdout,
-    to_plain,
 )
 from recovery.errors import ConfigError
+from recovery.plain import to_plain
 from recovery.render import changes_csv, changes_json, changes_table
 from recovery.restore import RestoreRequest
 from recovery.undo_script import script_sql
@@ -52,12 +52,16 @@ SinceOption = Annotated[
     str | None, typer.Option("--since", metavar="WHEN", help="From this time (UTC unless it has a zone) or GTID on.")
 ]
 UntilOption = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Up to this time or GTID, inclusive.")]
-OpOption = Annotated[list[str] | None, typer.Option("--op", help="insert, update or delete; may be repeated.")]
+OpOption = Annotated[
+    list[str] | None, typer.Option("--op", metavar="OP", help="insert, update or delete; may be repeated.")
+]
 TransactionOption = Annotated[
     list[str] | None,
     typer.Option("--transaction", metavar="GTID|SEQ", help="Only changes of this transaction; may be repeated."),
 ]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many changes, newest first.")]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many changes, newest first.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -79,13 +83,13 @@ _STATUS = """\
 def status(
     ctx: typer.Context,
     offline: Annotated[bool, typer.Option("--offline", help="Don't ask the server how far behind capture is.")] = False,
-    format: FormatOption = Format.table,  # noqa: A002
+    output_format: FormatOption = Format.table,
     config: ConfigOption = None,
     server: ServerOption = None,
 ) -> None:
     """Show what the archive covers, how far behind it is, its snapshots and its gaps. Works with the server down."""
     result = operations.status(context_for(ctx, config, server), ask_server=not offline)
-    if format is Format.json:
+    if output_format is Format.json:
         print_json(result)
     else:
         cli_render.status(result)
@@ -111,7 +115,7 @@ def changes(
     transaction: TransactionOption = None,
     limit: LimitOption = None,
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="In the order in which they happened.")] = False,
-    format: Annotated[ChangeFormat, typer.Option("--format", help="table, json or csv.")] = ChangeFormat.table,  # noqa: A002
+    output_format: Annotated[ChangeFormat, typer.Option("--format", help="table, json or csv.")] = ChangeFormat.table,
     config: ConfigOption = None,
     server: ServerOption = None,
 ) -> None:
@@ -119,13 +123,13 @@ def changes(
 
     The table format shows the newest 100 unless --limit says otherwise; json and csv give all.
     """
-    if limit is None and format is ChangeFormat.table:
+    if limit is None and output_format is ChangeFormat.table:
         limit = TABLE_LIMIT
     query = _query(key, since, until, op, transaction, limit, newest_first=not oldest_first)
     result = operations.changes(context_for(ctx, config, server), table, query)
-    if format is ChangeFormat.json:
+    if output_format is ChangeFormat.json:
         sys.stdout.write(changes_json(result))
-    elif format is ChangeFormat.csv:
+    elif output_format is ChangeFormat.csv:
         sys.stdout.write(changes_csv(result))
         _warn(result.warnings)
     else:
@@ -153,9 +157,9 @@ def undo(
     limit: LimitOption = None,
     output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write the script there.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite --output.")] = False,
-    format: Annotated[
+    output_format: Annotated[
         UndoFormat, typer.Option("--format", help="sql, or json with the script in it.")
-    ] = UndoFormat.sql,  # noqa: A002
+    ] = UndoFormat.sql,
     config: ConfigOption = None,
     server: ServerOption = None,
 ) -> None:
@@ -170,7 +174,7 @@ def undo(
     sql = script_sql(script)
     if output is not None:
         _write_whole(output, sql, force=force)
-    if format is UndoFormat.json:
+    if output_format is UndoFormat.json:
         facts = {"summary": script.summary, "truncated": script.truncated, "warnings": script.warnings}
         document = to_plain({"table": ".".join(script.query.table), **facts, "changes": script.summary.changes})
         print_json({**document, "conflicts": len(script.conflicts), "output": output, "sql": sql})
@@ -218,7 +222,7 @@ def restore(
         Path | None, typer.Option("--output", metavar="DIR", help="New or empty folder for the dump directory.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
-    format: FormatOption = Format.table,  # noqa: A002
+    output_format: FormatOption = Format.table,
     config: ConfigOption = None,
     server: ServerOption = None,
 ) -> None:
@@ -237,7 +241,7 @@ def restore(
     request = RestoreRequest(target, split(tables), output, dry_run)
     console = stderr()
     result = operations.restore(context, request, lambda line: console.print(line, markup=False))
-    if format is Format.json:
+    if output_format is Format.json:
         plan = result.plan.to_json()
         print_json(
             {"dry_run": dry_run, "plan": plan, "output": result.output, "rows": result.rows, "tables": result.tables}

@@ -1,21 +1,20 @@
-"""What the commands share: global options, output formats, and how results become JSON."""
+"""What the commands share: global options, output formats, consoles, sizes and durations as text."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
-from enum import Enum, StrEnum
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from recovery.context import Context, open_context
+from recovery.plain import to_plain
 
 PLAIN_WIDTH = 1_000  # columns of a table that no terminal reads
 
@@ -74,30 +73,6 @@ def split(values: Sequence[str] | None) -> tuple[str, ...]:
 
 def print_json(result: object) -> None:
     sys.stdout.write(json.dumps(to_plain(result), ensure_ascii=False, indent=2) + "\n")
-
-
-def to_plain(value: object) -> Any:
-    """JSON form of a result: dataclasses by field name, times as ISO 8601 in UTC, bytes as hex, decimals as text."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, datetime):
-        return iso(value)
-    if isinstance(value, Mapping):
-        return {str(k): to_plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [to_plain(v) for v in value]
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, Path | Decimal | date | time | timedelta):
-        return str(value)
-    return value
-
-
-def iso(moment: datetime) -> str:
-    """2026-05-02T10:00:00.123456Z: the same width always, sorts as text, and `--to` takes it back."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def size(count: float) -> str:

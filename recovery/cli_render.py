@@ -8,9 +8,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from recovery.checks import Check, Verdict
-from recovery.cli_options import duration, iso, size, stdout
+from recovery.cli_options import duration, size, stdout
 from recovery.doctor import Report
+from recovery.plain import iso
 from recovery.restore import RestoreResult
+from recovery.snapshot import SnapshotResult
 from recovery.status import Point, Status
 
 _STYLES = {Verdict.OK: "green", Verdict.FAIL: "bold red", Verdict.ADVICE: "yellow", Verdict.SKIPPED: "dim"}
@@ -106,5 +108,22 @@ def restore(result: RestoreResult) -> None:
     out.print(f"cut at the end of transaction {cut.seq} ({cut.file}:{cut.position}{gtid})", markup=False)
     out.print(f"wrote {len(result.tables)} tables, {result.rows} rows to {result.output}", markup=False)
     out.print(f"load it with: myloader -d {shlex.quote(str(result.output))}", markup=False)
+    out.print("or with the plain client: cd there and run: mysql < load.mysql", markup=False)
     for warning in result.plan.warnings:
         out.print(f"warning: {warning}", markup=False)
+
+
+def snapshot(result: SnapshotResult) -> None:
+    out = stdout()
+    taken = result.snapshot
+    lock = f"lock held for {result.lock_held_s * 1000:.0f} ms" if taken.mode == "brief" else "no lock taken"
+    out.print(f"snapshot {taken.snapshot_id}: {len(taken.baselines)} tables, {result.rows} rows", markup=False)
+    out.print(f"  {size(taken.size_bytes)} in {taken.path}, {duration(result.duration_s)}, {lock}", markup=False)
+    out.print(f"  from {taken.low.file}:{taken.low.position} to {taken.high.file}:{taken.high.position}", markup=False)
+    if result.reason:
+        out.print(f"  without a lock because {result.reason}", markup=False)
+    for db, table, why in taken.skipped:
+        out.print(f"  left out {db}.{table}: {why}", markup=False)
+    for warning in result.warnings:
+        out.print(f"warning: {warning}", markup=False)
+    out.print("It can be restored from once capture has passed its end (`rowback status`).", markup=False)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from recovery import cli_render, operations
+from recovery import cli_progress, cli_render, operations
 from recovery.cli_options import (
     ConfigOption,
     Format,
@@ -18,10 +19,12 @@ from recovery.cli_options import (
     ServerOption,
     context_for,
     print_json,
+    split,
 )
 from recovery.context import Context, open_context
 from recovery.initialise import InitRequest
 from recovery.operations import CaptureRequest
+from recovery.snapshot import SnapshotRequest
 
 
 def register(app: typer.Typer) -> None:
@@ -81,6 +84,70 @@ def capture(
     os.execve(command.argv[0], list(command.argv), {**os.environ, **command.environment})  # noqa: S606
 
 
+_SNAPSHOT = """\
+  rowback snapshot
+  rowback snapshot --server shop --threads 8 --lock none
+  rowback snapshot --databases shop,crm --exclude "shop.tmp_*"
+  rowback snapshot --tables shop.orders --format json
+"""
+
+
+class Lock(StrEnum):
+    auto = "auto"
+    brief = "brief"
+    none = "none"
+
+
+def snapshot(
+    ctx: typer.Context,
+    tables: Annotated[
+        list[str] | None,
+        typer.Option("--tables", metavar="PATTERN", help="db.table with * and ?; repeated or comma-separated."),
+    ] = None,
+    databases: Annotated[
+        list[str] | None,
+        typer.Option("--databases", metavar="NAME", help="Whole databases; repeated or comma-separated."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="db.table patterns to leave out.")
+    ] = None,
+    threads: Annotated[int, typer.Option("--threads", min=1, max=64, help="Parallel connections of mydumper.")] = 4,
+    lock: Annotated[
+        Lock, typer.Option("--lock", help="brief: lock for some 40 ms; none: never; auto: brief where it can be had.")
+    ] = Lock.auto,
+    lock_wait_seconds: Annotated[
+        float, typer.Option("--lock-wait-seconds", min=0.1, help="How long the lock may wait, and be held.")
+    ] = 5,
+    skip_unsafe: Annotated[
+        bool, typer.Option("--skip-unsafe", help="Without a lock, leave out tables that need one instead of refusing.")
+    ] = False,
+    staging_dir: Annotated[
+        Path | None, typer.Option("--staging-dir", metavar="DIR", help="Where the dump is staged before its upload.")
+    ] = None,
+    output_format: FormatOption = Format.table,
+    config: ConfigOption = None,
+    server: ServerOption = None,
+) -> None:
+    """Take a full snapshot with mydumper while the server works, and add it to the archive."""
+    request = SnapshotRequest(
+        tables=split(tables),
+        databases=split(databases),
+        exclude=split(exclude),
+        threads=threads,
+        lock=lock.value,
+        lock_wait_seconds=lock_wait_seconds,
+        skip_unsafe=skip_unsafe,
+        staging_dir=staging_dir,
+    )
+    context = context_for(ctx, config, server)
+    with cli_progress.snapshot_progress() as report:
+        result = operations.snapshot(context, request, report)
+    if output_format is Format.json:
+        print_json(result)
+    else:
+        cli_render.snapshot(result)
+
+
 _DOCTOR = """\
   rowback doctor
   rowback doctor --server shop --format json
@@ -89,17 +156,17 @@ _DOCTOR = """\
 
 def doctor(
     ctx: typer.Context,
-    format: FormatOption = Format.table,  # noqa: A002  (the option's name)
+    output_format: FormatOption = Format.table,
     config: ConfigOption = None,
     server: ServerOption = None,
 ) -> None:
     """Check server, privileges, tools and archive. Exit status 1 if a check fails; advice never fails."""
     context = context_for(ctx, config, server)
-    raise typer.Exit(_examine(context, format))
+    raise typer.Exit(_examine(context, output_format))
 
 
-def _examine(context: Context, format: Format) -> int:  # noqa: A002
-    if format is Format.json:
+def _examine(context: Context, output_format: Format) -> int:
+    if output_format is Format.json:
         report = operations.doctor(context)
         print_json({"healthy": report.healthy, "report": report})
     else:

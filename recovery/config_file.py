@@ -169,7 +169,7 @@ def _line(text: str, location: tuple[str, ...]) -> int | None:
         header = re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line)
         if header:
             section = tuple(part.strip().strip("\"'") for part in header.group(1).split("."))
-            if section == location[: len(section)]:
+            if section[: len(location)] == location[: len(section)] and header_line is None or section == location:
                 header_line = number
             continue
         key = re.match(r"\s*([A-Za-z0-9_.\"'-]+?)\s*=", line)

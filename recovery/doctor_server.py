@@ -136,16 +136,13 @@ def privilege_checks(facts: Facts) -> Iterator[Check]:
         else:
             yield fail(f"privilege {name}", f"`{facts.account}` lacks {name}", why, _grant(facts, name))
     yield _select_check(facts)
+    lock = "RELOAD" if facts.flavor == "mariadb" else "FLUSH_TABLES"
     optional = [
-        (
-            "RELOAD",
-            ("RELOAD",),
-            "without it snapshots can't take the brief lock: tables without a key are then not exact",
-        ),
-        ("SHOW VIEW", ("SHOW VIEW",), "without it snapshots lack the views"),
-        ("TRIGGER", ("TRIGGER",), "without it snapshots lack the triggers"),
-        ("EVENT", ("EVENT",), "without it snapshots lack the events"),
-        ("PROCESS", ("PROCESS",), "without it a snapshot can't see long statements that would make its lock wait"),
+        (lock, ("FLUSH_TABLES", "RELOAD"), "without it snapshots can't take the brief lock, which some tables need"),
+        ("SHOW VIEW", ("SHOW VIEW",), "without it mydumper stops at the first view"),
+        ("TRIGGER", ("TRIGGER",), "without it the triggers are missing from snapshots, and nothing says so"),
+        ("EVENT", ("EVENT",), "without it the events are missing from snapshots"),
+        ("PROCESS", ("PROCESS",), "without it a snapshot can't see long statements that its lock would wait behind"),
     ]
     for name, any_of, why in optional:
         if _has(facts, *any_of):

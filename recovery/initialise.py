@@ -10,10 +10,11 @@ import os
 import re
 import secrets
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from recovery import config
 from recovery.archive import names
@@ -102,7 +103,12 @@ def render(request: InitRequest, variable: str) -> str:
         "[archive.s3]",
         *_section(S3Settings, {}),
     ]
-    given = {"host": request.host, "port": request.port, "user": request.user, "password_env": variable}
+    given: dict[str, str | int] = {
+        "host": request.host,
+        "port": request.port,
+        "user": request.user,
+        "password_env": variable,
+    }
     lines += [
         "",
         "# One such table for each source server; --server NAME picks one.",
@@ -112,7 +118,7 @@ def render(request: InitRequest, variable: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(model: type[config.BaseModel], given: dict[str, str | int], skip: tuple[str, ...] = ()) -> list[str]:
+def _section(model: type[BaseModel], given: Mapping[str, str | int], skip: tuple[str, ...] = ()) -> list[str]:
     lines = []
     for key, default, limits, description in config.describe(model):
         if key in skip:

@@ -25,11 +25,14 @@ from recovery.archive.state import ArchiveState
 from recovery.changes import ChangeQuery, ChangesResult
 from recovery.checks import Check
 from recovery.context import Context
-from recovery.doctor import Report
+from recovery.doctor import Report as DoctorReport
 from recovery.errors import ArchiveMissing, ConfigError, RowbackError, TargetOutsideCoverage
 from recovery.gtid import is_gtid
 from recovery.initialise import Initialised, InitRequest
 from recovery.restore import RestoreRequest, RestoreResult
+from recovery.snapshot import SnapshotRequest, SnapshotResult, take_snapshot
+from recovery.snapshot.request import Progress as SnapshotProgress
+from recovery.snapshot.request import Report
 from recovery.status import Live, Status
 from recovery.undo import UndoScript
 
@@ -38,6 +41,10 @@ Progress = Callable[[str], None]
 
 def silent(line: str) -> None:
     """Progress for callers that show none."""
+
+
+def unreported(progress: SnapshotProgress) -> None:
+    """The same for snapshots, whose progress has numbers."""
 
 
 # --- looking ----------------------------------------------------------------------------------------------------------
@@ -80,7 +87,7 @@ def _quick_timeout_s(connect_timeout_s: int) -> int:
     return min(connect_timeout_s, 5)
 
 
-def doctor(context: Context, on_check: Callable[[Check], None] | None = None) -> Report:
+def doctor(context: Context, on_check: Callable[[Check], None] | None = None) -> DoctorReport:
     """Every check of source, tools and archive. Never raises for what it finds."""
     return doctor_checks.examine(context, on_check)
 
@@ -141,16 +148,27 @@ def capture_command(context: Context, request: CaptureRequest) -> Command:
         argv += ["--from-position", request.from_position]
     if request.from_earliest:
         argv.append("--from-earliest")
-    return Command(tuple(argv), _import_path())
+    return Command(tuple(argv), _environment())
 
 
-def _import_path() -> dict[str, str]:
-    """-P keeps a folder named like a package of ours in the working directory from being run instead. A checkout that is
-    not installed then needs its root named."""
+def _environment() -> dict[str, str]:
+    """Bytewax's engine prints a backtrace of its own on every error unless told not to.
+
+    -P keeps a folder named like a package of ours in the working directory from being run instead. A checkout that is
+    not installed then needs its root named.
+    """
     root = Path(__file__).resolve().parent.parent
+    quiet = {"RUST_BACKTRACE": "0"}
     if "site-packages" in root.parts:
-        return {}
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))}
+        return quiet
+    return quiet | {"PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))}
+
+
+def snapshot(context: Context, request: SnapshotRequest, progress: Report = unreported) -> SnapshotResult:
+    """Take a snapshot and commit it to the archive."""
+    return take_snapshot(
+        context.source(), context.store, context.layout, context.log, request, now=context.now, progress=progress
+    )
 
 
 # --- giving back ------------------------------------------------------------------------------------------------------

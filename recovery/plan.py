@@ -12,22 +12,20 @@ over.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 from recovery.archive.actions import Baseline, DataObject, Ddl, Gap, Segment, Snapshot
 from recovery.archive.state import ArchiveState
-from recovery.errors import DdlInRange, NotComputable, TargetOutsideCoverage, UnknownTable
+from recovery.errors import DdlInRange, NotComputable, TargetOutsideCoverage
 from recovery.gtid import binlog_order
 from recovery.marks import SnapshotRange
 from recovery.schema import Table
+from recovery.scope import TableName, choose, label, left_out
 from recovery.target import Cut, describe_coverage, describe_gap, format_us
 
-TableName = tuple[str, str]
 _DROP = re.compile(r"\s*DROP\s+(TABLE|DATABASE|SCHEMA)\b", re.IGNORECASE)
 
 
@@ -142,18 +140,20 @@ def plan_restore(
     segments = _segments_by_table(state, cut)
     notes = list(warnings)
     tables: list[TablePlan] = []
-    for name, named in _scope(state, candidates, patterns):
+    held = {name for c in candidates for name in c.baselines}
+    newest = candidates[0].snapshot
+    for name, named in choose(held, newest, state.snapshots, patterns):
         chosen = next((c for c in candidates if name in c.baselines and _exact(c, name, segments)), None)
         if chosen is None:
             raise _keyless(name)
         obstacle = _obstacle(state, chosen, cut, name)
         if obstacle and not named and chosen is not candidates[0] and _DROP.match(obstacle.statement):
-            notes.append(f"table `{_label(name)}` was dropped at {obstacle.file}:{obstacle.position} and is left out")
+            notes.append(f"table `{label(name)}` was dropped at {obstacle.file}:{obstacle.position} and is left out")
             continue
         if obstacle:
             raise _ddl_in_range(obstacle, name, chosen)
         tables.append(_table_plan(state, chosen, cut, name, segments.get(name, ())))
-    notes.extend(_left_out(candidates[0].snapshot, {(t.db, t.table) for t in tables}, patterns, segments))
+    notes.extend(left_out(newest, {(t.db, t.table) for t in tables}, patterns, segments))
     used = {t.snapshot_id for t in tables}
     creates = {
         db: text for c in reversed(candidates) if c.snapshot.snapshot_id in used for db, text in c.snapshot.databases
@@ -245,44 +245,6 @@ def _exact(candidate: _Candidate, name: TableName, segments: Mapping[TableName, 
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _scope(
-    state: ArchiveState, candidates: Sequence[_Candidate], patterns: Sequence[str]
-) -> list[tuple[TableName, bool]]:
-    """The tables to restore, sorted, each with whether the user named it without a wildcard."""
-    held = {name for c in candidates for name in c.baselines}
-    if not patterns:
-        return [(name, False) for name in sorted(held)]
-    chosen: dict[TableName, bool] = {}
-    for pattern in patterns:
-        literal = [name for name in held if _label(name) == pattern]
-        matches = literal or [name for name in held if fnmatchcase(_label(name), pattern)]
-        if not matches:
-            raise _unknown(state, candidates, pattern, held)
-        for name in matches:
-            chosen[name] = chosen.get(name, False) or bool(literal)
-    return sorted(chosen.items())
-
-
-def _unknown(
-    state: ArchiveState, candidates: Sequence[_Candidate], pattern: str, held: Iterable[TableName]
-) -> UnknownTable:
-    for db, table, why in candidates[0].snapshot.skipped:
-        if fnmatchcase(f"{db}.{table}", pattern):
-            return UnknownTable(
-                f"table `{db}.{table}` was left out of snapshot {candidates[0].snapshot.snapshot_id}: {why}",
-                hint="Remove the reason and take a snapshot; the table can be restored to any later point.",
-            )
-    later = {(b.db, b.table) for s in state.snapshots for b in s.baselines}
-    if any(fnmatchcase(_label(name), pattern) for name in later):
-        return UnknownTable(
-            f"no snapshot that can serve this target holds table `{pattern}`; another one does",
-            hint="Choose a later target, at or after the snapshot that holds it (`rowback status` lists them).",
-        )
-    near = difflib.get_close_matches(pattern, [_label(name) for name in held], n=3, cutoff=0.5)
-    hint = f"Did you mean {', '.join(f'`{n}`' for n in near)}?" if near else "`rowback status` lists the snapshots."
-    return UnknownTable(f"no table of the archive matches `{pattern}`", hint=hint)
-
-
 def _table_plan(
     state: ArchiveState, candidate: _Candidate, cut: Cut, name: TableName, segments: Sequence[Segment]
 ) -> TablePlan:
@@ -335,42 +297,12 @@ def _segments_by_table(state: ArchiveState, cut: Cut) -> dict[TableName, list[Se
     return result
 
 
-def _left_out(
-    newest: Snapshot,
-    planned: set[TableName],
-    patterns: Sequence[str],
-    segments: Mapping[TableName, Sequence[Segment]],
-) -> list[str]:
-    """Warnings for tables in scope that the plan doesn't hold."""
-
-    def wanted(name: TableName) -> bool:
-        return name not in planned and (not patterns or any(fnmatchcase(_label(name), p) for p in patterns))
-
-    notes = [
-        f"table `{db}.{table}` was left out of the snapshot: {why}"
-        for db, table, why in newest.skipped
-        if wanted((db, table))
-    ]
-    skipped = {(db, table) for db, table, _ in newest.skipped}
-    held = {(b.db, b.table) for b in newest.baselines}
-    notes.extend(
-        f"table `{_label(name)}` has changes in the archive but no snapshot that this target can use; it is left out"
-        for name in sorted(segments)
-        if wanted(name) and name not in skipped and name not in held
-    )
-    return notes
-
-
 # --- errors -----------------------------------------------------------------------------------------------------------
-
-
-def _label(name: TableName) -> str:
-    return f"{name[0]}.{name[1]}"
 
 
 def _keyless(name: TableName) -> NotComputable:
     return NotComputable(
-        f"table `{_label(name)}` has no key and changed while its snapshot was taken without a lock",
+        f"table `{label(name)}` has no key and changed while its snapshot was taken without a lock",
         hint="Take a snapshot with `--lock brief`, or leave the table out with `--tables`.",
     )
 
@@ -384,7 +316,7 @@ def _misfit(name: TableName, candidate: _Candidate, seen: Table | None, definiti
         named = ", ".join(f"`{n}`" for n in other) or "the key or the columns' order"
         what = f"the two differ in {named}"
     return NotComputable(
-        f"changes to table `{_label(name)}` don't fit its definition in snapshot "
+        f"changes to table `{label(name)}` don't fit its definition in snapshot "
         f"{candidate.snapshot.snapshot_id}: {what}",
         hint="Take a new snapshot; targets at or after it can be restored.",
     )
@@ -394,7 +326,7 @@ def _ddl_in_range(ddl: Ddl, name: TableName, candidate: _Candidate) -> DdlInRang
     statement = " ".join(ddl.statement.split())
     shown = statement if len(statement) <= 200 else statement[:197] + "..."
     return DdlInRange(
-        f"table `{_label(name)}` can't be restored across `{shown}` at {ddl.file}:{ddl.position}",
+        f"table `{label(name)}` can't be restored across `{shown}` at {ddl.file}:{ddl.position}",
         hint=f"Restore to before it (transaction {ddl.seq}, {format_us(ddl.cut_at_us)}), take a snapshot after it, or "
         f"leave the table out with `--tables`; snapshot {candidate.snapshot.snapshot_id} is the newest usable one.",
     )

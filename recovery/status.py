@@ -125,7 +125,8 @@ def build(
     """The status at `now` (aware). live_problem: why the server wasn't asked or didn't answer."""
     to = state.checkpoint
     rows = sum(s.inserts + s.updates + s.deletes for s in state.segments)
-    data = [*state.segments, *state.transactions]
+    sizes = [s.size_bytes for s in state.segments] + [t.size_bytes for t in state.transactions]
+    sizes += [o.size_bytes for s in state.snapshots for b in s.baselines for o in b.objects]
     return Status(
         server=server,
         tenant=tenant,
@@ -145,8 +146,7 @@ def build(
         transactions=sum(t.rows for t in state.transactions),
         row_changes=rows,
         segments=len(state.segments),
-        size_bytes=sum(s.size_bytes for s in data)
-        + sum(o.size_bytes for s in state.snapshots for b in s.baselines for o in b.objects),
+        size_bytes=sum(sizes),
         ddl_statements=len(state.ddls),
         live=live,
         live_problem=live_problem,

@@ -274,10 +274,10 @@ def checksums(server: Server, tables: tuple[str, ...], db: str = "shop") -> dict
 def rows(server: Server, table: str, db: str = "shop") -> list[tuple[Any, ...]]:
     """All rows, cell by cell as the bytes the server prints, sorted: for showing a difference."""
     quoted = table.replace("`", "``")
-    connection = server.connect(conv={}, use_unicode=False, charset="binary")
+    connection = server.connect(conv={}, use_unicode=False)
     try:
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT * FROM `{db}`.`{quoted}`".encode())
+            cursor.execute(f"SELECT * FROM `{db}`.`{quoted}`")
             return sorted(cursor.fetchall(), key=repr)
     finally:
         connection.close()

@@ -155,8 +155,7 @@ class DataObject:
 
 @dataclass(frozen=True)
 class Baseline:
-    """One table's typed state in a snapshot. create_statement is the server's own SHOW CREATE TABLE. exact_from says
-    from which mark on the state is exact: "low" (taken under the lock, or rolled forward) or "high" (folded from LOW)."""
+    """One table's typed state in a snapshot. create_statement is the server's own SHOW CREATE TABLE."""
 
     db: str
     table: str

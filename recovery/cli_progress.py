@@ -1,0 +1,74 @@
+"""Progress of long operations, on stderr: bars on a terminal, a line for each phase elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from recovery.cli_options import size, stderr
+from recovery.snapshot import Progress
+
+_PHASES = {
+    "plan": "reading definitions",
+    "lock": "waiting for the lock",
+    "dump": "dumping",
+    "read": "reading tables",
+    "upload": "uploading the dump",
+    "baseline": "writing baselines",
+    "commit": "committing",
+}
+
+
+@contextmanager
+def snapshot_progress() -> Iterator[Callable[[Progress], None]]:
+    """A function that shows where a snapshot stands; it may be called from any thread and at any rate."""
+    console = stderr()
+    if console.is_terminal:
+        columns = (
+            TextColumn("{task.description:<22}"),
+            BarColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+        )
+        with Bars(*columns, console=console) as bars:
+            yield _Bars(bars).show
+        return
+    seen: set[str] = set()
+
+    def line(progress: Progress) -> None:
+        if progress.phase not in seen:
+            seen.add(progress.phase)
+            console.print(_PHASES.get(progress.phase, progress.phase), markup=False)
+
+    yield line
+
+
+class _Bars:
+    """One bar for each phase, by tables or bytes, whichever it counts."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def show(self, progress: Progress) -> None:
+        for phase, task in self._tasks.items():
+            if phase != progress.phase and not self._bars.tasks[task].finished:
+                self._bars.update(task, total=1, completed=1)
+        if progress.phase not in self._tasks:
+            name = _PHASES.get(progress.phase, progress.phase)
+            self._tasks[progress.phase] = self._bars.add_task(name, total=None, detail="")
+        done, total = progress.bytes_done, progress.bytes_total
+        if not total:
+            done, total = progress.tables_done, progress.tables_total
+        self._bars.update(
+            self._tasks[progress.phase], completed=done, total=max(total, done) or None, detail=_detail(progress)
+        )
+
+
+def _detail(progress: Progress) -> str:
+    tables = f"{progress.tables_done}/{progress.tables_total} tables" if progress.tables_total else ""
+    read = size(progress.bytes_done) if progress.bytes_done else ""
+    return "  ".join(part for part in (tables, read) if part)

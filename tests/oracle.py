@@ -1,0 +1,56 @@
+"""A second real server that replays the source's binlog with the server's own mysqlbinlog, transaction by transaction.
+
+It shares no code with Rowback: only mysqlbinlog and the plain client touch the data.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from testservers import Server
+
+Position = tuple[str, int]
+
+
+class Oracle:
+    """Follows the source from its first binlog file. `advance` only goes forward."""
+
+    def __init__(self, source: Server, server: Server) -> None:
+        self.source, self.server = source, server
+        self.at: Position = (source.binlog_files()[0].name, 4)
+
+    def advance(self, to: Position) -> None:
+        """Replay everything that ends at or before this position, which is a transaction's end."""
+        files = [f for f in self.source.binlog_files() if self.at[0] <= f.name <= to[0]]
+        first, last = self.at[1], to[1]
+        options = [f"--start-position={first}", f"--stop-position={last}"]
+        if files[0].name == to[0] and first >= last:
+            return
+        self._pipe([*options, *map(str, files)])
+        self.at = to
+
+    def _pipe(self, arguments: Iterable[str]) -> None:
+        command = self.source.mysqlbinlog_command(*arguments)
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as replay:
+            client = subprocess.run(
+                self.server.client_command("--binary-mode", "--max-allowed-packet=1G"), stdin=replay.stdout, capture_output=True
+            )
+        assert replay.returncode == 0, f"{command[0]} ended with {replay.returncode}"
+        assert client.returncode == 0, client.stderr.decode()
+
+
+def load_with_client(server: Server, folder: Path) -> None:
+    """Load a restored directory with the plain client, as its load.mysql says."""
+    script = folder / "load.mysql"
+    done = subprocess.run(server.client_command("--loose-commands"), cwd=folder, stdin=script.open("rb"), capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def load_with_myloader(server: Server, folder: Path) -> None:
+    """Load it with the real myloader."""
+    command = ["myloader", "-h", server.host, "-P", str(server.port), "-u", server.user, "-d", str(folder), "-o"]
+    done = subprocess.run(command, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"CRITICAL" not in done.stderr, done.stderr.decode()

@@ -1,0 +1,177 @@
+"""recovery/source.py: definitions equal the binlog's, and errors say what to do without giving away secrets."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pymysql
+import pytest
+from pydantic import SecretStr
+from typecases import cases
+
+from recovery.config import ServerSettings
+from recovery.errors import AccessDenied, PrivilegeMissing, SourceError, SourceUnreachable, UnsupportedColumn
+from recovery.schema import check_supported
+from recovery.source import (
+    Connection,
+    binlog_status,
+    connect,
+    fetch,
+    generated_columns,
+    list_tables,
+    parse_labels,
+    read_tables,
+    server_info,
+    show_create_table,
+    source_error,
+)
+from testservers import Server, free_port
+
+pytestmark = pytest.mark.sockets
+NASTY = ["a/b", "../../etc", "quo\"te'`s", " lead", "dot.ted", "ünïcødé", "sel ect", "A", "a", "%41"]
+
+
+def settings(server: Server, user: str = "root", password: str = "") -> ServerSettings:
+    return ServerSettings(name="s", host=server.host, port=server.port, user=user, password=SecretStr(password))
+
+
+@pytest.fixture(params=["mysql", "mariadb"])
+def server(request: pytest.FixtureRequest) -> Server:
+    found: Server = request.getfixturevalue(f"{request.param}_source")
+    return found
+
+
+@pytest.fixture
+def connection(server: Server) -> Iterator[Connection]:
+    with contextlib.closing(connect(settings(server))) as opened:
+        yield opened
+
+
+@pytest.fixture
+def database(server: Server, unique_name: Callable[[str], str]) -> Iterator[str]:
+    name = unique_name("source")
+    server.execute(f"CREATE DATABASE {name}")
+    yield name
+    server.execute(f"DROP DATABASE {name}")
+
+
+def test_server_info_and_position(server: Server, connection: Connection) -> None:
+    info = server_info(connection)
+    assert (info.flavor, info.version_tuple, info.server_id) == (server.flavor, server.version, server.server_id)
+    assert info.gtid
+    assert (info.server_uuid is None) == (server.flavor == "mariadb")
+    status = binlog_status(connection)
+    assert status is not None
+    assert status[1] > 4
+
+
+def test_every_type_reads_as_the_archive_knows_it(server: Server, connection: Connection, database: str) -> None:
+    expected = [case.column for case in cases(server.flavor)]
+    columns = ", ".join(f"c{i} {case.ddl} NULL" for i, case in enumerate(cases(server.flavor)))
+    server.execute(f"CREATE TABLE {database}.t (id INT PRIMARY KEY, {columns})")
+    (table,) = read_tables(connection, [(database, "t")])
+    assert [c.storage for c in table.columns[1:]] == [c.storage for c in expected]
+    assert table.key == ("id",)
+    check_supported(table)
+
+
+@pytest.mark.parametrize(
+    "ddl", ["BIT(10)", "POINT", "GEOMETRY", "VARCHAR(9) CHARACTER SET utf16", "ENUM('a') CHARACTER SET binary"]
+)
+def test_other_types_are_refused_by_name(connection: Connection, server: Server, database: str, ddl: str) -> None:
+    server.execute(f"CREATE TABLE {database}.t (id INT PRIMARY KEY, odd {ddl})")
+    with pytest.raises(UnsupportedColumn, match=r"`odd` of table `.*\.t`"):
+        check_supported(read_tables(connection, [(database, "t")])[0])
+
+
+def test_keys_generated_and_invisible_columns(server: Server, connection: Connection, database: str) -> None:
+    server.execute(
+        f"CREATE TABLE {database}.t (a INT, b INT, s INT GENERATED ALWAYS AS (a + 1) STORED,"
+        " v INT GENERATED ALWAYS AS (a + 2) VIRTUAL, d DATETIME DEFAULT CURRENT_TIMESTAMP, i INT INVISIBLE, PRIMARY KEY (b, a))"
+    )
+    server.execute(f"CREATE TABLE {database}.prefix (t VARCHAR(50), PRIMARY KEY (t(5)))")
+    server.execute(f"CREATE TABLE {database}.keyless (a INT NOT NULL UNIQUE)")
+    first, prefix, keyless = read_tables(connection, [(database, n) for n in ("t", "prefix", "keyless")])
+    assert first.key == ("b", "a")
+    assert generated_columns(connection, database, "t") == {"s", "v"}
+    assert [c.name for c in first.columns if c.invisible] == ["i"]
+    assert prefix.key == keyless.key == ()
+
+
+def test_names_are_exact(server: Server, connection: Connection, database: str) -> None:
+    for name in NASTY:
+        quoted = name.replace("`", "``")
+        server.execute(f"CREATE TABLE `{database}`.`{quoted}` (`c.{quoted}` INT PRIMARY KEY)".replace("%", "%%"), ())
+    found = {t.name: t for t in read_tables(connection, [(database, name) for name in NASTY])}
+    assert list(found) == NASTY
+    assert all(found[name].columns[0].name == f"c.{name}" for name in NASTY)
+    assert {name for db, name, _ in list_tables(connection) if db == database} == set(NASTY)
+    assert "CREATE TABLE" in show_create_table(connection, database, NASTY[2])
+    assert read_tables(connection, [(database, "b")]) == []  # not `B`, not `a`
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("enum('a','b')", ("a", "b")),
+        (r"enum('it''s','b\\c','','x,y','new\nline','\0')", ("it's", "b\\c", "", "x,y", "new\nline", "\0")),
+        ("set('(',')')", ("(", ")")),
+    ],
+)
+def test_labels(text: str, labels: tuple[str, ...]) -> None:
+    assert parse_labels(text) == labels
+
+
+def test_wrong_password_is_not_repeated(server: Server) -> None:
+    for password in ("hunter2", "pässwörd€", "😀"):
+        with pytest.raises(AccessDenied) as caught:
+            connect(settings(server, "root", password))
+        assert password not in str(caught.value)
+        assert "password_env" in caught.value.hint
+
+
+def test_non_latin_password_works(server: Server, unique_name: Callable[[str], str]) -> None:
+    user = unique_name("user")
+    server.execute(f"CREATE USER {user} IDENTIFIED BY 'pässwörd€'")
+    with contextlib.closing(connect(settings(server, user, "pässwörd€"))) as opened:
+        assert fetch(opened, "SELECT 1") == [(1,)]
+    server.execute(f"DROP USER {user}")
+
+
+def test_nobody_listens() -> None:
+    with pytest.raises(SourceUnreachable, match="can't be reached"):
+        connect(ServerSettings(name="s", port=free_port(), connect_timeout_s=2))
+
+
+def test_missing_privileges_name_the_grant(server: Server, database: str, unique_name: Callable[[str], str]) -> None:
+    user = unique_name("low")
+    server.execute(f"CREATE USER {user} IDENTIFIED BY 'x'")
+    server.execute(f"CREATE TABLE {database}.t (a INT)")
+    with contextlib.closing(connect(settings(server, user, "x"))) as opened:
+        for statement, grant in [
+            ("FLUSH TABLES WITH READ LOCK", "GRANT RELOAD ON *.*"),
+            (f"SELECT * FROM {database}.t", "GRANT SELECT ON *.*"),
+            (f"USE {database}", f"ON `{database}`.*"),
+        ]:
+            with pytest.raises(PrivilegeMissing) as caught:
+                fetch(opened, statement)
+            assert grant in caught.value.hint
+            assert f"'{user}'@" in caught.value.hint
+    server.execute(f"DROP USER {user}")
+
+
+def test_the_session_does_not_depend_on_the_servers_settings(server: Server) -> None:
+    server.execute("SET GLOBAL sql_mode = 'ANSI_QUOTES,PAD_CHAR_TO_FULL_LENGTH,NO_BACKSLASH_ESCAPES'")
+    try:
+        with contextlib.closing(connect(settings(server))) as opened:
+            assert fetch(opened, "SELECT @@sql_mode, @@time_zone, @@autocommit") == [("", "+00:00", 1)]
+    finally:
+        server.execute("SET GLOBAL sql_mode = DEFAULT")
+
+
+def test_other_errors_keep_the_servers_words() -> None:
+    error = source_error(pymysql.err.ProgrammingError(1064, "You have an error"))
+    assert type(error) is SourceError
+    assert "1064" in error.message
+    assert type(source_error(TimeoutError("timed out"))) is SourceUnreachable
