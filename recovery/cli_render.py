@@ -108,7 +108,7 @@ def restore(result: RestoreResult) -> None:
     out.print(f"cut at the end of transaction {cut.seq} ({cut.file}:{cut.position}{gtid})", markup=False)
     out.print(f"wrote {len(result.tables)} tables, {result.rows} rows to {result.output}", markup=False)
     out.print(f"load it with: myloader -d {shlex.quote(str(result.output))}", markup=False)
-    out.print("or with the plain client: cd there and run: mysql < load.mysql", markup=False)
+    out.print("or with the plain client: cd there and run: mysql --loose-commands < load.mysql", markup=False)
     for warning in result.plan.warnings:
         out.print(f"warning: {warning}", markup=False)
 

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -162,15 +163,16 @@ def _list(text: str, variable: str) -> list[Any]:
 
 
 def _line(text: str, location: tuple[str, ...]) -> int | None:
-    """The line of a key in TOML text: of `key = ` below its [section], else of the section's header."""
+    """The line of a key in TOML text: of `key = ` below its [section], else of the nearest section's header."""
     section: tuple[str, ...] = ()
-    header_line = None
+    header_line, nearest = None, 0
     for number, line in enumerate(text.splitlines(), 1):
         header = re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line)
         if header:
             section = tuple(part.strip().strip("\"'") for part in header.group(1).split("."))
-            if section[: len(location)] == location[: len(section)] and header_line is None or section == location:
-                header_line = number
+            shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(section, location, strict=False)))
+            if shared > nearest:
+                nearest, header_line = shared, number
             continue
         key = re.match(r"\s*([A-Za-z0-9_.\"'-]+?)\s*=", line)
         if key and (*section, *(part.strip("\"'") for part in key.group(1).split("."))) == location:

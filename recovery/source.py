@@ -172,7 +172,10 @@ def _privilege_error(message: str, account: str) -> PrivilegeMissing:
     database = re.search(r"to database '([^']*)'", message)
     if needs:
         choices = [name.strip() for name in re.split(r",| or ", needs.group(1))]
-        what = f"{next((name for name in choices if name != 'SUPER'), choices[0])} ON *.*"
+        least = [name for name in choices if name not in ("SUPER", "RELOAD")] or [
+            "RELOAD" if "RELOAD" in choices else "SUPER"
+        ]
+        what = f"{least[0]} ON *.*"
     elif command:
         what = f"{'SELECT' if command.group(1) == 'SHOW' else command.group(1)} ON *.*"
     elif database:

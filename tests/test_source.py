@@ -88,7 +88,8 @@ def test_other_types_are_refused_by_name(connection: Connection, server: Server,
 def test_keys_generated_and_invisible_columns(server: Server, connection: Connection, database: str) -> None:
     server.execute(
         f"CREATE TABLE {database}.t (a INT, b INT, s INT GENERATED ALWAYS AS (a + 1) STORED,"
-        " v INT GENERATED ALWAYS AS (a + 2) VIRTUAL, d DATETIME DEFAULT CURRENT_TIMESTAMP, i INT INVISIBLE, PRIMARY KEY (b, a))"
+        " v INT GENERATED ALWAYS AS (a + 2) VIRTUAL, d DATETIME DEFAULT CURRENT_TIMESTAMP, i INT INVISIBLE,"
+        " PRIMARY KEY (b, a))"
     )
     server.execute(f"CREATE TABLE {database}.prefix (t VARCHAR(50), PRIMARY KEY (t(5)))")
     server.execute(f"CREATE TABLE {database}.keyless (a INT NOT NULL UNIQUE)")
@@ -150,7 +151,7 @@ def test_missing_privileges_name_the_grant(server: Server, database: str, unique
     server.execute(f"CREATE TABLE {database}.t (a INT)")
     with contextlib.closing(connect(settings(server, user, "x"))) as opened:
         for statement, grant in [
-            ("FLUSH TABLES WITH READ LOCK", "GRANT RELOAD ON *.*"),
+            ("FLUSH TABLES WITH READ LOCK", f"GRANT {'FLUSH_TABLES' if server.flavor == 'mysql' else 'RELOAD'} ON *.*"),
             (f"SELECT * FROM {database}.t", "GRANT SELECT ON *.*"),
             (f"USE {database}", f"ON `{database}`.*"),
         ]:

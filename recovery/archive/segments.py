@@ -203,7 +203,10 @@ def read_transactions(store: Store, segments: Sequence[Transactions]) -> Iterato
 
 def _parse(verified: Verified) -> pa.Table:
     try:
-        return pq.read_table(io.BytesIO(verified.body), page_checksum_verification=True)
+        # Not pq.read_table: it leaves the source to a pool thread, which may let go of it after the interpreter's end and
+        # then aborts the process (seen with pyarrow 26, in one of eight short runs).
+        source = pa.BufferReader(verified.body)
+        return pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False).read(use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise ArchiveDamaged(
             f"object `{verified.path}` is not a readable Parquet file: {error}",

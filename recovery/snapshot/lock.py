@@ -42,7 +42,7 @@ class HeldLock:
 @contextmanager
 def read_lock(server: ServerSettings, info: ServerInfo, wait_s: float) -> Iterator[HeldLock]:
     """Hold FLUSH TABLES WITH READ LOCK. Raises LockNotAcquired after `wait_s`, PrivilegeMissing without RELOAD or
-    FLUSH_TABLES, and LockNotAcquired if the lock turns out to have been lost at the end."""
+    FLUSH_TABLES, and SourceUnreachable at the end if the connection, and with it the lock, was lost meanwhile."""
     connection = connect(server, read_timeout=math.ceil(wait_s) + 30)
     try:
         wait_until_quiet(connection, info, wait_s)

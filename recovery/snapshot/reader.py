@@ -13,12 +13,14 @@ import pymysql
 import pymysql.cursors
 
 from recovery.config import ServerSettings
+from recovery.errors import SnapshotError
 from recovery.schema import Column, Table
 from recovery.snapshot.dumpfile import MAX_CHUNK_BYTES, MAX_CHUNK_ROWS
 from recovery.snapshot.values import Raw, enum_by_index
 from recovery.source import Connection, connect, fetch, quote, source_error
 
 _FETCH_ROWS: Final = 2_000
+_DEFINITION_CHANGED: Final = 1412  # ER_TABLE_DEF_CHANGED: the table is younger than the consistent snapshot
 
 
 def open_snapshot(server: ServerSettings) -> Connection:
@@ -56,6 +58,11 @@ def read_rows(
         cursor.close()
     except BaseException as error:
         connection.close()  # not the cursor: closing that would read the rest of the table
+        if isinstance(error, pymysql.MySQLError) and error.args and error.args[0] == _DEFINITION_CHANGED:
+            raise SnapshotError(
+                f"table `{table.label}` was altered, truncated or recreated while the snapshot ran",
+                hint="Take the snapshot again when the schema change is through.",
+            ) from error
         if isinstance(error, pymysql.MySQLError | OSError):
             raise source_error(error, connection=connection) from error
         raise

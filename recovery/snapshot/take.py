@@ -3,7 +3,8 @@
 Order of writes: baseline files of tables read by our own connection, the dump directory, its manifest, the other
 baselines, the commit. Nothing is visible before the commit, so a failure anywhere leaves at worst objects that nothing
 refers to. Promises: the staging folder is gone when this returns or raises, also on SIGTERM and KeyboardInterrupt; a table
-that was altered, truncated or recreated meanwhile fails the snapshot.
+that was altered or recreated meanwhile fails the snapshot. A TRUNCATE between the marks either makes the reader of that
+table fail or is a DDL action between LOW and HIGH in the archive.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ def _check_unchanged(server: ServerSettings, before: dict[Pair, tuple[object, ..
     for pair in pairs:
         if before.get(pair) != after.get(pair):
             raise SnapshotError(
-                f"table `{pair[0]}.{pair[1]}` was altered, truncated or recreated while the snapshot ran",
+                f"table `{pair[0]}.{pair[1]}` was altered or recreated while the snapshot ran",
                 hint="Take the snapshot again when the schema change is through.",
             )
 
