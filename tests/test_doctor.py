@@ -209,8 +209,8 @@ def test_misconfiguration_is_mended_by_the_printed_statements(
         "binlog_row_metadata": "MINIMAL",
         "binlog_row_image": "MINIMAL",
         "binlog_transaction_compression": "ON",
-        "gtid_mode": None,
-        "enforce_gtid_consistency": None,
+        "gtid_mode": "OFF",
+        "enforce_gtid_consistency": "OFF",
         "binlog_expire_logs_seconds": 3600,
     }
     server = fresh_mysql(options=options)

@@ -213,3 +213,5 @@ class DumpProcess:
             except subprocess.TimeoutExpired:
                 continue
         self._listener.join(_END_GRACE_S)
+        if self._process.stdout is not None and not self._listener.is_alive():
+            self._process.stdout.close()

@@ -36,6 +36,12 @@ def open_snapshot(server: ServerSettings) -> Connection:
     return connection
 
 
+def close(connection: Connection) -> None:
+    """Close it, if it is still open: the driver takes a second close for an error."""
+    if connection.open:
+        connection.close()
+
+
 def read_rows(
     connection: Connection, table: Table, *, max_rows: int = MAX_CHUNK_ROWS, max_bytes: int = MAX_CHUNK_BYTES
 ) -> Iterator[list[list[Raw]]]:
@@ -57,7 +63,7 @@ def read_rows(
                 rows, size = [], 0
         cursor.close()
     except BaseException as error:
-        connection.close()  # not the cursor: closing that would read the rest of the table
+        close(connection)  # not the cursor: closing that would read the rest of the table
         if isinstance(error, pymysql.MySQLError) and error.args and error.args[0] == _DEFINITION_CHANGED:
             raise SnapshotError(
                 f"table `{table.label}` was altered, truncated or recreated while the snapshot ran",

@@ -23,7 +23,7 @@ from recovery.snapshot.coordinates import Clock, current_mark, high_mark, low_ma
 from recovery.snapshot.dumper import Dumper, DumpProcess, command
 from recovery.snapshot.lock import read_lock, wait_until_open
 from recovery.snapshot.plan import Pair, Plan, PlannedTable, unsafe_without_lock
-from recovery.snapshot.reader import open_snapshot, read_rows
+from recovery.snapshot.reader import close, open_snapshot, read_rows
 from recovery.snapshot.request import Progress, Report, SnapshotRequest
 from recovery.source import Connection, ServerInfo, connect
 
@@ -141,7 +141,9 @@ def _low(source: Source, connection: Connection) -> Mark:
 def _open_reader(source: Source, plan: Plan, stack: ExitStack) -> Connection | None:
     if not any(t.own_reason for t in plan.tables):
         return None
-    return stack.enter_context(closing(open_snapshot(source.server)))
+    reader = open_snapshot(source.server)
+    stack.callback(close, reader)
+    return reader
 
 
 def _start(source: Source, plan: Plan, folder: Path, stack: ExitStack) -> DumpProcess | None:
