@@ -68,6 +68,7 @@ def capture(
     from_earliest: Annotated[
         bool, typer.Option("--from-earliest", help="First start only: begin at the oldest binlog the server has.")
     ] = False,
+    output_format: Annotated[Format, typer.Option("--format", help="Form of an error: text or JSON.")] = Format.table,
     config: ConfigOption = None,
     server: ServerOption = None,
 ) -> None:
@@ -76,7 +77,8 @@ def capture(
     The first start begins at the server's current position, later ones where the archive ends.
     """
     context = context_for(ctx, config, server)
-    request = CaptureRequest(until_caught_up, window_seconds, from_gtid, from_position, from_earliest)
+    as_json = output_format is Format.json
+    request = CaptureRequest(until_caught_up, window_seconds, from_gtid, from_position, from_earliest, as_json)
     command = operations.capture_command(context, request)
     sys.stdout.flush()
     sys.stderr.flush()

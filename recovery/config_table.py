@@ -41,8 +41,7 @@ def render() -> str:
         ("[archive]", "Where the archive lies.", config.ArchiveSettings),
         (
             "[archive.s3]",
-            "Optional, for `s3://` roots. Credentials come from boto3's usual chain (environment, profile, "
-            "instance role).",
+            "Optional, for `s3://` roots. Credentials come from boto3's usual chain.",
             config.S3Settings,
         ),
         (

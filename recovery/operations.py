@@ -103,13 +103,15 @@ def initialise(request: InitRequest) -> Initialised:
 @dataclass(frozen=True)
 class CaptureRequest:
     """Where the first start begins (later ones go on at the archive's checkpoint) and when to end. At most one of
-    from_gtid, from_position and from_earliest. window_seconds: None takes the server section's."""
+    from_gtid, from_position and from_earliest. window_seconds: None takes the server section's.
+    json_errors: an error goes to stderr as a JSON object."""
 
     until_caught_up: bool = False
     window_seconds: float | None = None
     from_gtid: str | None = None
     from_position: str | None = None
     from_earliest: bool = False
+    json_errors: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,8 @@ def capture_command(context: Context, request: CaptureRequest) -> Command:
         argv += ["--from-position", request.from_position]
     if request.from_earliest:
         argv.append("--from-earliest")
+    if request.json_errors:
+        argv += ["--format", "json"]
     return Command(tuple(argv), _environment())
 
 

@@ -13,7 +13,7 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
 
 import pytest
-from prefect.artifacts import Artifact
+from prefect.client.orchestration import get_client
 from prefect.states import Failed
 from prefect.testing.utilities import prefect_test_harness
 from pydantic import ValidationError
@@ -114,9 +114,15 @@ def test_real_runs_with_their_artifact(rowback: Rowback, monkeypatch: pytest.Mon
         assert taken["snapshot_id"] in listed
 
         result = replay.undo(UndoParameters(config=config, table=f"{DB}.t", limit=10))
-        artifact = Artifact.get("undo-sql")
-        assert isinstance(artifact, Artifact)
-        assert artifact.data == replay.markdown(result)
+        (artifact,) = [a for a in _artifacts() if a["key"] == "undo-sql"]
+        assert artifact["data"] == replay.markdown(result)
 
         with pytest.raises(RowbackError, match="is not in the archive"):
             replay.undo(UndoParameters(config=config, table=f"{DB}.nope"))
+
+
+def _artifacts() -> list[dict[str, Any]]:
+    """Asked for plainly: the sync client of Prefect 3.8.8 sends nulls that its server refuses."""
+    with get_client(sync_client=True) as client:
+        found: list[dict[str, Any]] = client.request("POST", "/artifacts/filter", json={}).json()
+        return found

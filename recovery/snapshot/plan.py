@@ -5,8 +5,9 @@ engine without transactions, a system-versioned table, a name that nothing can c
 starts, unless the request excludes it; what isn't a table with rows of its own (views, sequences) is listed as skipped.
 
 A table is read by our own connection instead of from the dump where mydumper bends or leaves out its data: FLOAT columns
-(six digits), INVISIBLE and generated columns (not dumped; the binlog's images hold them on both servers), an ENUM with an
-empty label (the invalid value prints alike), and names that mydumper's SQL or file names can't carry.
+(six digits), INVISIBLE and generated columns (not dumped; the binlog's images hold them on both servers), columns with an
+expression default (left out by 0.10), an ENUM with an empty label (the invalid value prints alike), and names that
+mydumper's SQL or file names can't carry.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ def make_plan(connection: Connection, info: ServerInfo, server: ServerSettings, 
     sizes = _engines(connection, pairs)
     tables = {(t.db, t.name): t for t in read_tables(connection, pairs)}
     cascades = _cascade_children(connection, info)
-    planned = [_plan_table(connection, tables, pair, sizes, cascades) for pair in pairs]
+    left_out = _taken_for_generated(connection)
+    planned = [_plan_table(connection, tables, pair, sizes, cascades, left_out) for pair in pairs]
     names = {t.pair for t in planned if t.dumped} | {(db, name) for db, name, kind in chosen if kind != "BASE TABLE"}
     dumped = {t.table.db for t in planned if t.dumped}
     omitted = tuple((db, n) for db, n, _ in everything if db in dumped and ((db, n) not in names or not carried(n)))
@@ -190,7 +192,12 @@ def _engines(connection: Connection, pairs: Sequence[Pair]) -> dict[Pair, int]:
 
 
 def _plan_table(
-    connection: Connection, tables: dict[Pair, Table], pair: Pair, sizes: dict[Pair, int], cascades: frozenset[Pair]
+    connection: Connection,
+    tables: dict[Pair, Table],
+    pair: Pair,
+    sizes: dict[Pair, int],
+    cascades: frozenset[Pair],
+    left_out: dict[Pair, str],
 ) -> PlannedTable:
     if pair not in tables or pair not in sizes:
         raise _unknown(f"the columns of table `{pair[0]}.{pair[1]}`")
@@ -200,7 +207,7 @@ def _plan_table(
     lock_reason = "it has no primary key over whole columns" if not table.key else ""
     if pair in cascades:
         lock_reason = "foreign keys change its rows without a trace in the binlog"
-    own = _own_reason(table) or ("" if dumped else "mydumper can't carry its name")
+    own = _own_reason(table) or left_out.get(pair, "") or ("" if dumped else "mydumper can't carry its name")
     return PlannedTable(table, show_create_table(connection, *pair), sizes[pair], own, dumped, lock_reason)
 
 
@@ -215,6 +222,20 @@ def _own_reason(table: Table) -> str:
         if column.type == "enum" and "" in column.labels:
             return f"the ENUM column {column.name} has an empty label"
     return ""
+
+
+def _taken_for_generated(connection: Connection) -> dict[Pair, str]:
+    """Tables with a column that mydumper 0.10 leaves out of its INSERTs though it isn't generated: it looks for GENERATED
+    anywhere in EXTRA, and MySQL writes DEFAULT_GENERATED there for DEFAULT CURRENT_TIMESTAMP and expression defaults."""
+    rows = fetch(
+        connection,
+        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS"
+        " WHERE EXTRA LIKE '%DEFAULT_GENERATED%'",
+    )
+    return {
+        (str(db), str(name)): f"mydumper may take the default of column {column} for generated"
+        for db, name, column in rows
+    }
 
 
 def _cascade_children(connection: Connection, info: ServerInfo) -> frozenset[Pair]:
