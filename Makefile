@@ -8,7 +8,7 @@ PACKAGES := flows dataflow recovery
 # How many test processes; each has servers of its own (about 1 GB together).
 JOBS ?= 2
 
-.PHONY: help demo test lint format venv provision clean
+.PHONY: help demo test lint format venv provision docs clean
 
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ format: $(STAMP) ## let ruff rewrite the files: order of imports, simple fixes, 
 venv: $(STAMP) ## the virtual environment with the exact packages of constraints.txt
 provision: ## MySQL, MariaDB and mydumper for tests and demo, cached outside the repository
 	@deploy/provision.sh
+
+docs: $(STAMP) ## write docs/CONFIG.md again from the settings
+	$(BIN)/python -m recovery.config_table docs/CONFIG.md
 
 clean: ## remove the virtual environment and the tools' caches (the server cache stays: see deploy/provision.sh)
 	rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

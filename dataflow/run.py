@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO
 
 from bytewax.run import cli_main
 
@@ -14,8 +18,6 @@ from dataflow import drain
 from dataflow.capture import Options, flow
 from dataflow.resume import Begin
 from recovery.errors import RowbackError
-
-EPOCH_S = 10
 
 
 def parse(arguments: Sequence[str]) -> tuple[Options, bool]:
@@ -44,20 +46,42 @@ def parse(arguments: Sequence[str]) -> tuple[Options, bool]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run capture to its end; the exit status is that of the error, 0 after a drain or when caught up."""
     options, as_json = parse(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     drain.install()
-    try:
-        cli_main(flow(options))
-    except BaseException as error:
-        cause = rowback_error(error)
-        if cause is None:
-            raise
+    with engine_output_aside() as aside:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+        try:
+            cli_main(flow(options))
+        except BaseException as error:
+            cause = rowback_error(error)
+            if cause is None:
+                aside.seek(0)
+                sys.stderr.write(aside.read().decode(errors="replace"))
+                raise
+        else:
+            return 0
         if as_json:
             print(json.dumps({"code": cause.code, "error": cause.message, "hint": cause.hint}), file=sys.stderr)
         else:
             print(f"ERROR [{cause.code}] {cause.message}\nHINT: {cause.hint}", file=sys.stderr)
         return cause.exit_status
-    return 0
+
+
+@contextmanager
+def engine_output_aside() -> Iterator[IO[bytes]]:
+    """Keeps what Bytewax's engine writes to descriptor 2 (a Rust panic for each error of a source or sink) apart from
+    Python's own standard error, which goes on as before."""
+    with tempfile.TemporaryFile() as aside:
+        sys.stderr.flush()
+        own = os.dup(2)
+        before, sys.stderr = sys.stderr, os.fdopen(os.dup(own), "w", buffering=1, errors="backslashreplace")
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield aside
+        finally:
+            sys.stderr.flush()
+            os.dup2(own, 2)
+            os.close(own)
+            sys.stderr = before
 
 
 def rowback_error(error: BaseException | None) -> RowbackError | None:

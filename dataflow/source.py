@@ -146,7 +146,14 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
             checkpoint = () if head.checkpoint or first is None else (first,)
             return (*identity, *checkpoint)
 
-        return self._archive.log.start_generation(state, socket.gethostname(), os.getpid(), extra)
+        return self._archive.log.start_generation(
+            state,
+            socket.gethostname(),
+            os.getpid(),
+            extra,
+            include=self._server.include,
+            exclude=self._server.exclude,
+        )
 
     def _open(self, connection: Connection, state: ArchiveState | None) -> tuple[EventStream, Framer]:
         """The stream and framer from `self._checkpoint` on. A source that can't go on there leaves a recorded gap."""

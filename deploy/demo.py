@@ -203,7 +203,10 @@ def break_it(source: Server) -> tuple[dict[str, Any], dict[str, str]]:
         for table in ("customers", "orders"):
             cursor.execute(f"SELECT * FROM shop.{table} ORDER BY id")
             before["rows"][table] = list(cursor.fetchall())
-        for statement in ("DELETE FROM shop.orders", "UPDATE shop.customers SET email = 'oops@example.org', name = 'oops'"):
+        for statement in (
+            "DELETE FROM shop.orders",
+            "UPDATE shop.customers SET email = 'oops@example.org', name = 'oops'",
+        ):
             print(f"mysql> {statement};  -- {cursor.execute(statement)} rows affected")
         cursor.execute("UNLOCK TABLES")
     return before, {"delete": f"{uuid}:{last + 1}", "update": f"{uuid}:{last + 2}"}

@@ -194,6 +194,7 @@ class Server:
         if self.running:
             return self
         self._run_dir.mkdir(parents=True, exist_ok=True)
+        (self.base_dir / "tmp").mkdir(parents=True, exist_ok=True)
         first = not self.data_dir.exists()
         if first:
             self._copy_template()
@@ -372,6 +373,8 @@ class Server:
         """Small memory, and a binlog that keeps what a process had written when it was killed."""
         common: dict[str, str | int | bool | None] = {
             "server_id": self.server_id,
+            # A MariaDB that starts deletes every `#sql*` file in its tmpdir, other servers' too.
+            "tmpdir": str(self.base_dir / "tmp"),
             "secure_file_priv": "",
             "max_allowed_packet": "1G",
             "max_connections": 100,

@@ -25,6 +25,7 @@ from recovery.errors import ConfigError, UnknownTable
 from recovery.images import OPERATIONS, UPDATE, Change, materialise, pair
 from recovery.literals import parse_value, text_of
 from recovery.schema import INTEGER_BITS, Column, Table, arrow_type, table_of
+from recovery.scope import uncaptured
 from recovery.seqrange import SeqRange, TableName, gaps_in, moment_text, parse_bound, resolve, seq_of_gtid
 
 pc: Any = compute  # the stubs miss most of what a kernel accepts
@@ -85,7 +86,7 @@ def changes(store: Store, state: ArchiveState, query: ChangeQuery) -> ChangesRes
         span=span,
         covered_from_us=state.start.covered_to_us if state.start else None,
         covered_to_us=state.checkpoint.covered_to_us if state.checkpoint else None,
-        warnings=tuple(_warnings(state, span)),
+        warnings=tuple(_warnings(state, query.table, span)),
     )
 
 
@@ -263,7 +264,7 @@ def _key_mask(pairs: pa.Table, table: Table, key: Sequence[str]) -> Any:
     return pc.or_(masks[0], masks[1])
 
 
-def _warnings(state: ArchiveState, span: SeqRange) -> Iterator[str]:
+def _warnings(state: ArchiveState, table: TableName, span: SeqRange) -> Iterator[str]:
     start, newest = state.start, state.checkpoint
     if start is None or newest is None:
         yield "The archive holds no changes yet."
@@ -272,5 +273,7 @@ def _warnings(state: ArchiveState, span: SeqRange) -> Iterator[str]:
         yield f"The history begins after {moment_text(start.covered_to_us)} UTC."
     if span.until_us is not None and span.until_us > newest.covered_to_us:
         yield f"The history is known to {moment_text(newest.covered_to_us)} UTC so far."
+    if uncaptured(state, table, span.first, span.last):
+        yield "The capture filter left this table out for a part of the range: those changes are not known."
     for gap in gaps_in(state, span):
         yield f"Changes after transaction seq {gap.after_seq} were not captured: {gap.reason}."

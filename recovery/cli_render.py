@@ -43,6 +43,11 @@ def status(result: Status) -> None:
     _snapshots(result)
     for gap in result.gaps:
         end = gap.to_position or "an end not yet known"
+        if gap.closed:
+            out.print(
+                f"[dim]stopped[/] {escape(f'at {gap.from_position} for a while, nothing is missing: {gap.reason}')}"
+            )
+            continue
         out.print(f"[bold red]GAP[/] {escape(f'{gap.from_position} to {end}: {gap.reason}')}")
 
 

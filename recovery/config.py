@@ -62,9 +62,14 @@ class ServerOptions(BaseModel):
 
     def wants(self, db: str, table: str) -> bool:
         """Whether `include` and `exclude` let this table be captured and dumped. Names are compared exactly."""
-        name = f"{db}.{table}"
-        included = not self.include or any(_matches(pattern, name) for pattern in self.include)
-        return included and not any(_matches(pattern, name) for pattern in self.exclude)
+        return wanted(self.include, self.exclude, db, table)
+
+
+def wanted(include: tuple[str, ...], exclude: tuple[str, ...], db: str, table: str) -> bool:
+    """Whether a filter lets a table through: some `include` pattern matches (or there is none) and no `exclude` does."""
+    name = f"{db}.{table}"
+    included = not include or any(_matches(pattern, name) for pattern in include)
+    return included and not any(_matches(pattern, name) for pattern in exclude)
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -23,7 +23,7 @@ from recovery.errors import DdlInRange, NotComputable, TargetOutsideCoverage
 from recovery.gtid import binlog_order
 from recovery.marks import SnapshotRange
 from recovery.schema import Table
-from recovery.scope import TableName, choose, label, left_out
+from recovery.scope import TableName, choose, label, left_out, uncaptured
 from recovery.target import Cut, describe_coverage, describe_gap, format_us
 
 _DROP = re.compile(r"\s*DROP\s+(TABLE|DATABASE|SCHEMA)\b", re.IGNORECASE)
@@ -152,6 +152,11 @@ def plan_restore(
             continue
         if obstacle:
             raise _ddl_in_range(obstacle, name, chosen)
+        if uncaptured(state, name, chosen.low_seq + 1, cut.seq):
+            if named:
+                raise _uncaptured(name, chosen)
+            notes.append(f"table `{label(name)}` was left out by the capture filter for a while and is left out here")
+            continue
         tables.append(_table_plan(state, chosen, cut, name, segments.get(name, ())))
     notes.extend(left_out(newest, {(t.db, t.table) for t in tables}, patterns, segments))
     used = {t.snapshot_id for t in tables}
@@ -192,7 +197,7 @@ def _reason_against(state: ArchiveState, snapshot: Snapshot, found: SnapshotRang
         return "ends after what has been captured so far"
     if cut.seq < found.high_seq:
         return f"serves targets from {snapshot.high.file}:{snapshot.high.position} on"
-    for gap in state.gaps:
+    for gap in state.holes:
         if not _same_side(gap, snapshot, found, cut):
             return f"is cut off from the target by {describe_gap(gap)}"
     return None
@@ -240,6 +245,14 @@ def _exact(candidate: _Candidate, name: TableName, segments: Mapping[TableName, 
     if candidate.baselines[name].definition.key or candidate.low_seq == candidate.high_seq:
         return True
     return not any(s.first_seq <= candidate.high_seq and s.last_seq > candidate.low_seq for s in segments.get(name, ()))
+
+
+def _uncaptured(name: TableName, candidate: _Candidate) -> TargetOutsideCoverage:
+    return TargetOutsideCoverage(
+        f"table `{label(name)}` was left out by the capture filter for a while after snapshot "
+        f"{candidate.snapshot.snapshot_id}, so its changes up to the target are not all known",
+        hint="Restore it to a point before the filter left it out, or take a new snapshot now that it is captured.",
+    )
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,9 @@ import difflib
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from recovery.archive.actions import Snapshot
+from recovery.archive.actions import Snapshot, Writer
+from recovery.archive.state import ArchiveState
+from recovery.config import wanted
 from recovery.errors import UnknownTable
 
 TableName = tuple[str, str]
@@ -19,6 +21,17 @@ TableName = tuple[str, str]
 
 def label(name: TableName) -> str:
     return f"{name[0]}.{name[1]}"
+
+
+def uncaptured(state: ArchiveState, name: TableName, first_seq: int, last_seq: int) -> Writer | None:
+    """The first writer whose filter left this table out while transactions of first_seq..last_seq passed; None if every
+    change of the table in that range is in the archive."""
+    ends = [*(w.after_seq for w in state.writers[1:]), state.last_seq]
+    for writer, until in zip(state.writers, ends, strict=False):
+        overlaps = max(first_seq, writer.after_seq + 1) <= min(last_seq, until)
+        if overlaps and not wanted(writer.include, writer.exclude, *name):
+            return writer
+    return None
 
 
 def choose(

@@ -133,7 +133,7 @@ def _touches(ddl: Ddl, table: TableName) -> bool:
 def gaps_in(state: ArchiveState, span: SeqRange) -> Sequence[Gap]:
     """Gaps of the capture that the range takes in. A gap lies between after_seq and the next transaction; at the
     range's own ends it counts unless the bound proves that it lies outside."""
-    return [gap for gap in state.gaps if _within(state, gap, span)]
+    return [gap for gap in state.holes if _within(state, gap, span)]
 
 
 def _within(state: ArchiveState, gap: Gap, span: SeqRange) -> bool:

@@ -63,6 +63,7 @@ class GapLine:
     to_position: str | None
     recorded_at: datetime
     reason: str
+    closed: bool  # capture stopped here and later went on at the same place: nothing is missing
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,7 @@ def _after_start(state: ArchiveState, low: Mark) -> bool:
 
 
 def _gaps(state: ArchiveState) -> tuple[GapLine, ...]:
+    holes = state.holes
     return tuple(
         GapLine(
             after_seq=g.after_seq,
@@ -239,6 +241,7 @@ def _gaps(state: ArchiveState) -> tuple[GapLine, ...]:
             to_position=None if g.to_file is None else f"{g.to_file}:{g.to_position}",
             recorded_at=moment(g.recorded_at_us),
             reason=g.reason,
+            closed=g not in holes,
         )
         for g in state.gaps
     )

@@ -127,7 +127,7 @@ def resolve(store: Store, state: ArchiveState, target: Target) -> Cut:
         "gtid": lambda: _at_gtid(store, state, target),
         "position": lambda: _at_position(store, state, target),
     }[target.kind]()
-    for gap in state.gaps:
+    for gap in state.holes:
         if gap.after_seq == seq and _inside(state, gap, target):
             raise _outside(state, target, f": it lies inside {describe_gap(gap)}")
     return cut_of(store, state, seq)
@@ -214,7 +214,7 @@ def _at_gtid(store: Store, state: ArchiveState, target: Target) -> int:
             found = np.flatnonzero(np.array(rows["gtid"].to_pylist(), dtype=object) == target.gtid)
             if len(found):
                 return segment.first_seq + int(found[0])
-    gaps = "; ".join(describe_gap(gap) for gap in state.gaps)
+    gaps = "; ".join(describe_gap(gap) for gap in state.holes)
     raise _outside(state, target, f": it may be in {gaps}" if gaps else ": no captured transaction has it")
 
 

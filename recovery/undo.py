@@ -28,6 +28,7 @@ from recovery.errors import DdlInRange, TargetOutsideCoverage
 from recovery.images import UPDATE, Change, Image
 from recovery.literals import column_ref, guard, identifier, literal, needs_loose_mode, table_ref
 from recovery.schema import Table
+from recovery.scope import uncaptured
 from recovery.seqrange import SeqRange, ddls_on, gaps_in, moment_text
 from recovery.tableinfo import TableInfo, table_info
 
@@ -216,6 +217,11 @@ def _refuse_incomplete(state: ArchiveState, query: ChangeQuery, span: SeqRange) 
             f"`{label}` may have been changed by `{_one_line(ddl.statement)}` at seq {ddl.seq} "
             f"({moment_text(ddl.cut_at_us)} UTC), inside the range",
             hint="Undo the changes after it with --since, those before it with --until, or restore the table.",
+        )
+    if uncaptured(state, query.table, span.first, span.last):
+        raise TargetOutsideCoverage(
+            f"`{label}` was left out by the capture filter for a part of the range",
+            hint="Choose a range in which it was captured throughout.",
         )
     if gaps := gaps_in(state, span):
         raise TargetOutsideCoverage(

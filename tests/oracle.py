@@ -35,7 +35,9 @@ class Oracle:
         command = self.source.mysqlbinlog_command(*arguments)
         with subprocess.Popen(command, stdout=subprocess.PIPE) as replay:
             client = subprocess.run(
-                self.server.client_command("--binary-mode", "--max-allowed-packet=1G"), stdin=replay.stdout, capture_output=True
+                self.server.client_command("--binary-mode", "--max-allowed-packet=1G"),
+                stdin=replay.stdout,
+                capture_output=True,
             )
         assert replay.returncode == 0, f"{command[0]} ended with {replay.returncode}"
         assert client.returncode == 0, client.stderr.decode()
@@ -44,7 +46,9 @@ class Oracle:
 def load_with_client(server: Server, folder: Path) -> None:
     """Load a restored directory with the plain client, as its load.mysql says."""
     script = folder / "load.mysql"
-    done = subprocess.run(server.client_command("--loose-commands"), cwd=folder, stdin=script.open("rb"), capture_output=True)
+    done = subprocess.run(
+        server.client_command("--loose-commands"), cwd=folder, stdin=script.open("rb"), capture_output=True
+    )
     assert done.returncode == 0, done.stderr.decode()
 
 

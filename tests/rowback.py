@@ -39,10 +39,17 @@ class Rowback:
 
     def run(self, *arguments: str, check: bool = True, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [*COMMAND, *arguments], env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=timeout
+            [*COMMAND, *arguments],
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
         )
         if check and done.returncode:
-            raise AssertionError(f"rowback {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+            raise AssertionError(
+                f"rowback {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+            )
         return done
 
     def json(self, *arguments: str) -> Any:

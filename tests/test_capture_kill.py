@@ -9,12 +9,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-
 import workload
+from rowback import Rowback, drain, wait_for
+
 from recovery.archive.segments import read_segment, read_transactions
 from recovery.context import open_context
 from recovery.gtid import MySQLGtidSet
-from rowback import Rowback, drain, wait_for
 from testservers import MySQLServer
 
 KILLS = 22
@@ -87,7 +87,9 @@ def test_sigterm_commits_the_open_window(tmp_path: Path, mysql_source: MySQLServ
     rowback = Rowback(tmp_path / "rowback", mysql_source)
     process = rowback.start_capture("--window-seconds", "300")
     wait_for(lambda: "capture started" in rowback.capture_log(), 60, "capture to start")
-    mysql_source.load(f"CREATE DATABASE {db}; CREATE TABLE {db}.t (a int PRIMARY KEY); INSERT INTO {db}.t VALUES (1), (2);")
+    mysql_source.load(
+        f"CREATE DATABASE {db}; CREATE TABLE {db}.t (a int PRIMARY KEY); INSERT INTO {db}.t VALUES (1), (2);"
+    )
     time.sleep(1)
     assert drain(process) == 0, rowback.capture_log()
     state = open_context(rowback.config).log.read()
@@ -102,7 +104,9 @@ def test_a_second_capture_fences_the_first(tmp_path: Path, mysql_source: MySQLSe
     second = rowback.start_capture("--window-seconds", "0.2")
     try:
         wait_for(lambda: rowback.capture_log().count("capture started") == 2, 60, "the second capture")
-        mysql_source.load(f"CREATE DATABASE {db}; CREATE TABLE {db}.t (a int PRIMARY KEY); INSERT INTO {db}.t VALUES (1);")
+        mysql_source.load(
+            f"CREATE DATABASE {db}; CREATE TABLE {db}.t (a int PRIMARY KEY); INSERT INTO {db}.t VALUES (1);"
+        )
         assert first.wait(60) == 5
         assert "fenced" in rowback.capture_log()
     finally:

@@ -90,7 +90,8 @@ def test_mariadb_positions_cover_what_came_before() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [(f"{U1}:4", True), (f"{U1}:tag:4", True), ("0-1-5", True), ("binlog.000001:4", False), ("4", False)]
+    ("text", "expected"),
+    [(f"{U1}:4", True), (f"{U1}:tag:4", True), ("0-1-5", True), ("binlog.000001:4", False), ("4", False)],
 )
 def test_gtids_are_told_from_positions(text: str, expected: bool) -> None:
     assert is_gtid(text) is expected
@@ -126,7 +127,9 @@ def framer(position: int = 1000) -> Framer:
 
 
 def gtid_body(number: int) -> bytes:
-    return b"\1" + bytes(16) + number.to_bytes(8, "little") + b"\2" + bytes(16) + (10**15 + number).to_bytes(7, "little")
+    return (
+        b"\1" + bytes(16) + number.to_bytes(8, "little") + b"\2" + bytes(16) + (10**15 + number).to_bytes(7, "little")
+    )
 
 
 def transaction(number: int, start: int) -> list[bytes]:
@@ -205,7 +208,12 @@ def test_a_missing_file_is_found_by_its_list_of_gtids() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "what"),
-    [(ev.XA_PREPARE, "XA"), (ev.TRANSACTION_PAYLOAD, "compressed"), (ev.INTVAR, "statement-format"), (200, "unknown type 200")],
+    [
+        (ev.XA_PREPARE, "XA"),
+        (ev.TRANSACTION_PAYLOAD, "compressed"),
+        (ev.INTVAR, "statement-format"),
+        (200, "unknown type 200"),
+    ],
 )
 def test_events_that_are_not_known_stop_the_stream(kind: int, what: str) -> None:
     f = framer()

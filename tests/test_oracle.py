@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 import workload
 from oracle import Oracle, load_with_client, load_with_myloader
+from rowback import Rowback, drain, wait_for
+
 from recovery.archive.segments import read_transactions
 from recovery.context import open_context
-from rowback import Rowback, drain, wait_for
 from testservers import Server
 
 POINTS = 24
@@ -25,7 +25,9 @@ POINTS = 24
 @pytest.mark.sockets
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
-def test_restored_states_equal_the_oracle(flavor: str, tmp_path: Path, request: pytest.FixtureRequest, mydumper: Any) -> None:
+def test_restored_states_equal_the_oracle(
+    flavor: str, tmp_path: Path, request: pytest.FixtureRequest, mydumper: Any
+) -> None:
     fresh = request.getfixturevalue(f"fresh_{flavor}")
     source: Server = fresh(name="source")
     oracle = Oracle(source, fresh(name="oracle"))

@@ -51,7 +51,8 @@ CREATE TABLE shop.events (
   body longtext NULL,
   took time(3) NULL,
   raw blob NULL,
-  season year NULL
+  season year NULL,
+  made timestamp(3) NULL DEFAULT CURRENT_TIMESTAMP(3)
 );
 CREATE TABLE shop.codes (
   code varchar(40) NOT NULL PRIMARY KEY,
@@ -114,7 +115,7 @@ class Load:
     def _guard(self, number: int) -> None:
         try:
             self._run(number)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  (handed to `wait`)
             self._errors.append(error)
 
     def _run(self, number: int) -> None:
@@ -171,7 +172,12 @@ def accounts(cursor: Any, rng: random.Random) -> None:
     choice = rng.random()
     identity = rng.randint(1, 400)
     prefs = json.dumps(
-        {"n": rng.randint(-(10**12), 10**12), "f": rng.choice([0.5, 1.0, 1e-7, 123456.789]), "t": text(rng, 5), "l": [1, {}]}
+        {
+            "n": rng.randint(-(10**12), 10**12),
+            "f": rng.choice([0.5, 1.0, 1e-7, 123456.789]),
+            "t": text(rng, 5),
+            "l": [1, {}],
+        }
     )
     values = (
         f"user{identity}@exämple.org",
@@ -225,7 +231,8 @@ def events(cursor: Any, rng: random.Random) -> None:
     took = rng.choice([None, "-838:59:59.999", "-00:00:00.001", "12:34:56.789", "838:59:59"])
     if rng.random() < 0.7:
         cursor.execute(
-            "INSERT INTO shop.events VALUES (%s, %s, %s, %s, %s) ON DUPLICATE KEY UPDATE body = VALUES(body)",
+            "INSERT INTO shop.events (uuid, body, took, raw, season) VALUES (%s, %s, %s, %s, %s)"
+            " ON DUPLICATE KEY UPDATE body = VALUES(body)",
             (uuid, text(rng, 400), took, rng.choice([None, b"", rng.randbytes(40)]), rng.choice([None, 0, 1901, 2155])),
         )
     else:
@@ -237,7 +244,12 @@ def codes(cursor: Any, rng: random.Random) -> None:
     if rng.random() < 0.7:
         cursor.execute(
             "INSERT INTO shop.codes VALUES (%s, %s, %s, %s) ON DUPLICATE KEY UPDATE n = VALUES(n), code = VALUES(code)",
-            (code, rng.choice([None, "çé€ñ", "it's", ""]), rng.choice([None, "plain ", "x"]), rng.randint(-(2**63), 2**63 - 1)),
+            (
+                code,
+                rng.choice([None, "çé€ñ", "it's", ""]),
+                rng.choice([None, "plain ", "x"]),
+                rng.randint(-(2**63), 2**63 - 1),
+            ),
         )
     else:
         cursor.execute("DELETE FROM shop.codes WHERE code = %s", (code,))
@@ -245,7 +257,7 @@ def codes(cursor: Any, rng: random.Random) -> None:
 
 def odd(cursor: Any, rng: random.Random) -> None:
     cursor.execute(
-        "INSERT INTO shop.`odd ``name``.with/äll` VALUES (%s, %s) ON DUPLICATE KEY UPDATE `ünï \"quoted\"` = %s",
+        'INSERT INTO shop.`odd ``name``.with/äll` VALUES (%s, %s) ON DUPLICATE KEY UPDATE `ünï "quoted"` = %s',
         (rng.randint(1, 100), text(rng, 20), text(rng, 20)),
     )
 
@@ -257,7 +269,9 @@ def ledger(cursor: Any, rng: random.Random) -> None:
             (rng.randint(1, 5), rng.choice([None, "x", "y"]), rng.choice([None, "2024-01-01", "0000-00-00"])),
         )
     elif rng.random() < 0.5:
-        cursor.execute("UPDATE shop.ledger SET b = %s WHERE a = %s LIMIT 2", (rng.choice([None, "z"]), rng.randint(1, 5)))
+        cursor.execute(
+            "UPDATE shop.ledger SET b = %s WHERE a = %s LIMIT 2", (rng.choice([None, "z"]), rng.randint(1, 5))
+        )
     else:
         cursor.execute("DELETE FROM shop.ledger WHERE a = %s LIMIT 1", (rng.randint(1, 5),))
 

@@ -36,11 +36,17 @@ class Identity:
 
 @dataclass(frozen=True)
 class Writer:
+    """A capture that took over after transaction `after_seq`. include, exclude: its filter, patterns `db.table`; tables
+    that it leaves out have no changes in the archive until the next writer."""
+
     kind: ClassVar[str] = "writer"
     generation: int
     host: str
     pid: int
     started_at_us: int
+    after_seq: int = 0
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -225,6 +231,8 @@ def action_from_json(data: Mapping[str, Any]) -> Action:
     cls = _KINDS[kind]
     if cls is SchemaSeen:
         given["table"] = Table.from_json(given["table"])
+    if cls is Writer:
+        given["include"], given["exclude"] = tuple(given.get("include", ())), tuple(given.get("exclude", ()))
     if cls is Ddl and given["tables"] is not None:
         given["tables"] = tuple((db, table) for db, table in given["tables"])
     if cls is Snapshot:

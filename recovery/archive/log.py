@@ -92,13 +92,22 @@ class Log:
         """
         return self._commit(state, build, lambda _: generation, generation, commit_id or secrets.token_hex(16))
 
-    def start_generation(self, state: ArchiveState, host: str, pid: int, extra: Build | None = None) -> ArchiveState:
+    def start_generation(
+        self,
+        state: ArchiveState,
+        host: str,
+        pid: int,
+        extra: Build | None = None,
+        *,
+        include: tuple[str, ...] = (),
+        exclude: tuple[str, ...] = (),
+    ) -> ArchiveState:
         """Take the archive over: commit a `writer` action of the next generation, with the actions of `extra` (checked
         like those of `commit`). All older generations are fenced from then on. The returned state's generation is the
-        caller's."""
+        caller's. include, exclude: its capture filter."""
 
         def build(head: ArchiveState) -> list[Action]:
-            writer = Writer(head.generation + 1, host, pid, self._now_us())
+            writer = Writer(head.generation + 1, host, pid, self._now_us(), head.last_seq, include, exclude)
             return [writer, *(extra(head) if extra else ())]
 
         return self._commit(state, build, lambda head: head.generation + 1, None, secrets.token_hex(16))

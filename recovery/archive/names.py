@@ -67,7 +67,8 @@ class Layout:
         return int(match.group(1)) if match else None
 
     def segment(self, db: str, table: str, cut_at_us: int, first: int, last: int, digest: str, attempt: str) -> str:
-        return f"{self.prefix}changes/{table_key(db, table)}/{_hour(cut_at_us)}/{first}-{last}-{digest[:12]}-{attempt}.parquet"
+        folder = f"{self.prefix}changes/{table_key(db, table)}/{_hour(cut_at_us)}"
+        return f"{folder}/{first}-{last}-{digest[:12]}-{attempt}.parquet"
 
     def transactions(self, cut_at_us: int, first: int, last: int, digest: str, attempt: str) -> str:
         return f"{self.prefix}transactions/{_hour(cut_at_us)}/{first}-{last}-{digest[:12]}-{attempt}.parquet"

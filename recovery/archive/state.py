@@ -170,7 +170,7 @@ class ArchiveState:
     sha256: str = ""
     identity: Identity | None = None
     generation: int = 0
-    writer: Writer | None = None
+    writers: Sequence[Writer] = field(default_factory=History)
     start: Checkpoint | None = None
     checkpoint: Checkpoint | None = None
     checkpoints: Sequence[Checkpoint] = field(default_factory=History)
@@ -181,6 +181,17 @@ class ArchiveState:
     snapshots: Sequence[Snapshot] = ()
     gaps: Sequence[Gap] = field(default_factory=History)
     updated_at_us: int = 0
+
+    @property
+    def writer(self) -> Writer | None:
+        """The newest writer."""
+        return self.writers[-1] if self.writers else None
+
+    @property
+    def holes(self) -> Sequence[Gap]:
+        """The gaps behind which something is missing. A gap without an end only says that capture stopped: once there are
+        transactions after it, capture went on exactly where it had stopped, for it never resumes anywhere else."""
+        return [gap for gap in self.gaps if gap.to_file is not None or self.last_seq <= gap.after_seq]
 
     @property
     def last_seq(self) -> int:
@@ -231,7 +242,7 @@ def _fold(state: ArchiveState, actions: Sequence[Action]) -> ArchiveState:
         state,
         identity=_identity(state, of(Identity)),
         generation=writer.generation if writer else state.generation,
-        writer=writer or state.writer,
+        writers=_grown(state.writers, [writer] if writer else []),
         start=state.start or (checkpoints[0] if checkpoints else None),
         checkpoint=checkpoints[-1] if checkpoints else state.checkpoint,
         checkpoints=_grown(state.checkpoints, checkpoints),
@@ -257,6 +268,7 @@ def _writer(state: ArchiveState, new: Sequence[Writer]) -> Writer | None:
             len(new) == 1 and writer.generation == state.generation + 1,
             f"starts generation {writer.generation} after generation {state.generation}",
         )
+        _must(writer.after_seq == state.last_seq, f"starts after seq {writer.after_seq} instead of {state.last_seq}")
         return writer
     return None
 
