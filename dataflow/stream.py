@@ -18,8 +18,9 @@ import pymysql
 from pymysql.constants import COMMAND
 from pymysqlreplication import BinLogStreamReader
 
+from dataflow import events as ev
 from recovery.config import ServerSettings
-from recovery.errors import BinlogPurged, RowbackError, SourceError
+from recovery.errors import BinlogDamaged, BinlogPurged, RowbackError, SourceDiverged, SourceError
 from recovery.source import Connection, connect, source_error
 
 HEARTBEAT_S: Final = 2
@@ -27,6 +28,8 @@ SILENCE_S: Final = 30  # no packet for this long, heartbeats included: the conne
 BUFFERED_BYTES: Final = 64 * 1024 * 1024
 # ER_MASTER_FATAL_ERROR_READING_BINLOG: purged file, position past the end, or a replica id used twice.
 _FATAL_READING: Final = 1236
+# What a dump begins with wherever it begins.
+_PREAMBLE: Final = frozenset({ev.ROTATE, ev.FORMAT_DESCRIPTION, ev.HEARTBEAT, ev.HEARTBEAT_V2})
 _SEND_ANNOTATE: Final = 0x02  # BINLOG_SEND_ANNOTATE_ROWS_EVENT: without them MariaDB's position chain has holes
 
 
@@ -39,6 +42,7 @@ class EventStream:
         self._room = threading.Condition()
         self._buffered = 0
         self._closed = False
+        self._began = False
         # mysql-replication's file:position branch serves MariaDB as well; its `is_mariadb` branch takes no file name.
         self._reader: Any = BinLogStreamReader(
             connection_settings={},
@@ -116,6 +120,7 @@ class EventStream:
                         "the server ended the binlog stream", hint="It is shutting down or was asked to: start again."
                     )
                 event = data[1:]
+                self._began = self._began or event[4] not in _PREAMBLE
                 with self._room:
                     while self._buffered > BUFFERED_BYTES and not self._closed:
                         self._room.wait(1)
@@ -123,7 +128,7 @@ class EventStream:
                 self._buffer.put((event, time.time_ns() // 1000))
         except (pymysql.MySQLError, OSError, AttributeError) as error:
             # AttributeError: pymysql drops its file object when another thread shuts the socket.
-            self._buffer.put(_stream_error(error, self._server))
+            self._buffer.put(_stream_error(error, self._server, began=self._began))
         except RowbackError as error:
             self._buffer.put(error)
         finally:
@@ -131,11 +136,29 @@ class EventStream:
                 connection._force_close()
 
 
-def _stream_error(error: BaseException, server: ServerSettings) -> RowbackError:
-    if error.args and error.args[0] == _FATAL_READING:
+def _stream_error(error: BaseException, server: ServerSettings, *, began: bool) -> RowbackError:
+    """began: events other than the dump's preamble have arrived from where it was asked to begin."""
+    if not error.args or error.args[0] != _FATAL_READING:
+        return source_error(OSError(str(error)) if isinstance(error, AttributeError) else error, server)
+    message = str(error.args[-1])
+    if "Could not find first log file" in message or "purged" in message:
         return BinlogPurged(
-            f"the server can't send the binlog from where capture stopped: {error.args[-1]}",
-            hint="If the file was purged, keep binlogs longer (binlog_expire_logs_seconds), then start over with a new "
-            "archive prefix; the archive so far stays restorable.",
+            f"the server can't send the binlog from where capture stopped: {message}",
+            hint="Keep binlogs longer (binlog_expire_logs_seconds), then start a new archive (another tenant or server name) "
+            "with a new snapshot; this one stays restorable.",
         )
-    return source_error(OSError(str(error)) if isinstance(error, AttributeError) else error, server)
+    if "same server_uuid/server_id" in message or "same server id" in message.lower():
+        return SourceError(
+            f"another replica with capture's server id has connected: {message}",
+            hint="Another capture of this server runs; only one can.",
+        )
+    if not began:
+        return SourceDiverged(
+            f"the source's binlog has no event where the archive ends: {message}",
+            hint="The server was reset or restored from a backup. Start a new archive (another tenant or server name) and "
+            "take a snapshot; this one stays restorable up to its last checkpoint.",
+        )
+    return BinlogDamaged(
+        f"the server can't read its own binlog: {message}",
+        hint="Check the file with `mysqlbinlog --verify-binlog-checksum`. What stands before it is in the archive.",
+    )

@@ -1,0 +1,209 @@
+"""Capture against a store that loses answers, a source that goes away, and sources that it must refuse."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faultproxy import Fault, FaultProxy
+from rowback import Rowback, drain, wait_for
+
+from recovery.archive.segments import read_transactions
+from recovery.context import open_context
+from testservers import MySQLServer, S3Bucket, Server
+
+
+def test_a_lost_answer_of_a_conditional_put_commits_once(
+    tmp_path: Path, mysql_source: MySQLServer, s3_bucket: S3Bucket, unique_name: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = unique_name("s3")
+    with FaultProxy(s3_bucket.endpoint_url) as proxy:
+        s3 = f'[archive.s3]\nendpoint_url = "{proxy.url}"\nregion = "{s3_bucket.region}"\n'
+        rowback = Rowback(tmp_path / "rowback", mysql_source, root=f"s3://{s3_bucket.name}/backup", s3=s3)
+        rowback.environment |= {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
+        rowback.run("capture", "--until-caught-up")
+        mysql_source.load(f"CREATE DATABASE {db}; CREATE TABLE {db}.t (a int PRIMARY KEY);")
+        for number, fault in enumerate(
+            (Fault.CUT_AFTER, Fault.UNAVAILABLE_AFTER, Fault.CONFLICT_AFTER, Fault.CUT_BEFORE)
+        ):
+            mysql_source.execute(f"INSERT INTO {db}.t VALUES ({number})")
+            for _ in range(2):  # the capture's first commit is its generation, the second its window
+                proxy.fail("PUT", "/log/", fault)
+            rowback.run("capture", "--until-caught-up")
+        assert sum(f is not None for _, _, f in proxy.served) >= 8
+        context = open_context(rowback.config)
+        state = context.log.read()
+        seqs = [s for part in read_transactions(context.store, state.transactions) for s in part["seq"].to_pylist()]
+        assert seqs == list(range(1, len(seqs) + 1))
+        assert sum(s.inserts for s in state.segments if s.db == db) == 4
+        assert state.generation == 5
+
+
+@pytest.mark.slow
+def test_a_source_that_dies_and_comes_back_is_captured_on(tmp_path: Path, fresh_mysql: Any) -> None:
+    source: MySQLServer = fresh_mysql(name="dying", options={"sync_binlog": 1})
+    rowback = Rowback(tmp_path / "rowback", source)
+    process = rowback.start_capture("--window-seconds", "0.2")
+    wait_for(lambda: "capture started" in rowback.capture_log(), 60, "capture to start")
+    source.load("CREATE DATABASE d; CREATE TABLE d.t (a int PRIMARY KEY); INSERT INTO d.t VALUES (1);")
+    wait_for(lambda: "segments=2" in rowback.capture_log(), 30, "the first window")
+    source.kill()
+    source.restart()
+    source.execute("INSERT INTO d.t VALUES (2)")
+    time.sleep(3)
+    assert drain(process) == 0, rowback.capture_log()
+    rowback.run("capture", "--until-caught-up")
+    state = open_context(rowback.config).log.read()
+    assert sum(s.inserts for s in state.segments) == 2
+    assert not state.gaps
+
+
+def test_a_source_that_was_reset_is_refused_with_a_gap(tmp_path: Path, fresh_mysql: Any) -> None:
+    source: MySQLServer = fresh_mysql(name="reset")
+    source.load("CREATE DATABASE d; CREATE TABLE d.t (a int PRIMARY KEY);")
+    rowback = Rowback(tmp_path / "rowback", source)
+    rowback.run("capture", "--until-caught-up")
+    source.execute("INSERT INTO d.t VALUES (1)")
+    rowback.run("capture", "--until-caught-up")
+    source.execute("RESET BINARY LOGS AND GTIDS")
+    for number in range(10, 40):
+        source.execute(f"INSERT INTO d.t VALUES ({number})")
+    done = rowback.run("capture", "--until-caught-up", check=False)
+    assert done.returncode == 3
+    assert "ERROR [source_diverged]" in done.stderr
+    assert "HINT: " in done.stderr
+    state = open_context(rowback.config).log.read()
+    assert len(state.holes) == 1
+    assert sum(s.inserts for s in state.segments) == 1
+    # The same again isn't a second gap.
+    rowback.run("capture", "--until-caught-up", check=False)
+    assert len(open_context(rowback.config).log.read().gaps) == 1
+
+
+def test_a_purged_binlog_is_a_gap_and_an_error(tmp_path: Path, fresh_mysql: Any) -> None:
+    source: MySQLServer = fresh_mysql(name="purged")
+    source.load("CREATE DATABASE d; CREATE TABLE d.t (a int PRIMARY KEY);")
+    rowback = Rowback(tmp_path / "rowback", source)
+    rowback.run("capture", "--until-caught-up")
+    source.execute("INSERT INTO d.t VALUES (1)")
+    source.execute("FLUSH BINARY LOGS")
+    source.execute("INSERT INTO d.t VALUES (2)")
+    newest = source.execute("SHOW BINARY LOG STATUS")[0][0]
+    source.execute(f"PURGE BINARY LOGS TO '{newest}'")
+    done = rowback.run("capture", "--until-caught-up", check=False)
+    assert done.returncode == 3
+    assert "ERROR [source_binlog_purged]" in done.stderr
+    assert len(open_context(rowback.config).log.read().holes) == 1
+    status = rowback.run("status").stdout
+    assert "GAP" in status
+
+
+@pytest.mark.parametrize(
+    ("session", "statement", "code"),
+    [
+        ("SET SESSION binlog_format = STATEMENT", "INSERT INTO d.t VALUES (2)", "capture_unsupported_event"),
+        ("SET SESSION binlog_row_image = MINIMAL", "UPDATE d.t SET b = 2", "capture_unsupported_event"),
+        (
+            "SET SESSION binlog_transaction_compression = ON",
+            "INSERT INTO d.t VALUES (2, 2)",
+            "capture_unsupported_event",
+        ),
+        ("DO 0", "INSERT INTO d.g VALUES (1, POINT(1, 2))", "capture_unsupported_column"),
+    ],
+)
+def test_what_cant_be_captured_stops_the_stream_after_what_can(
+    session: str, statement: str, code: str, tmp_path: Path, fresh_mysql: Any
+) -> None:
+    source: MySQLServer = fresh_mysql(name="odd")
+    source.load(
+        "CREATE DATABASE d; CREATE TABLE d.t (a int PRIMARY KEY, b int); CREATE TABLE d.g (a int PRIMARY KEY, g point);"
+    )
+    rowback = Rowback(tmp_path / "rowback", source)
+    rowback.run("capture", "--until-caught-up")
+    source.execute("INSERT INTO d.t VALUES (1, 1)")
+    with source.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(session)
+        cursor.execute(statement.replace("VALUES (2)", "VALUES (2, 2)"))
+    source.execute("INSERT INTO d.t VALUES (3, 3)")
+    done = rowback.run("capture", "--until-caught-up", check=False)
+    assert done.returncode == 6, done.stderr
+    assert f"ERROR [{code}]" in done.stderr
+    assert "panicked" not in done.stderr
+    state = open_context(rowback.config).log.read()
+    assert sum(s.inserts for s in state.segments) == 1, "what stands before the event is in the archive"
+    assert len(state.holes) == 1
+
+
+def test_an_unsupported_table_that_is_excluded_lets_capture_go_on(tmp_path: Path, fresh_mysql: Any) -> None:
+    source: MySQLServer = fresh_mysql(name="excluded")
+    source.load(
+        "CREATE DATABASE d; CREATE TABLE d.t (a int PRIMARY KEY); CREATE TABLE d.g (a int PRIMARY KEY, g point);"
+    )
+    rowback = Rowback(tmp_path / "rowback", source)
+    rowback.run("capture", "--until-caught-up")
+    source.load("INSERT INTO d.t VALUES (1); INSERT INTO d.g VALUES (1, POINT(1, 2)); INSERT INTO d.t VALUES (2);")
+    assert rowback.run("capture", "--until-caught-up", check=False).returncode == 6
+    rowback.config.write_text(rowback.config.read_text() + 'exclude = ["d.g"]\n')
+    rowback.run("capture", "--until-caught-up")
+    state = open_context(rowback.config).log.read()
+    assert sum(s.inserts for s in state.segments) == 2
+    assert len(state.gaps) == 1
+    assert not state.holes
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
+@pytest.mark.parametrize(
+    "setting", ["binlog_row_metadata = MINIMAL", "binlog_row_image = MINIMAL", "binlog_format = MIXED"]
+)
+def test_a_misconfigured_source_is_refused_with_the_statement(
+    flavor: str, setting: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    source: Server = request.getfixturevalue(f"{flavor}_source")
+    rowback = Rowback(tmp_path / "rowback", source)
+    name = setting.split()[0]
+    before = source.execute(f"SELECT @@GLOBAL.{name}")[0][0]
+    source.execute(f"SET GLOBAL {setting}")
+    try:
+        done = rowback.run("capture", "--until-caught-up", check=False)
+    finally:
+        source.execute(f"SET GLOBAL {name} = '{before}'")
+    assert done.returncode == 3
+    assert f"SET GLOBAL {name}" in done.stderr.split("HINT: ")[1]
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
+def test_places_to_begin(flavor: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    source: Server = request.getfixturevalue(f"fresh_{flavor}")(name="begin")
+    status = "SHOW BINARY LOG STATUS" if flavor == "mysql" else "SHOW MASTER STATUS"
+    gtids = "SELECT @@gtid_executed" if flavor == "mysql" else "SELECT @@gtid_binlog_pos"
+    source.load("CREATE DATABASE d; CREATE TABLE d.t (a int PRIMARY KEY); INSERT INTO d.t VALUES (1);")
+    source.execute("FLUSH BINARY LOGS")
+    source.execute("INSERT INTO d.t VALUES (2)")
+    file, position = source.execute(status)[0][:2]
+    executed = source.execute(gtids)[0][0]
+    source.execute("INSERT INTO d.t VALUES (3)")
+    expected = {
+        ("--from-earliest",): 3,
+        ("--from-position", f"{file}:{position}"): 1,
+        ("--from-gtid", executed): 1,
+        (): 0,
+    }
+    for number, (arguments, inserts) in enumerate(expected.items()):
+        rowback = Rowback(tmp_path / f"rowback{number}", source)
+        rowback.run("capture", "--until-caught-up", *arguments)
+        state = open_context(rowback.config).log.read()
+        assert sum(s.inserts for s in state.segments) == inserts, arguments
+        if inserts == 1:
+            assert state.start is not None
+            assert (state.start.file, state.start.position, state.start.gtid_set) == (file, position, executed)
+        again = rowback.run("capture", "--until-caught-up", "--from-earliest", check=False)
+        assert again.returncode == 2
+    inside = Rowback(tmp_path / "inside", source)
+    done = inside.run("capture", "--until-caught-up", "--from-position", f"{file}:{position + 1}", check=False)
+    assert done.returncode == 2
+    assert "not the start of a transaction" in done.stderr
