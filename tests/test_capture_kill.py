@@ -34,7 +34,10 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path: Path, fresh_mysql: object) -
         for kill in range(KILLS):
             process = rowback.start_capture("--window-seconds", "0.1")
             wait_for(lambda n=kill: rowback.capture_log().count("capture started") > n, 60, "capture to start")
-            time.sleep(rng.uniform(0, 1.6))
+            if kill % 2:  # every other one falls behind at least one commit of its own
+                done = rowback.capture_log().count("window committed")
+                wait_for(lambda n=done: rowback.capture_log().count("window committed") > n, 60, "a window")
+            time.sleep(rng.uniform(0, 0.8))
             process.kill()
             process.wait()
             if kill % 5 == 0:
@@ -57,7 +60,7 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path: Path, fresh_mysql: object) -
     assert len(captured) > 500
     assert counted_by_mysqlbinlog(source) == counted_in_archive(context, state)
     # Commits were made by several generations, so the kills did fall between and into windows.
-    assert len(state.transactions) > KILLS / 2
+    assert len(state.transactions) >= KILLS / 2
 
 
 def counted_by_mysqlbinlog(source: MySQLServer) -> Counter[tuple[str, str]]:
