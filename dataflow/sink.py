@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -78,12 +79,19 @@ class _ArchivePartition(StatefulSinkPartition[Window | Stop, None]):
             if isinstance(value, Window):
                 self._state = commit_window(self._archive, self._state, value)
                 continue
+            self._check_fence(value)
             if isinstance(value.error, LEAVES_A_GAP):
                 record_gap(self._archive.log, self._state, value.generation, value.error.message)
             raise value.error
 
     def snapshot(self) -> None:
         return None
+
+    def _check_fence(self, stop: Stop) -> None:
+        """Raises Fenced if another capture has taken over, for then that is the reason why the source's stream ended: it
+        serves only one replica of a server id."""
+        with suppress(StoreError):
+            self._archive.log.commit(self._archive.log.read(), lambda _: (), generation=stop.generation)
 
 
 def commit_window(archive: Archive, state: ArchiveState, window: Window) -> ArchiveState:
