@@ -30,6 +30,7 @@ from recovery.errors import (
     CommitConflict,
     SourceDiverged,
     SourceMisconfigured,
+    StoreError,
     StoreUnavailable,
 )
 
