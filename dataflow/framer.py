@@ -59,10 +59,19 @@ class Framer:
     """Feed it the events of one source in order; `take` gives the transactions that are complete.
 
     file, position: where the stream begins. expect: the digest that the first transaction must have because the archive
-    holds it already (it takes no seq), or None.
+    holds it already (it takes no seq), or None. checksummed: whether the stream's first events carry a CRC32.
     """
 
-    def __init__(self, flavor: str, resume: Checkpoint, *, file: str, position: int, expect: str | None) -> None:
+    def __init__(
+        self,
+        flavor: str,
+        resume: Checkpoint,
+        *,
+        file: str,
+        position: int,
+        expect: str | None,
+        checksummed: bool = True,
+    ) -> None:
         self.flavor = flavor
         self.file = file
         self.position = position  # where the next event must start
@@ -74,7 +83,7 @@ class Framer:
         self.last = (resume.transaction_file, resume.transaction_position, resume.transaction_digest)
         self.expect = expect
         self.idle_since_us: int | None = None
-        self._checksummed = True
+        self._checksummed = checksummed
         self._open: Transaction | None = None
         self._hash = hashlib.sha256()
         self._done: list[Transaction] = []

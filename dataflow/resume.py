@@ -224,8 +224,8 @@ class _Scan:
         self.ended = False  # the server has nothing more to send
         self._created_at_us = 0
         self._waiting: deque[tuple[bytes, int]] = deque()
-        self._checksummed = True
         self._stream = EventStream(server, info.flavor, replica_id(server, info, scanning=True), file, 4)
+        self._checksummed = self._stream.checksummed
 
     def close(self) -> None:
         self._stream.close()

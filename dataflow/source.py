@@ -163,11 +163,17 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
             if state is not None:
                 record_gap(self._archive.log, state, self._generation, error.message)
             raise
-        framer = Framer(
-            self._info.flavor, self._checkpoint, file=start.file, position=start.position, expect=start.expect
-        )
         number = replica_id(self._server, self._info)
-        return EventStream(self._server, self._info.flavor, number, start.file, start.position), framer
+        stream = EventStream(self._server, self._info.flavor, number, start.file, start.position)
+        framer = Framer(
+            self._info.flavor,
+            self._checkpoint,
+            file=start.file,
+            position=start.position,
+            expect=start.expect,
+            checksummed=stream.checksummed,
+        )
+        return stream, framer
 
     def _feed(self) -> None:
         events = self._stream.take(BATCH_BYTES)

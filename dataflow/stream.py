@@ -57,6 +57,8 @@ class EventStream:
             pymysql_wrapper=self._connect if flavor == "mysql" else self._connect_mariadb,
         )
         self._reader._BinLogStreamReader__connect_to_stream()
+        # Whether the server sends a CRC32 with each event; the stream begins before a FORMAT_DESCRIPTION event says so.
+        self.checksummed: bool = self._reader._BinLogStreamReader__use_checksum
         self._thread = threading.Thread(target=self._read, name="binlog-reader", daemon=True)
         self._thread.start()
 

@@ -64,6 +64,15 @@ class Rowback:
     def capture_log(self) -> str:
         return (self.folder / "capture.log").read_text()
 
+    def wait_started(self, process: subprocess.Popen[bytes], count: int = 1) -> None:
+        """Wait until `count` captures have started in this folder; fail at once if the process ends."""
+
+        def started() -> bool:
+            assert process.poll() is None or self.capture_log().count("capture started") >= count, self.capture_log()
+            return self.capture_log().count("capture started") >= count
+
+        wait_for(started, 60, "capture to start")
+
 
 def drain(process: subprocess.Popen[bytes], timeout: float = 60) -> int:
     """SIGTERM, then the exit status."""

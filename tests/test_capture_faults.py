@@ -47,7 +47,7 @@ def test_a_source_that_dies_and_comes_back_is_captured_on(tmp_path: Path, fresh_
     source: MySQLServer = fresh_mysql(name="dying", options={"sync_binlog": 1})
     rowback = Rowback(tmp_path / "rowback", source)
     process = rowback.start_capture("--window-seconds", "0.2")
-    wait_for(lambda: "capture started" in rowback.capture_log(), 60, "capture to start")
+    rowback.wait_started(process)
     source.load("CREATE DATABASE d; CREATE TABLE d.t (a int PRIMARY KEY); INSERT INTO d.t VALUES (1);")
     wait_for(lambda: "segments=2" in rowback.capture_log(), 30, "the first window")
     source.kill()

@@ -33,7 +33,7 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path: Path, fresh_mysql: object) -
     try:
         for kill in range(KILLS):
             process = rowback.start_capture("--window-seconds", "0.1")
-            wait_for(lambda n=kill: rowback.capture_log().count("capture started") > n, 60, "capture to start")
+            rowback.wait_started(process, kill + 1)
             if kill % 2:  # every other one falls behind at least one commit of its own
                 done = rowback.capture_log().count("window committed")
                 wait_for(lambda n=done: rowback.capture_log().count("window committed") > n, 60, "a window")
@@ -89,7 +89,7 @@ def test_sigterm_commits_the_open_window(tmp_path: Path, mysql_source: MySQLServ
     db = unique_name("drained")  # type: ignore[operator]
     rowback = Rowback(tmp_path / "rowback", mysql_source)
     process = rowback.start_capture("--window-seconds", "300")
-    wait_for(lambda: "capture started" in rowback.capture_log(), 60, "capture to start")
+    rowback.wait_started(process)
     mysql_source.load(
         f"CREATE DATABASE {db}; CREATE TABLE {db}.t (a int PRIMARY KEY); INSERT INTO {db}.t VALUES (1), (2);"
     )
@@ -103,10 +103,10 @@ def test_a_second_capture_fences_the_first(tmp_path: Path, mysql_source: MySQLSe
     db = unique_name("fenced")  # type: ignore[operator]
     rowback = Rowback(tmp_path / "rowback", mysql_source)
     first = rowback.start_capture("--window-seconds", "0.2")
-    wait_for(lambda: rowback.capture_log().count("capture started") == 1, 60, "the first capture")
+    rowback.wait_started(first)
     second = rowback.start_capture("--window-seconds", "0.2")
     try:
-        wait_for(lambda: rowback.capture_log().count("capture started") == 2, 60, "the second capture")
+        rowback.wait_started(second, 2)
         mysql_source.load(
             f"CREATE DATABASE {db}; CREATE TABLE {db}.t (a int PRIMARY KEY); INSERT INTO {db}.t VALUES (1);"
         )

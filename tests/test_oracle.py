@@ -35,7 +35,7 @@ def test_restored_states_equal_the_oracle(
     workload.create(source)
     rowback = Rowback(tmp_path / "rowback", source)
     capture = rowback.start_capture("--window-seconds", "0.5")
-    wait_for(lambda: "capture started" in rowback.capture_log(), 60, "capture to start")
+    rowback.wait_started(capture)
 
     load = workload.Load(source, writers=4, transactions=1_000_000, seed=7, pause_s=0.004).start()
     try:
