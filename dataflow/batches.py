@@ -5,6 +5,7 @@ Each carries the server's name, the writer's generation and a checkpoint, so tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from recovery.schema import Table
 @dataclass(frozen=True)
 class EventBatch:
     """Whole transactions, undecoded. before, after: the checkpoints around them; with no transactions, `after` only says
-    how far the source is known to be idle."""
+    how far the source is known to be idle. charsets: the server's character set names by collation id."""
 
     server: str
     flavor: str
@@ -27,6 +28,7 @@ class EventBatch:
     before: Checkpoint
     after: Checkpoint
     transactions: tuple[Transaction, ...]
+    charsets: Mapping[int, str]
 
 
 @dataclass(frozen=True)

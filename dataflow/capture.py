@@ -18,14 +18,15 @@ from bytewax.dataflow import Dataflow
 from dataflow import drain
 from dataflow.batches import ChangeBatch, EventBatch, Stop
 from dataflow.decode import Decoder, Dictionary
-from dataflow.resume import Begin, collations
+from dataflow.resume import Begin
 from dataflow.sink import Archive, SegmentSink
 from dataflow.source import BinlogSource, Capture
 from dataflow.window import Limits, WindowLogic
 from recovery.config import ServerSettings
 from recovery.context import Context, open_context
+from recovery.errors import SourceError
 from recovery.schema import Table
-from recovery.source import connect, generated_columns, server_info
+from recovery.source import connect, read_tables
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,16 @@ class Decode:
 
 
 def _dictionary(context: Context) -> Dictionary:
-    server = context.source()
-    with closing(connect(server)) as connection:
-        return Dictionary(
-            collations(connection, server_info(connection)), partial(_generated, server), context.server.wants
-        )
+    return Dictionary(partial(_generated, context.source()), context.server.wants)
 
 
-def _generated(server: ServerSettings, table: Table) -> frozenset[str]:
-    """The generated columns that the live table has now, if it still has the columns that the binlog shows."""
-    with closing(connect(server)) as connection:
-        return generated_columns(connection, table.db, table.name) & {c.name for c in table.columns}
+def _generated(server: ServerSettings, table: Table) -> frozenset[str] | None:
+    """The generated columns that the live table has now, if it still looks as the binlog shows it."""
+    try:
+        with closing(connect(server)) as connection:
+            found = read_tables(connection, [(table.db, table.name)])
+    except SourceError:
+        return None
+    if not found or found[0].storage != table.storage:
+        return frozenset()
+    return frozenset(c.name for c in found[0].columns if c.generated)

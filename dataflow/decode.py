@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NoReturn
 
 import pyarrow as pa
@@ -11,25 +12,24 @@ import pyarrow as pa
 from dataflow import tablemap
 from dataflow.batches import ChangeBatch, EventBatch, Stop, checkpoint_after
 from dataflow.events import TABLE_MAP
-from dataflow.framer import Transaction
+from dataflow.framer import DdlStatement, Transaction
 from dataflow.rows import TableRows
 from dataflow.tablemap import TableMap
 from recovery.archive.actions import Ddl
 from recovery.archive.segments import TRANSACTIONS_SCHEMA
-from recovery.ddl import classify
 from recovery.errors import BinlogDamaged, CaptureError, SourceMisconfigured
 from recovery.schema import Table
 
 
 @dataclass(frozen=True)
 class Dictionary:
-    """What the binlog doesn't say about its tables, read from the live server.
+    """What the binlog doesn't say about its tables.
 
-    collations: id -> character set. generated: names of a table's generated columns. wants: the capture filter.
+    generated: the names of a table's generated columns as the live server has them now, None if it can't be asked or the
+    table looks different there; it is advice for undo, which proves it again. wants: the capture filter.
     """
 
-    collations: Mapping[int, str]
-    generated: Callable[[Table], frozenset[str]]
+    generated: Callable[[Table], frozenset[str] | None]
     wants: Callable[[str, str], bool]
 
 
@@ -42,7 +42,7 @@ class Decoder:
 
     def decode(self, batch: EventBatch) -> list[ChangeBatch | Stop]:
         """The batch decoded; if a transaction in it can't be, what stands before it and then the stop."""
-        decoding = _Decoding(self._table_map)
+        decoding = _Decoding(partial(self._table_map, batch.charsets))
         for done, transaction in enumerate(batch.transactions):
             try:
                 decoding.add(transaction)
@@ -52,28 +52,29 @@ class Decoder:
                     return [stop]
                 whole = batch.transactions[:done]
                 # Again without the transaction that failed half-way: its rows must not come along.
-                after = checkpoint_after(batch.before, batch.flavor, whole)
-                part = EventBatch(batch.server, batch.flavor, batch.generation, batch.before, after, whole)
+                part = replace(batch, after=checkpoint_after(batch.before, batch.flavor, whole), transactions=whole)
                 return [*self.decode(part), stop]
+            if any(d.tables != () for d in transaction.ddl):
+                self._maps.clear()  # a column may have become a generated one, or the other way round
         return [decoding.result(batch)]
 
-    def _table_map(self, body: bytes) -> TableMap | None:
+    def _table_map(self, charsets: Mapping[int, str], body: bytes) -> TableMap | None:
         """The definition of a TABLE_MAP body; None for a table that the filter leaves out."""
         # The table id (6 bytes) changes when the server reopens a table; the rest is the definition.
         definition = body[6:]
-        if definition not in self._maps:
-            found = tablemap.parse(body, self._dictionary.collations)
-            table = found.table
-            if self._dictionary.wants(table.db, table.name):
-                table = table.with_generated(self._dictionary.generated(table))
-                self._maps[definition] = TableMap(found.table_id, table, found.wire)
-            else:
-                self._maps[definition] = None
-        return self._maps[definition]
-
-    def forget(self) -> None:
-        """After a DDL statement the live server may answer differently: ask it again."""
-        self._maps.clear()
+        if definition in self._maps:
+            return self._maps[definition]
+        found: TableMap | None = tablemap.parse(body, charsets)
+        assert found is not None
+        if not self._dictionary.wants(found.table.db, found.table.name):
+            found = None
+        else:
+            generated = self._dictionary.generated(found.table)
+            if generated is None:
+                return found  # ask again at the next event
+            found = TableMap(found.table_id, found.table.with_generated(generated), found.wire)
+        self._maps[definition] = found
+        return found
 
 
 class _Decoding:
@@ -98,7 +99,7 @@ class _Decoding:
                     ordinal = target.add(transaction, rows, ordinal)
             elif number != 0xFFFFFF:  # a dummy event that only ends a statement
                 _raise_unmapped(transaction, rows.start)
-        self._ddl.extend(_ddl_action(transaction, d.start, d.default_db, d.statement) for d in transaction.ddl)
+        self._ddl.extend(_ddl_action(transaction, d) for d in transaction.ddl)
         self._size += transaction.size_bytes
         self._transactions.append(
             (
@@ -138,18 +139,17 @@ class _Decoding:
         )
 
 
-def _ddl_action(transaction: Transaction, start: int, default_db: str, statement: str) -> Ddl:
-    classified = classify(statement, default_db)
+def _ddl_action(transaction: Transaction, ddl: DdlStatement) -> Ddl:
     return Ddl(
         seq=transaction.seq,
         gtid=transaction.gtid,
         file=transaction.file,
-        position=start,
+        position=ddl.start,
         cut_at_us=transaction.cut_at_us,
-        default_db=default_db,
-        statement=statement,
-        verb=classified.verb,
-        tables=classified.tables,
+        default_db=ddl.default_db,
+        statement=ddl.statement,
+        verb=ddl.verb,
+        tables=ddl.tables,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -191,35 +192,56 @@ def previous_gtids(event: Event) -> str:
 
 @dataclass(frozen=True, slots=True)
 class QueryEvent:
+    """exact: the statement could be decoded; else it is only for showing."""
+
     connection_id: int
     db: str
     statement: str
+    exact: bool
 
 
-def query(event: Event) -> QueryEvent:
+def query(event: Event, charsets: Mapping[int, str]) -> QueryEvent:
     """QUERY: thread 4, seconds 4, db length 1, error 2, status length 2; status variables; db, NUL, statement.
 
-    The statement is in the client's character set, which status variable 4 names by collation id.
+    The statement is in the client's character set, which status variable 4 names by collation id; charsets: the server's
+    names for these ids.
     """
     body = event.body
     thread, _, db_length, _, status_length = struct.unpack_from("<IIBHH", body)
     status = body[13 : 13 + status_length]
     at = 13 + status_length
-    db = body[at : at + db_length].decode(errors="surrogateescape")
+    db = body[at : at + db_length]
     text = body[at + db_length + 1 :]
-    return QueryEvent(thread, db, text.decode(_client_codec(status), errors="backslashreplace"))
+    codec = _CODECS.get(charsets.get(_client_collation(status), ""))
+    try:
+        if codec is None:
+            raise ValueError("unknown character set")
+        return QueryEvent(thread, db.decode(), text.decode(codec), exact=True)
+    except ValueError:
+        shown = text.decode("ascii", errors="backslashreplace")
+        return QueryEvent(thread, db.decode("ascii", errors="backslashreplace"), shown, exact=False)
 
 
-def _client_codec(status: bytes) -> str:
-    """The Python codec of the client's character set. Codes stand in the order that Query_log_event::write gives them;
+# Character sets that a client may speak -> Python codec; the rest counts as unknown.
+_CODECS: Final = {
+    "utf8mb4": "utf-8", "utf8mb3": "utf-8", "utf8": "utf-8", "binary": "utf-8", "ascii": "ascii", "latin1": "cp1252",
+    "latin2": "iso8859_2", "latin5": "iso8859_9", "latin7": "iso8859_13", "greek": "iso8859_7", "hebrew": "iso8859_8",
+    "cp1250": "cp1250", "cp1251": "cp1251", "cp1256": "cp1256", "cp1257": "cp1257", "cp850": "cp850", "cp852": "cp852",
+    "cp866": "cp866", "koi8r": "koi8_r", "koi8u": "koi8_u", "tis620": "tis_620", "gb2312": "gb2312", "gbk": "gbk",
+    "gb18030": "gb18030", "big5": "big5", "sjis": "shift_jis", "cp932": "cp932", "ujis": "euc_jp", "euckr": "euc_kr",
+}  # fmt: skip
+_UTF8MB4: Final = 45  # utf8mb4_general_ci, if the event doesn't say
+
+
+def _client_collation(status: bytes) -> int:
+    """The collation id of the client's character set. Codes stand in the order that Query_log_event::write gives them;
     lengths: flags2 4, sql_mode 8, catalog 1+n, auto_increment 4, charset 6."""
     at = 0
     while at < len(status):
         code = status[at]
         if code == 4:
-            collation = int.from_bytes(status[at + 1 : at + 3], "little")
-            return "cp1252" if collation in (5, 8, 15, 31, 47, 48, 49, 94) else "utf-8"
-        if code == 0 or code == 3:
+            return int.from_bytes(status[at + 1 : at + 3], "little")
+        if code in (0, 3):
             at += 5
         elif code == 1:
             at += 9
@@ -227,7 +249,7 @@ def _client_codec(status: bytes) -> str:
             at += 2 + status[at + 1]
         else:
             break
-    return "utf-8"
+    return _UTF8MB4
 
 
 def uuid_text(raw: bytes) -> str:

@@ -8,6 +8,7 @@ Pure: bytes in, transactions out; it connects to nothing.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dataflow import events as ev
@@ -16,6 +17,10 @@ from recovery.ddl import classify
 from recovery.errors import BinlogDamaged, UnsupportedEvent
 from recovery.gtid import GtidSet, parse_gtid_set
 
+_UTF8_ONLY: Mapping[int, str] = {45: "utf8mb4"}
+# Statements that stand beside row events between BEGIN and COMMIT: CREATE TABLE .. SELECT, and temporary tables.
+_IN_BLOCK = frozenset({"CREATE TABLE", "CREATE TEMPORARY TABLE", "ALTER TEMPORARY TABLE", "DROP TEMPORARY TABLE"})
+_DML = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "CALL", "DO", "WITH", "SELECT", "VALUES", "ANALYZE"})
 _IGNORED = frozenset({ev.ROWS_QUERY, ev.STOP, ev.MARIADB_ANNOTATE_ROWS, ev.MARIADB_BINLOG_CHECKPOINT})
 
 
@@ -30,9 +35,13 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class DdlStatement:
+    """verb, tables: see `recovery.ddl.Classified`."""
+
     start: int
     default_db: str
     statement: str
+    verb: str
+    tables: tuple[tuple[str, str], ...] | None
 
 
 @dataclass(slots=True)
@@ -60,6 +69,7 @@ class Framer:
 
     file, position: where the stream begins. expect: the digest that the first transaction must have because the archive
     holds it already (it takes no seq), or None. checksummed: whether the stream's first events carry a CRC32.
+    charsets: collation id -> character set, for the statements of clients.
     """
 
     def __init__(
@@ -71,6 +81,7 @@ class Framer:
         position: int,
         expect: str | None,
         checksummed: bool = True,
+        charsets: Mapping[int, str] = _UTF8_ONLY,
     ) -> None:
         self.flavor = flavor
         self.file = file
@@ -84,6 +95,7 @@ class Framer:
         self.expect = expect
         self.idle_since_us: int | None = None
         self._checksummed = checksummed
+        self._charsets = charsets
         self._open: Transaction | None = None
         self._hash = hashlib.sha256()
         self._done: list[Transaction] = []
@@ -197,7 +209,7 @@ class Framer:
         self._hash = hashlib.sha256(event.checksum or raw)
 
     def _query(self, event: ev.Event, arrived_at_us: int) -> None:
-        query = ev.query(event)
+        query = ev.query(event, self._charsets)
         transaction = self._require_open(event)
         transaction.connection_id = query.connection_id or transaction.connection_id
         word = query.statement[:12].strip().upper()
@@ -210,10 +222,12 @@ class Framer:
         elif word.startswith(("ROLLBACK", "XA ")):
             raise self._unsupported(event, f"`{_shorten(query.statement)}`")
         else:
-            classified = classify(query.statement, query.db)
-            if transaction.in_block and classified.tables is None:
+            found = classify(query.statement, query.db)
+            unknown = found.tables is None and found.verb in _DML
+            if unknown or (transaction.in_block and found.verb not in _IN_BLOCK):
                 raise self._unsupported(event, f"a statement-format change: `{_shorten(query.statement)}`")
-            transaction.ddl.append(DdlStatement(event.start, query.db, query.statement))
+            tables = found.tables if query.exact else None
+            transaction.ddl.append(DdlStatement(event.start, query.db, query.statement, found.verb, tables))
             if not transaction.in_block:
                 self._commit(arrived_at_us)
 

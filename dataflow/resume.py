@@ -27,11 +27,13 @@ SCAN_SILENCE_S = 10
 
 @dataclass(frozen=True)
 class Begin:
-    """Where the first capture of an archive begins; at most one is given, else the source's current position."""
+    """Where the first capture of an archive begins; at most one is given, else the source's current position. skip_gap: the
+    same for an archive that ends in a gap, which is then given up."""
 
     from_gtid: str | None = None
     from_position: str | None = None
     from_earliest: bool = False
+    skip_gap: bool = False
 
     @property
     def given(self) -> bool:
@@ -120,8 +122,8 @@ def stream_start(connection: Connection, info: ServerInfo, checkpoint: Checkpoin
         if logs and binlog_order(checkpoint.file, 0) < binlog_order(next(iter(logs)), 0):
             raise BinlogPurged(
                 f"the source has purged `{checkpoint.file}`, which capture has not read to its end",
-                hint="What is missing is recorded as a gap. Keep binlogs longer (binlog_expire_logs_seconds), and start a "
-                "new archive (another tenant or server name) with a new snapshot; this one stays restorable.",
+                hint="What is missing is recorded as a gap. Keep binlogs longer (binlog_expire_logs_seconds), go on with "
+                "`rowback capture --skip-gap`, and take a new snapshot; what was captured stays restorable.",
             )
         raise diverged(f"the server has no binlog file `{checkpoint.file}`")
     if logs[checkpoint.file] < checkpoint.position:

@@ -28,6 +28,7 @@ def parse(arguments: Sequence[str]) -> tuple[Options, bool]:
     parser.add_argument("--until-caught-up", action="store_true")
     parser.add_argument("--window-seconds", type=float)
     parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument("--skip-gap", action="store_true")
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument("--from-gtid")
     begin.add_argument("--from-position")
@@ -36,7 +37,7 @@ def parse(arguments: Sequence[str]) -> tuple[Options, bool]:
     options = Options(
         given.config,
         given.server,
-        Begin(given.from_gtid, given.from_position, given.from_earliest),
+        Begin(given.from_gtid, given.from_position, given.from_earliest, given.skip_gap),
         given.until_caught_up,
         given.window_seconds,
     )

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
+from dataflow import drain
 from dataflow.batches import Stop, Window
 from dataflow.resume import record_gap
 from recovery.archive.actions import Action, SchemaSeen, Segment, Transactions
@@ -35,6 +36,7 @@ from recovery.errors import (
 )
 
 UPLOADS = 4
+DRAIN_PATIENCE_S = 20  # the same once it was asked to end
 STORE_PATIENCE_S = 300  # how long a store may be away before capture gives up; the source keeps its binlog meanwhile
 # Errors after which something of the source's history isn't in the archive.
 LEAVES_A_GAP = (CaptureError, SourceMisconfigured, SourceDiverged, BinlogPurged)
@@ -152,13 +154,14 @@ def _by_hour(data: pa.Table, column: str) -> Iterator[pa.Table]:
 
 def _with_patience(action: Callable[[], T]) -> T:
     """Repeat while the store is unavailable, for a while."""
-    deadline = time.monotonic() + STORE_PATIENCE_S
+    started = time.monotonic()
     pause = 0.5
     while True:
         try:
             return action()
         except StoreUnavailable as error:
-            if time.monotonic() + pause > deadline:
+            patience = DRAIN_PATIENCE_S if drain.requested() else STORE_PATIENCE_S
+            if time.monotonic() + pause > started + patience:
                 raise
             log.warning("store unavailable code=%s retry_seconds=%.1f", error.code, pause)
             time.sleep(pause)

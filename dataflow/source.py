@@ -20,6 +20,7 @@ from dataflow.resume import (
     Begin,
     check_identity,
     check_settings,
+    collations,
     diverged,
     first_checkpoint,
     identity_of,
@@ -28,17 +29,19 @@ from dataflow.resume import (
     stream_start,
 )
 from dataflow.sink import Archive
+from dataflow.skip_gap import behind_gap
 from dataflow.stream import EventStream
 from recovery.archive.actions import Action, Checkpoint
 from recovery.archive.state import ArchiveState
 from recovery.config import ServerSettings
-from recovery.errors import BinlogPurged, ConfigError, RowbackError, SourceDiverged, SourceUnreachable
+from recovery.errors import BinlogPurged, CommitConflict, ConfigError, RowbackError, SourceDiverged, SourceUnreachable
 from recovery.gtid import binlog_order
 from recovery.source import Connection, binlog_status, connect, server_info
 
 BATCH_BYTES = 8 * 1024 * 1024
 POLL_S = 0.02
 RECONNECT_S = 600  # how long a lost source is tried for before capture ends with an error
+RECONNECT_CONNECT_S = 3  # an attempt holds the worker up for this long at most
 RECONNECT_ONCE_S = 30  # the same with --until-caught-up
 log = logging.getLogger("rowback.capture")
 
@@ -78,12 +81,14 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         self._lost: SourceUnreachable | None = None
         self._finished = False
         self._idle = False
+        self._pause_s = self._try_at = self._give_up_at = 0.0
         self._target: tuple[str, int] | None = None
         self._asked_at_us = 0
         state = self._archive.log.read()
         with closing(connect(self._server)) as connection:
             self._info = server_info(connection)
             check_settings(connection, self._info)
+            self._charsets = collations(connection, self._info)
             if capture.until_caught_up:
                 self._asked_at_us = _now_us()
                 self._target = binlog_status(connection)
@@ -109,7 +114,7 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         try:
             self._feed()
         except SourceUnreachable as error:
-            self._lost = error
+            self._lose(error)
         except Diverged as error:
             self._stop = diverged(f"the transaction at {error} is another one")
         except RowbackError as error:
@@ -117,7 +122,8 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         return self._emit()
 
     def next_awake(self) -> datetime | None:
-        return datetime.now(UTC) + timedelta(seconds=POLL_S) if self._idle else None
+        waits = self._idle or self._lost is not None
+        return datetime.now(UTC) + timedelta(seconds=POLL_S) if waits else None
 
     def snapshot(self) -> None:
         return None
@@ -129,22 +135,27 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         """Fence other captures. An empty archive also gets its identity and first checkpoint."""
         if state.identity is not None:
             check_identity(state.identity, self._info)
-        first: Checkpoint | None = None
+        first: list[Action] = []
         if state.checkpoint is None:
-            first = first_checkpoint(self._server, connection, self._info, begin, _now_us())
+            first = [first_checkpoint(self._server, connection, self._info, begin, _now_us())]
+        elif begin.skip_gap:
+            first = [*behind_gap(self._server, connection, self._info, state, begin, _now_us())]
         elif begin.given:
             raise ConfigError(
                 f"the archive of `{self._server.name}` has begun already; it goes on at "
                 f"{state.checkpoint.file}:{state.checkpoint.position}",
-                hint="Leave out --from-...; to begin elsewhere, use another server name or tenant.",
+                hint="Leave out --from-...; to give up what lies in a gap at its end, add --skip-gap.",
             )
 
         def extra(head: ArchiveState) -> Sequence[Action]:
             if head.identity is not None:
                 check_identity(head.identity, self._info)
-            identity = () if head.identity else (identity_of(self._info),)
-            checkpoint = () if head.checkpoint or first is None else (first,)
-            return (*identity, *checkpoint)
+            if first and head.checkpoint != state.checkpoint:
+                raise CommitConflict(
+                    "another capture committed while this one was starting",
+                    hint="Only one can run; start again if it ended.",
+                )
+            return first if head.identity else [identity_of(self._info), *first]
 
         return self._archive.log.start_generation(
             state,
@@ -172,6 +183,7 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
             position=start.position,
             expect=start.expect,
             checksummed=stream.checksummed,
+            charsets=self._charsets,
         )
         return stream, framer
 
@@ -194,7 +206,13 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
             return []
         before, self._checkpoint = self._checkpoint, self._framer.checkpoint(covered)
         batch = EventBatch(
-            self._server.name, self._info.flavor, self._generation, before, self._checkpoint, transactions
+            server=self._server.name,
+            flavor=self._info.flavor,
+            generation=self._generation,
+            before=before,
+            after=self._checkpoint,
+            transactions=transactions,
+            charsets=self._charsets,
         )
         return [(self._server.name, batch)]
 
@@ -203,26 +221,34 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
             return False
         return binlog_order(self._framer.file, self._framer.position) >= binlog_order(*self._target)
 
+    def _lose(self, error: SourceUnreachable) -> None:
+        now = time.monotonic()
+        self._lost = error
+        self._pause_s = 0.5
+        self._try_at = now + self._pause_s
+        self._give_up_at = now + (RECONNECT_ONCE_S if self._target else RECONNECT_S)
+        log.warning("source lost code=%s", error.code)
+
     def _reconnect(self) -> None:
-        """Connect again, prove that it is the same binlog, go on behind the last transaction that was emitted."""
+        """One attempt, when its time has come: connect, prove that it is the same binlog, go on behind the last transaction
+        that was emitted. Between attempts the worker is free to close windows and to drain."""
+        now = time.monotonic()
+        if now < self._try_at:
+            return
         self._stream.close()
-        deadline = time.monotonic() + (RECONNECT_ONCE_S if self._target else RECONNECT_S)
-        pause = 0.5
-        while self._lost is not None and not drain.requested():
-            log.warning("source lost code=%s retry_seconds=%.1f", self._lost.code, pause)
-            time.sleep(pause)
-            pause = min(pause * 2, 15)
-            try:
-                with closing(connect(self._server)) as connection:
-                    check_identity(identity_of(self._info), server_info(connection))
-                    self._stream, self._framer = self._open(connection, None)
-                self._lost = None
-            except SourceUnreachable as error:
-                self._lost = error
-                if time.monotonic() > deadline:
-                    self._stop, self._lost = error, None
-            except RowbackError as error:
+        try:
+            with closing(connect(self._server, connect_timeout=RECONNECT_CONNECT_S)) as connection:
+                check_identity(identity_of(self._info), server_info(connection))
+                self._stream, self._framer = self._open(connection, None)
+            self._lost = None
+            log.info("source back file=%s position=%d", self._checkpoint.file, self._checkpoint.position)
+        except SourceUnreachable as error:
+            self._pause_s = min(self._pause_s * 2, 15)
+            self._try_at = now + self._pause_s
+            if now > self._give_up_at:
                 self._stop, self._lost = error, None
+        except RowbackError as error:
+            self._stop, self._lost = error, None
 
 
 def _now_us() -> int:

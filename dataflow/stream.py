@@ -20,7 +20,7 @@ from pymysqlreplication import BinLogStreamReader
 
 from dataflow import events as ev
 from recovery.config import ServerSettings
-from recovery.errors import BinlogDamaged, BinlogPurged, RowbackError, SourceDiverged, SourceError
+from recovery.errors import BinlogDamaged, BinlogPurged, PrivilegeMissing, RowbackError, SourceDiverged, SourceError
 from recovery.source import Connection, connect, source_error
 
 HEARTBEAT_S: Final = 2
@@ -56,7 +56,10 @@ class EventStream:
             enable_logging=False,
             pymysql_wrapper=self._connect if flavor == "mysql" else self._connect_mariadb,
         )
-        self._reader._BinLogStreamReader__connect_to_stream()
+        try:
+            self._reader._BinLogStreamReader__connect_to_stream()
+        except (pymysql.MySQLError, OSError) as error:
+            raise _start_error(error, server) from error
         # Whether the server sends a CRC32 with each event; the stream begins before a FORMAT_DESCRIPTION event says so.
         self.checksummed: bool = self._reader._BinLogStreamReader__use_checksum
         self._thread = threading.Thread(target=self._read, name="binlog-reader", daemon=True)
@@ -136,6 +139,16 @@ class EventStream:
         finally:
             with suppress(OSError):
                 connection._force_close()
+
+
+def _start_error(error: BaseException, server: ServerSettings) -> RowbackError:
+    """The login has worked by now, so a denial is of the replica's registration (1045 from COM_REGISTER_SLAVE)."""
+    if error.args and error.args[0] in (1045, 1227):
+        return PrivilegeMissing(
+            f"the account `{server.user}` may not read the binlog: {error.args[-1]}",
+            hint=f"An administrator runs: GRANT REPLICATION SLAVE ON *.* TO '{server.user}'@'%';",
+        )
+    return source_error(error, server)
 
 
 def _stream_error(error: BaseException, server: ServerSettings, *, began: bool) -> RowbackError:

@@ -43,6 +43,7 @@ _CAPTURE = """\
   rowback capture --server shop --window-seconds 2
   rowback capture --from-position binlog.000007:4
   rowback capture --from-earliest
+  rowback capture --skip-gap
 """
 
 
@@ -68,6 +69,14 @@ def capture(
     from_earliest: Annotated[
         bool, typer.Option("--from-earliest", help="First start only: begin at the oldest binlog the server has.")
     ] = False,
+    skip_gap: Annotated[
+        bool,
+        typer.Option(
+            "--skip-gap",
+            help="Give up what lies in the gap at the archive's end and go on at the source's current position, or at "
+            "--from-...; take a new snapshot afterwards.",
+        ),
+    ] = False,
     output_format: Annotated[Format, typer.Option("--format", help="Form of an error: text or JSON.")] = Format.table,
     config: ConfigOption = None,
     server: ServerOption = None,
@@ -78,7 +87,9 @@ def capture(
     """
     context = context_for(ctx, config, server)
     as_json = output_format is Format.json
-    request = CaptureRequest(until_caught_up, window_seconds, from_gtid, from_position, from_earliest, as_json)
+    request = CaptureRequest(
+        until_caught_up, window_seconds, from_gtid, from_position, from_earliest, skip_gap, as_json
+    )
     command = operations.capture_command(context, request)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -23,12 +23,12 @@ _HARMLESS_OBJECTS = frozenset(
         "UNDO", "LIBRARY",
     }
 )  # fmt: skip
-_HARMLESS_VERBS = frozenset(
-    {
-        "GRANT", "REVOKE", "SET", "FLUSH", "ANALYZE", "OPTIMIZE", "REPAIR", "CHECK", "INSTALL", "UNINSTALL", "CHANGE",
-        "RESET", "PURGE",
-    }
-)  # fmt: skip
+_HARMLESS_VERBS = frozenset({"GRANT", "REVOKE", "FLUSH", "INSTALL", "UNINSTALL", "CHANGE", "RESET", "PURGE"})
+# Harmless only as ANALYZE TABLE and the like: MariaDB's ANALYZE runs whatever statement follows it.
+_TABLE_CARE = frozenset({"ANALYZE", "OPTIMIZE", "REPAIR", "CHECK"})
+# What follows these names another table inside ALTER TABLE: EXCHANGE PARTITION .. WITH TABLE, and MariaDB's CONVERT TABLE
+# .. TO PARTITION and CONVERT PARTITION .. TO TABLE.
+_OTHER_TABLE = frozenset({("WITH", "TABLE"), ("CONVERT", "TABLE"), ("TO", "TABLE")})
 _EXECUTABLE_COMMENT = re.compile(r"/\*M?!\d*\s?(.*?)\*/", re.DOTALL)
 
 
@@ -95,12 +95,22 @@ class _Reader:
             return Classified("TRUNCATE TABLE", (self.name(),))
         if verb == "RENAME":
             return self._rename()
-        if verb in _HARMLESS_VERBS:
-            return Classified(verb, ())
-        return Classified(verb, None)
+        if verb == "SET":
+            return self._set()
+        if verb in _TABLE_CARE:
+            harmless = self.upper[1] in ("TABLE", "TABLES", "LOCAL", "NO_WRITE_TO_BINLOG")
+            return Classified(verb, () if harmless else None)
+        return Classified(verb, () if verb in _HARMLESS_VERBS else None)
+
+    def _set(self) -> Classified:
+        """MariaDB's SET STATEMENT .. FOR runs the statement behind FOR."""
+        if self.take("STATEMENT"):
+            rest = self.tokens[self.upper.index("FOR") + 1 :] if "FOR" in self.upper else []
+            return _Reader(rest, self.db).classify()
+        return Classified("SET", () if self.upper[1] in ("PASSWORD", "ROLE", "DEFAULT") else None)
 
     def _object(self, verb: str) -> Classified:
-        self.take("OR", "REPLACE")
+        replaced = self.take("OR", "REPLACE")
         if self.take("TEMPORARY"):
             return Classified(f"{verb} TEMPORARY TABLE", ())
         for word in ("ONLINE", "OFFLINE", "IGNORE", "UNIQUE", "FULLTEXT", "SPATIAL", "AGGREGATE"):
@@ -113,7 +123,7 @@ class _Reader:
         if kind == "INDEX":
             return self._index(verb)
         if kind in ("DATABASE", "SCHEMA"):
-            return self._database(verb)
+            return self._database("DROP" if replaced else verb)
         # CREATE [ALGORITHM=..] [DEFINER=..] [SQL SECURITY ..] VIEW and the like: the object's word comes a little later.
         for word in self.upper[self.at : self.at + 16]:
             if word in _HARMLESS_OBJECTS:
@@ -127,7 +137,7 @@ class _Reader:
             self.take("IF", "EXISTS")
         names = self.names() if verb == "DROP" else (self.name(),)
         if verb == "ALTER":
-            names += self._renamed_to()
+            names += self._renamed_to() + self._other_tables()
         return Classified(f"{verb} TABLE", names)
 
     def _renamed_to(self) -> tuple[TableName, ...]:
@@ -144,6 +154,14 @@ class _Reader:
                 return (self.name(),)
         return ()
 
+    def _other_tables(self) -> tuple[TableName, ...]:
+        found: list[TableName] = []
+        for index in range(len(self.tokens) - 2):
+            if (self.upper[index], self.upper[index + 1]) in _OTHER_TABLE:
+                self.at = index + 2
+                found.append(self.name())
+        return tuple(found)
+
     def _index(self, verb: str) -> Classified:
         self.at = self.upper.index("ON", self.at) + 1 if "ON" in self.upper[self.at :] else len(self.tokens)
         return Classified(f"{verb} INDEX", (self.name(),))
@@ -154,6 +172,8 @@ class _Reader:
             self.take("IF", "EXISTS")
         if verb == "DROP":
             return Classified("DROP DATABASE", ((self.tokens[self.at], ""),))
+        if "UPGRADE" in self.upper:  # ALTER DATABASE `#mysql50#x` UPGRADE DATA DIRECTORY NAME renames it
+            return Classified(f"{verb} DATABASE", None)
         return Classified(f"{verb} DATABASE", ())
 
     def _rename(self) -> Classified:

@@ -103,7 +103,8 @@ def initialise(request: InitRequest) -> Initialised:
 @dataclass(frozen=True)
 class CaptureRequest:
     """Where the first start begins (later ones go on at the archive's checkpoint) and when to end. At most one of
-    from_gtid, from_position and from_earliest. window_seconds: None takes the server section's.
+    from_gtid, from_position and from_earliest. skip_gap: go on behind the gap that the archive ends in. window_seconds:
+    None takes the server section's.
     json_errors: an error goes to stderr as a JSON object."""
 
     until_caught_up: bool = False
@@ -111,6 +112,7 @@ class CaptureRequest:
     from_gtid: str | None = None
     from_position: str | None = None
     from_earliest: bool = False
+    skip_gap: bool = False
     json_errors: bool = False
 
 
@@ -150,6 +152,8 @@ def capture_command(context: Context, request: CaptureRequest) -> Command:
         argv += ["--from-position", request.from_position]
     if request.from_earliest:
         argv.append("--from-earliest")
+    if request.skip_gap:
+        argv.append("--skip-gap")
     if request.json_errors:
         argv += ["--format", "json"]
     return Command(tuple(argv), _environment())
