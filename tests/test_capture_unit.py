@@ -44,6 +44,17 @@ U2 = "4e11fa47-71ca-11e1-9e33-c80aa9429562"
         ("/*!50001 CREATE VIEW v AS SELECT 1 */", "CREATE VIEW", set()),
         ("GRANT SELECT ON *.* TO a", "GRANT", set()),
         ("/*!80000 ALTER TABLE t ADD c int */", "ALTER TABLE", {("d", "t")}),
+        ("ALTER TABLE p EXCHANGE PARTITION p0 WITH TABLE e.x", "ALTER TABLE", {("d", "p"), ("e", "x")}),
+        ("ALTER TABLE p CONVERT PARTITION p0 TO TABLE x", "ALTER TABLE", {("d", "p"), ("d", "x")}),
+        ("ALTER TABLE p CONVERT TABLE x TO PARTITION p0 VALUES LESS THAN (1)", "ALTER TABLE", {("d", "p"), ("d", "x")}),
+        ("SET STATEMENT max_statement_time=100 FOR TRUNCATE TABLE e.a", "TRUNCATE TABLE", {("e", "a")}),
+        ("SET STATEMENT max_statement_time=100 FOR DELETE FROM a", "DELETE", None),
+        ("SET PASSWORD FOR a = 'x'", "SET", set()),
+        ("SET something = 1", "SET", None),
+        ("CREATE OR REPLACE DATABASE crm", "DROP DATABASE", {("crm", "")}),
+        ("ANALYZE TABLE a", "ANALYZE", set()),
+        ("ANALYZE DELETE FROM a", "ANALYZE", None),
+        ("ALTER DATABASE `#mysql50#a-b` UPGRADE DATA DIRECTORY NAME", "ALTER DATABASE", None),
         ("SOMETHING NEW t", "SOMETHING", None),
         ("INSERT INTO t VALUES (1)", "INSERT", None),
         ("ALTER TABLE 'unterminated", None, None),
@@ -229,3 +240,20 @@ def test_a_statement_format_change_stops_the_stream() -> None:
     body = struct.pack("<IIBHH", 7, 0, 1, 0, 0) + b"d\0UPDATE t SET a = 1"
     with pytest.raises(UnsupportedEvent, match="UPDATE t"):
         f.feed(event(ev.QUERY, body, int.from_bytes(begin[13:17], "little") + 19 + len(body) + 4), 10**15)
+
+
+def test_a_statement_in_another_character_set_is_decoded_or_may_touch_anything() -> None:
+    f = framer()
+    f._charsets = {51: "cp1251", 999: "martian"}
+    position = 1000
+    found = []
+    for collation in (51, 999):
+        status = b"\x04" + collation.to_bytes(2, "little") + bytes(4)
+        text = "TRUNCATE TABLE shop.`заказы`".encode("cp1251")
+        body = struct.pack("<IIBHH", 7, 0, 4, 0, len(status)) + status + b"shop\0" + text
+        for kind, content in ((ev.GTID, gtid_body(position)), (ev.QUERY, body)):
+            position += 19 + len(content) + 4
+            f.feed(event(kind, content, position), 2 * 10**15)
+        (done,) = f.take()
+        found.append(done.ddl[0].tables)
+    assert found == [(("shop", "заказы"),), None]
