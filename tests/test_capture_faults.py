@@ -207,3 +207,93 @@ def test_places_to_begin(flavor: str, tmp_path: Path, request: pytest.FixtureReq
     done = inside.run("capture", "--until-caught-up", "--from-position", f"{file}:{position + 1}", check=False)
     assert done.returncode == 2
     assert "not the start of a transaction" in done.stderr
+
+
+def test_a_gap_can_be_skipped_and_a_new_snapshot_serves_what_follows(
+    tmp_path: Path, fresh_mysql: Any, mydumper: Any
+) -> None:
+    source: MySQLServer = fresh_mysql(name="skip")
+    source.load(
+        "CREATE DATABASE d; CREATE TABLE d.t (a int PRIMARY KEY, b int); INSERT INTO d.t VALUES (1, 1), (2, 2);"
+    )
+    rowback = Rowback(tmp_path / "rowback", source)
+    rowback.run("capture", "--until-caught-up")
+    assert rowback.run("capture", "--until-caught-up", "--skip-gap", check=False).returncode == 2
+    rowback.run("snapshot")
+    rowback.run("capture", "--until-caught-up")
+    before = source.execute("SELECT @@gtid_executed")[0][0]
+    with source.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SET SESSION binlog_row_image = MINIMAL")
+        cursor.execute("UPDATE d.t SET b = 20 WHERE a = 2")
+    inside = source.execute("SELECT @@gtid_executed")[0][0]
+    assert rowback.run("capture", "--until-caught-up", check=False).returncode == 6
+    assert rowback.run("capture", "--until-caught-up", "--from-earliest", check=False).returncode == 2
+    rowback.run("capture", "--until-caught-up", "--skip-gap")
+    refused = rowback.run("restore", "--to", "latest", "--output", str(tmp_path / "no"), check=False)
+    assert refused.returncode == 7, "the old snapshot lies before the gap"
+    assert "gap" in refused.stderr
+    rowback.run("snapshot")
+    source.execute("INSERT INTO d.t VALUES (3, 3)")
+    rowback.run("capture", "--until-caught-up")
+    latest = rowback.json("restore", "--to", "latest", "--output", str(tmp_path / "latest"))
+    assert latest["rows"] == 3
+    uuid = before.split(":")[0]
+    last = [f"{uuid}:{text.rpartition('-')[2]}" for text in (before, inside)]
+    assert rowback.json("restore", "--to", last[0], "--output", str(tmp_path / "old"))["rows"] == 2
+    refused = rowback.run("restore", "--to", last[1], "--output", str(tmp_path / "inside"), check=False)
+    assert refused.returncode == 7
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["SET STATEMENT max_statement_time=100 FOR DELETE FROM d.t WHERE a = 1", "ANALYZE DELETE FROM d.t WHERE a = 1"],
+)
+def test_statement_format_changes_in_disguise_stop_the_stream(
+    statement: str, tmp_path: Path, fresh_mariadb: Any
+) -> None:
+    source: Server = fresh_mariadb(name="disguise")
+    source.load("CREATE DATABASE d; CREATE TABLE d.t (a int PRIMARY KEY); INSERT INTO d.t VALUES (1), (2);")
+    rowback = Rowback(tmp_path / "rowback", source)
+    rowback.run("capture", "--until-caught-up")
+    with source.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SET SESSION binlog_format = STATEMENT")
+        cursor.execute(statement)
+    done = rowback.run("capture", "--until-caught-up", check=False)
+    assert done.returncode == 6
+    assert "statement-format" in done.stderr
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
+def test_an_account_that_may_not_replicate_is_told_the_grant(
+    flavor: str, tmp_path: Path, request: pytest.FixtureRequest, unique_name: Any
+) -> None:
+    source: Server = request.getfixturevalue(f"{flavor}_source")
+    user = unique_name("noslave")
+    client = "REPLICATION CLIENT" if flavor == "mysql" else "BINLOG MONITOR"
+    source.load(f"CREATE USER {user}@'%' IDENTIFIED BY 'x'; GRANT {client}, SELECT ON *.* TO {user}@'%';")
+    rowback = Rowback(tmp_path / "rowback", source)
+    rowback.config.write_text(rowback.config.read_text().replace('user = "root"', f'user = "{user}"'))
+    rowback.environment["ROWBACK_TEST_PASSWORD"] = "x"
+    done = rowback.run("capture", "--until-caught-up", check=False)
+    assert done.returncode == 3, done.stderr
+    assert "ERROR [source_privilege_missing]" in done.stderr
+    assert "GRANT REPLICATION SLAVE" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_what_was_read_is_committed_while_the_source_is_away(tmp_path: Path, fresh_mysql: Any) -> None:
+    source: MySQLServer = fresh_mysql(name="away", options={"sync_binlog": 1})
+    source.load("CREATE DATABASE d; CREATE TABLE d.t (a int PRIMARY KEY);")
+    rowback = Rowback(tmp_path / "rowback", source)
+    process = rowback.start_capture("--window-seconds", "3")
+    rowback.wait_started(process)
+    source.execute("INSERT INTO d.t VALUES (1)")
+    time.sleep(1)
+    source.kill()
+    context = open_context(rowback.config)
+    wait_for(lambda: sum(s.inserts for s in context.log.read().segments) == 1, 30, "the window's commit")
+    started = time.monotonic()
+    assert drain(process) == 0
+    assert time.monotonic() - started < 30
