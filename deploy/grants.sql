@@ -14,9 +14,8 @@ CREATE USER IF NOT EXISTS 'rowback'@'%' IDENTIFIED BY 'change-me';
 --                     when all of mydumper's threads have opened their transactions. For some databases only, grant SELECT,
 --                     SHOW VIEW, TRIGGER and EVENT on each of them, and SELECT on performance_schema.*
 -- SHOW VIEW, TRIGGER, EVENT
---                     snapshot: the definitions. Without SHOW VIEW mydumper stops at the first view; without TRIGGER the
---                     triggers are missing from the dump and nothing says so. TRIGGER and EVENT also allow creating them: no
---                     smaller privilege shows their text
+--                     snapshot: the definitions. What one of them would show is missing from the dump directory without it, and
+--                     the snapshot says so. TRIGGER and EVENT also allow creating them: no smaller privilege shows their text
 -- PROCESS             snapshot: see other accounts' long statements before the brief lock; foreign keys in information_schema
 --
 -- Not needed: SUPER, LOCK TABLES, BACKUP_ADMIN, REPLICATION SLAVE ADMIN, and any INSERT, UPDATE, DELETE, CREATE or ALTER.

@@ -26,7 +26,21 @@ from recovery.images import OPERATIONS, UPDATE, Change, materialise, pair
 from recovery.literals import parse_value, text_of
 from recovery.schema import INTEGER_BITS, Column, Table, arrow_type, table_of
 from recovery.scope import uncaptured
-from recovery.seqrange import SeqRange, TableName, gaps_in, moment_text, parse_bound, resolve, seq_of_gtid
+from recovery.seqrange import (
+    SeqRange,
+    TableName,
+    ddl_text,
+    ddls_on,
+    gaps_in,
+    known_to,
+    moment_text,
+    parse_bound,
+    refuse_unknown,
+    replaces_rows,
+    resolve,
+    seqs_of,
+    unlogged_parents,
+)
 
 pc: Any = compute  # the stubs miss most of what a kernel accepts
 
@@ -38,6 +52,7 @@ class ChangeQuery:
     key: values of the first key columns as text, in the key's order; a string is split at commas (CSV quoting) if
     the key has several columns. since, until: `parse_bound` texts, both inclusive. ops: of OPERATIONS; empty for all.
     transactions: GTIDs or seqs; empty for all. limit: at most this many, counted from the end that comes first.
+    asked_at_us: the time now, to say how far behind the archive is; None: not said.
     """
 
     table: TableName
@@ -48,11 +63,12 @@ class ChangeQuery:
     transactions: tuple[str | int, ...] = ()
     limit: int | None = None
     newest_first: bool = True
+    asked_at_us: int | None = None
 
 
 @dataclass(frozen=True)
 class ChangesResult:
-    """changes: in the asked order. truncated: there are more than the limit. covered_from_us, covered_to_us: what the
+    """changes: in the asked order. truncated: there are more than the limit. covered_from_us, known_to_us: what the
     archive covers (None: nothing yet). span: the transactions that were looked at. warnings: whole sentences."""
 
     query: ChangeQuery
@@ -60,7 +76,7 @@ class ChangesResult:
     truncated: bool
     span: SeqRange
     covered_from_us: int | None
-    covered_to_us: int | None
+    known_to_us: int | None
     warnings: tuple[str, ...] = ()
 
 
@@ -68,10 +84,12 @@ def changes(store: Store, state: ArchiveState, query: ChangeQuery) -> ChangesRes
     """The changes that a query asks for.
 
     Raises UnknownTable with near matches, ConfigError for a key or bound that doesn't fit, TargetOutsideCoverage for an
-    unknown GTID, ArchiveDamaged for a segment that isn't what the log recorded.
+    unknown transaction and a range that begins after all that is known, ArchiveDamaged for a segment that isn't what the
+    log recorded.
     """
     check_query(state, query)
     span = span_of(store, state, query)
+    refuse_unknown(state, span.since_us, "begins", query.asked_at_us)
     found: list[Change] = []
     truncated = False
     for change in _walk(store, state, query, span):
@@ -85,7 +103,7 @@ def changes(store: Store, state: ArchiveState, query: ChangeQuery) -> ChangesRes
         truncated=truncated,
         span=span,
         covered_from_us=state.start.covered_to_us if state.start else None,
-        covered_to_us=state.checkpoint.covered_to_us if state.checkpoint else None,
+        known_to_us=known_to(state),
         warnings=tuple(_warnings(state, query.table, span)),
     )
 
@@ -140,7 +158,7 @@ def select(store: Store, state: ArchiveState, query: ChangeQuery, span: SeqRange
 
 
 def _walk(store: Store, state: ArchiveState, query: ChangeQuery, span: SeqRange) -> Iterator[Change]:
-    seqs = _seqs(store, state, query.transactions)
+    seqs = seqs_of(store, state, query.transactions) if query.transactions else None
     chosen = [s for s in segments_of(state, query.table, span.first, span.last) if _may_hold(state, s, query, seqs)]
     for group in _groups(chosen, newest_first=query.newest_first):
         found: list[Change] = []
@@ -168,12 +186,6 @@ def _groups(segments: Sequence[Segment], *, newest_first: bool) -> Iterator[list
             groups.append([segment])
         highest = max(highest, segment.last_seq)
     yield from (reversed(groups) if newest_first else groups)
-
-
-def _seqs(store: Store, state: ArchiveState, transactions: Sequence[str | int]) -> frozenset[int] | None:
-    if not transactions:
-        return None
-    return frozenset(t if isinstance(t, int) else seq_of_gtid(store, state, t) for t in transactions)
 
 
 def _may_hold(state: ArchiveState, segment: Segment, query: ChangeQuery, seqs: frozenset[int] | None) -> bool:
@@ -240,7 +252,8 @@ def _parsed(column: Column, text: str) -> tuple[object, str | None]:
             f"`{text}` can't be a value of the key column `{column.name}` ({column.type})",
             hint="Write the value as SELECT prints it; binary as 0x and hex digits.",
         ) from error
-    return value, exact
+    # The text of an ENUM's invalid value, '', may be a label; the archive has its index for it.
+    return value, "0" if column.type == "enum" and exact is not None else exact
 
 
 def canonical_key(table: Table, key: Sequence[str]) -> tuple[str | None, ...]:
@@ -277,3 +290,17 @@ def _warnings(state: ArchiveState, table: TableName, span: SeqRange) -> Iterator
         yield "The capture filter left this table out for a part of the range: those changes are not known."
     for gap in gaps_in(state, span):
         yield f"Changes after transaction seq {gap.after_seq} were not captured: {gap.reason}."
+    for ddl in ddls_on(state, table, span.first, span.last):
+        if replaces_rows(ddl):
+            yield f"Rows also came or went by {ddl_text(ddl)}, which logs no row changes."
+    yield from cascade_warnings(state, table, span)
+
+
+def cascade_warnings(state: ArchiveState, table: TableName, span: SeqRange) -> Iterator[str]:
+    parents = unlogged_parents(state, table, span.first, span.last)
+    if parents:
+        names = ", ".join(".".join(parent) for parent in parents)
+        yield (
+            f"Foreign keys change or delete rows of this table with those of {names}, which has deletes or updates in the "
+            "range, and the server doesn't log such changes: they are not known."
+        )

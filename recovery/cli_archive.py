@@ -6,6 +6,7 @@ import os
 import secrets
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -22,14 +23,15 @@ from recovery.cli_options import (
     ServerOption,
     context_for,
     print_json,
-    split,
     stderr,
     stdout,
 )
 from recovery.errors import ConfigError
 from recovery.plain import to_plain
-from recovery.render import changes_csv, changes_json, changes_table
-from recovery.restore import RestoreRequest
+from recovery.render import changes_csv, changes_json, changes_table, iso_us, known_line
+from recovery.restore import RestoreRequest, parse_memory
+from recovery.scope import split_patterns
+from recovery.seqrange import known_text, micros
 from recovery.undo_script import script_sql
 
 TABLE_LIMIT = 100  # changes shown to a person unless --limit says otherwise
@@ -125,13 +127,15 @@ def changes(
     """
     if limit is None and output_format is ChangeFormat.table:
         limit = TABLE_LIMIT
+    context = context_for(ctx, config, server)
     query = _query(key, since, until, op, transaction, limit, newest_first=not oldest_first)
-    result = operations.changes(context_for(ctx, config, server), table, query)
+    result = operations.changes(context, table, replace(query, asked_at_us=micros(context.now())))
     if output_format is ChangeFormat.json:
         sys.stdout.write(changes_json(result))
     elif output_format is ChangeFormat.csv:
         sys.stdout.write(changes_csv(result))
         _warn(result.warnings)
+        typer.echo(known_line(result), err=True)
     else:
         console = stdout()
         width = console.width if console.is_terminal else PIPED_WIDTH
@@ -169,13 +173,16 @@ def undo(
             f"undo of `{table}` without any filter would take its whole history back",
             hint="Give --since, --until, --key, --op, --transaction or --limit.",
         )
-    query = _query(key, since, until, op, transaction, limit)
-    script = operations.undo(context_for(ctx, config, server), table, query)
+    context = context_for(ctx, config, server)
+    asked_at_us = micros(context.now())
+    query = replace(_query(key, since, until, op, transaction, limit), asked_at_us=asked_at_us)
+    script = operations.undo(context, table, query)
     sql = script_sql(script)
     if output is not None:
         _write_whole(output, sql, force=force)
     if output_format is UndoFormat.json:
-        facts = {"summary": script.summary, "truncated": script.truncated, "warnings": script.warnings}
+        known = {"known_to": iso_us(script.known_to_us)}
+        facts = {"summary": script.summary, "truncated": script.truncated, **known, "warnings": script.warnings}
         document = to_plain({"table": ".".join(script.query.table), **facts, "changes": script.summary.changes})
         print_json({**document, "conflicts": len(script.conflicts), "output": output, "sql": sql})
         return
@@ -186,6 +193,7 @@ def undo(
         if script.conflicts:
             typer.echo(f"warning: {len(script.conflicts)} of these rows changed again later; see the script", err=True)
     _warn(script.warnings)
+    typer.echo(known_text(script.known_to_us, asked_at_us), err=True)
 
 
 def _undone(count: int, transactions: Sequence[object]) -> str:
@@ -197,6 +205,7 @@ _RESTORE = """\
   rowback restore --to 3e11fa47-71ca-11e1-9e33-c80aa9429562:22 --tables shop.orders --output restored
   rowback restore --before 3e11fa47-71ca-11e1-9e33-c80aa9429562:23 --tables "shop.*" --output restored
   rowback restore --to binlog.000007:4242 --tables shop.orders,shop.items --dry-run
+  rowback restore --to latest --exclude "shop.log_*" --tables '`my.db`.*' --output restored
   rowback restore --to latest --dry-run --format json
 """
 
@@ -215,13 +224,25 @@ def restore(
     tables: Annotated[
         list[str] | None,
         typer.Option(
-            "--tables", metavar="PATTERN", help="db.table with * and ?; repeated or comma-separated. Default: all."
+            "--tables",
+            metavar="PATTERN",
+            help="db.table with * and ?; repeated or comma-separated. Default: all. A name in backticks is meant literally.",
         ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="Leave these tables out; as --tables.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="DIR", help="New or empty folder for the dump directory.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
+    memory: Annotated[
+        str, typer.Option("--memory", metavar="SIZE", help="What the merge may use before it spills to --scratch.")
+    ] = "1GiB",
+    scratch: Annotated[
+        Path | None,
+        typer.Option("--scratch", metavar="DIR", help="For copies and spilled data. Default: the system's (TMPDIR)."),
+    ] = None,
     output_format: FormatOption = Format.table,
     config: ConfigOption = None,
     server: ServerOption = None,
@@ -238,7 +259,15 @@ def restore(
         )
     context = context_for(ctx, config, server)
     target = to if to is not None else operations.just_before(context, before or "")
-    request = RestoreRequest(target, split(tables), output, dry_run)
+    request = RestoreRequest(
+        target,
+        split_patterns("--tables", tables),
+        output,
+        dry_run,
+        memory_limit_bytes=parse_memory(memory),
+        scratch_dir=scratch,
+        exclude=split_patterns("--exclude", exclude),
+    )
     console = stderr()
     result = operations.restore(context, request, lambda line: console.print(line, markup=False))
     if output_format is Format.json:

@@ -108,9 +108,7 @@ def restore(result: RestoreResult) -> None:
         for line in result.plan.explain():
             out.print(line, markup=False)
         return
-    cut = result.plan.cut
-    gtid = f", GTID {cut.gtid}" if cut.gtid else ""
-    out.print(f"cut at the end of transaction {cut.seq} ({cut.file}:{cut.position}{gtid})", markup=False)
+    out.print(result.plan.describe_cut(), markup=False)
     out.print(f"wrote {len(result.tables)} tables, {result.rows} rows to {result.output}", markup=False)
     out.print(f"load it with: myloader -d {shlex.quote(str(result.output))}", markup=False)
     out.print("or with the plain client: cd there and run: mysql --loose-commands < load.mysql", markup=False)
@@ -131,4 +129,4 @@ def snapshot(result: SnapshotResult) -> None:
         out.print(f"  left out {db}.{table}: {why}", markup=False)
     for warning in result.warnings:
         out.print(f"warning: {warning}", markup=False)
-    out.print("It can be restored from once capture has passed its end (`rowback status`).", markup=False)
+    out.print("Restores can start from it once capture has passed its end (`rowback status`).", markup=False)

@@ -6,7 +6,6 @@ why it matters and gives the exact statement that mends it. Nothing here writes 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,9 @@ from datetime import UTC, datetime
 from recovery import source
 from recovery.checks import Check, advice, fail, ok
 from recovery.errors import PrivilegeMissing, SourceError, UnsupportedColumn
+from recovery.grants import account_sql, read_grants
 from recovery.schema import Table, check_supported
+from recovery.snapshot.plan import unlogged_cascades
 
 _VARIABLES = (
     "log_bin",
@@ -29,6 +30,7 @@ _VARIABLES = (
     "server_id",
     "log_bin_compress",
     "binlog_checksum",
+    "innodb_native_foreign_keys",
 )
 _NAMED = 5  # tables named in one line of advice
 CLOCK_ADVICE_S = 2.0
@@ -37,7 +39,8 @@ EXPIRY_ADVICE_S = 86_400
 
 @dataclass(frozen=True)
 class Facts:
-    """The server's answers. grants: privileges on *.*, active roles included; database_grants: per database."""
+    """The server's answers. grants: privileges on *.*, active roles included; database_grants: per database.
+    cascade_children: tables whose rows a foreign key may change without row events in the binlog."""
 
     flavor: str
     version: str
@@ -49,6 +52,7 @@ class Facts:
     clock_difference_s: float
     tables: tuple[Table, ...]
     data_bytes: int
+    cascade_children: tuple[tuple[str, str], ...] = ()
 
 
 def read_facts(connection: source.Connection, now: datetime) -> Facts:
@@ -59,7 +63,7 @@ def read_facts(connection: source.Connection, now: datetime) -> Facts:
     info = source.server_info(connection)
     names = ", ".join(f"'{name}'" for name in _VARIABLES)
     rows = source.fetch(connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
-    grants, database_grants = parse_grants([str(row[0]) for row in source.fetch(connection, "SHOW GRANTS")])
+    grants = read_grants(connection)
     sizes = source.fetch(
         connection, "SELECT SUM(DATA_LENGTH) FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE'"
     )
@@ -68,30 +72,14 @@ def read_facts(connection: source.Connection, now: datetime) -> Facts:
         version=info.version,
         account=str(source.fetch(connection, "SELECT CURRENT_USER()")[0][0]),
         variables={str(name): str(value) for name, value in rows},
-        grants=grants,
-        database_grants=database_grants,
+        grants=grants.everywhere,
+        database_grants=grants.databases,
         binlog_filters=_binlog_filters(connection, info),
         clock_difference_s=(server_clock - (now + half_way)).total_seconds(),
         tables=tuple(source.read_tables(connection, None)),
         data_bytes=int(sizes[0][0] or 0),
+        cascade_children=tuple(sorted({(c.db, c.table) for c in unlogged_cascades(connection, info)})),
     )
-
-
-def parse_grants(lines: list[str]) -> tuple[frozenset[str], dict[str, frozenset[str]]]:
-    """Privileges on *.* and per database from SHOW GRANTS. MySQL folds the roles in force into the account's own lines,
-    MariaDB prints the active role's lines too."""
-    everywhere: set[str] = set()
-    databases: dict[str, set[str]] = {}
-    for line in lines:
-        match = re.match(r"GRANT (.+?) ON (?:TABLE )?(\*|`(?:[^`]|``)+`)\.(\*) TO ", line)
-        if not match:
-            continue
-        privileges = {part.strip().upper() for part in match.group(1).split(",")}
-        if match.group(2) == "*":
-            everywhere |= privileges
-        else:
-            databases.setdefault(match.group(2)[1:-1].replace("``", "`"), set()).update(privileges)
-    return frozenset(everywhere), {name: frozenset(found) for name, found in databases.items()}
 
 
 def _binlog_filters(connection: source.Connection, info: source.ServerInfo) -> tuple[str, str] | None:
@@ -115,11 +103,6 @@ def checks(facts: Facts) -> Iterator[Check]:
 # --- privileges -------------------------------------------------------------------------------------------------------
 
 
-def account_sql(account: str) -> str:
-    user, _, host = account.rpartition("@")
-    return "{}@{}".format(*("'" + part.replace("\\", "\\\\").replace("'", "''") + "'" for part in (user, host)))
-
-
 def privilege_checks(facts: Facts) -> Iterator[Check]:
     client = "BINLOG MONITOR" if facts.flavor == "mariadb" else "REPLICATION CLIENT"
     needed = [
@@ -139,9 +122,9 @@ def privilege_checks(facts: Facts) -> Iterator[Check]:
     lock = "RELOAD" if facts.flavor == "mariadb" else "FLUSH_TABLES"
     optional = [
         (lock, ("FLUSH_TABLES", "RELOAD"), "without it snapshots can't take the brief lock, which some tables need"),
-        ("SHOW VIEW", ("SHOW VIEW",), "without it mydumper stops at the first view"),
-        ("TRIGGER", ("TRIGGER",), "without it the triggers are missing from snapshots, and nothing says so"),
-        ("EVENT", ("EVENT",), "without it the events are missing from snapshots"),
+        ("SHOW VIEW", ("SHOW VIEW",), "without it views are missing from the dump directory, with a warning"),
+        ("TRIGGER", ("TRIGGER",), "without it triggers are missing from the dump directory, with a warning"),
+        ("EVENT", ("EVENT",), "without it events are missing from the dump directory, with a warning"),
         ("PROCESS", ("PROCESS",), "without it a snapshot can't see long statements that its lock would wait behind"),
     ]
     for name, any_of, why in optional:
@@ -323,9 +306,29 @@ def table_checks(facts: Facts) -> Iterator[Check]:
     if keyless:
         why = "their rows have no identity: only a snapshot under the brief lock is exact for them"
         fix = f"ALTER TABLE {source.quote(keyless[0].db)}.{source.quote(keyless[0].name)} ADD PRIMARY KEY (...);"
-        yield advice("keys", f"no primary key: {', '.join(_first([f'`{t.label}`' for t in keyless]))}", why, fix)
+        named = ", ".join(_first([f"`{t.label}`" for t in keyless]))
+        yield advice("keys", f"no primary key, and no unique one over whole NOT NULL columns: {named}", why, fix)
     else:
-        yield ok("keys", "every table has a primary key")
+        yield ok("keys", "every table has a primary or unique key")
+    yield _cascade_check(facts)
+
+
+def _cascade_check(facts: Facts) -> Check:
+    name = "foreign keys"
+    wanted = {(t.db, t.name) for t in facts.tables}
+    children = [f"`{db}.{table}`" for db, table in facts.cascade_children if (db, table) in wanted]
+    if not children:
+        return ok(name, "none that changes rows without a trace in the binlog")
+    why = (
+        "their cascades leave no trace in the binlog; such child tables can only be restored to snapshots or to points "
+        "before a cascade in this version"
+    )
+    fix = "take snapshots often (--lock brief)"
+    if facts.flavor == "mysql" and "innodb_native_foreign_keys" in facts.variables:
+        fix = "in my.cnf below [mysqld]: innodb_native_foreign_keys = OFF, then restart the server"
+    else:
+        fix += ", or let the application delete and change the child rows: ON DELETE RESTRICT ON UPDATE RESTRICT"
+    return advice(name, f"with a cascading action: {', '.join(_first(children))}", why, fix)
 
 
 def _first(texts: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from recovery import changes as change_history
@@ -228,12 +229,24 @@ def undo(context: Context, table: str, query: ChangeQuery) -> UndoScript:
     return undoing.undo(context.store, state, replace(query, table=table_name(state, table)))
 
 
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text.strip())
+    except ValueError:
+        return False
+    return True
+
+
 def just_before(context: Context, gtid: str) -> str:
     """The target that stands for "everything up to the transaction before this one": where it starts in the binlog."""
-    if not is_gtid(gtid):
-        raise ConfigError(f"`{gtid}` is no GTID", hint="`rowback changes` shows the GTID of each change.")
+    hint = "`rowback changes` shows the GTID of each change; for the state at a time give `--to`."
+    if not is_gtid(gtid) or _is_time(gtid):  # a date has the form of a MariaDB GTID
+        raise ConfigError(f"`{gtid}` is no GTID", hint=hint)
     state = read_archive(context)
-    seq = seqrange.seq_of_gtid(context.store, state, gtid)
+    try:
+        seq = seqrange.seq_of_gtid(context.store, state, gtid)
+    except TargetOutsideCoverage as error:
+        raise TargetOutsideCoverage(error.message, hint=hint) from error
     segments = [s for s in state.transactions if s.first_seq <= seq <= s.last_seq]
     for rows in read_transactions(context.store, segments):
         row = rows.slice(seq - segments[0].first_seq, 1).to_pylist()[0]

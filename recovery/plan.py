@@ -2,8 +2,8 @@
 
 Promises: every table of a plan is exact at the plan's one cut, or the planner raises and says why: no usable snapshot
 (TargetOutsideCoverage), DDL between the snapshot and the target (DdlInRange), a table definition that doesn't fit
-(NotComputable), a table that no snapshot holds (UnknownTable). Nothing is read from the store here; `--dry-run`
-prints the same object.
+(NotComputable), rows that foreign keys changed without a trace in the binlog (NotComputable), a table that no snapshot
+holds (UnknownTable). Nothing is read from the store here; `--dry-run` prints the same object.
 
 A snapshot serves a target at or after its high_seq, with the changes in (low_seq, cut.seq] folded in, if no gap lies
 between. A table without a key can't be folded from LOW when it changed inside [LOW, HIGH): such a snapshot is passed
@@ -12,21 +12,19 @@ over.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from recovery.archive.actions import Baseline, DataObject, Ddl, Gap, Segment, Snapshot
 from recovery.archive.state import ArchiveState
+from recovery.cascades import Boundary, Cause, affected, unlogged_after
 from recovery.errors import DdlInRange, NotComputable, TargetOutsideCoverage
 from recovery.gtid import binlog_order
 from recovery.marks import SnapshotRange
 from recovery.schema import Table
-from recovery.scope import TableName, choose, label, left_out, uncaptured
+from recovery.scope import TableName, choose, label, left_out, parse_pattern, spelled, uncaptured, unrestored
 from recovery.target import Cut, describe_coverage, describe_gap, format_us
-
-_DROP = re.compile(r"\s*DROP\s+(TABLE|DATABASE|SCHEMA)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -72,17 +70,19 @@ class RestorePlan:
     def size_bytes(self) -> int:
         return sum(t.size_bytes for t in self.tables)
 
-    def explain(self) -> list[str]:
-        """Lines for a person: the cut, each table with its snapshot and changes, the totals, the warnings."""
+    def describe_cut(self) -> str:
+        """Where and when the restored state ends, whatever the target was."""
         cut = self.cut
         gtid = f", GTID {cut.gtid}" if cut.gtid else ""
-        lines = [
-            f"target {self.target}",
-            f"cut at the end of transaction {cut.seq} ({cut.file}:{cut.position}{gtid}), {format_us(cut.cut_at_us)}",
-        ]
+        where = f"cut at the end of transaction {cut.seq} ({cut.file}:{cut.position}{gtid})"
+        return f"{where}, {format_us(cut.cut_at_us)}"
+
+    def explain(self) -> list[str]:
+        """Lines for a person: the cut, each table with its snapshot and changes, the totals, the warnings."""
+        lines = [f"target {self.target}", self.describe_cut()]
         lines.extend(
             f"table {t.label}: {t.baseline_rows} rows of snapshot {t.snapshot_id}, then {t.change_rows} row images of "
-            f"{len(t.segments)} segments, transactions {t.low_seq + 1} to {cut.seq} ({t.size_bytes} bytes to read)"
+            f"{len(t.segments)} segments, transactions {t.low_seq + 1} to {self.cut.seq} ({t.size_bytes} bytes to read)"
             for t in self.tables
         )
         lines.append(f"{len(self.tables)} tables, {self.size_bytes} bytes to read")
@@ -128,12 +128,17 @@ def plan_restore(
     ranges: Mapping[str, SnapshotRange],
     patterns: Sequence[str] = (),
     warnings: Sequence[str] = (),
+    *,
+    exclude: Sequence[str] = (),
+    boundary: Boundary | None = None,
 ) -> RestorePlan:
     """The plan for a cut, or the error that says why there is none.
 
-    ranges: of the snapshots that may be used, by snapshot_id (`recovery.marks.locate_snapshot`). patterns: `db.table`
-    with fnmatch's wildcards, compared with case; empty for every table. warnings: taken over into the plan.
+    ranges: of the snapshots that may be used, by snapshot_id (`recovery.marks.locate_snapshot`). patterns, exclude: see
+    recovery/scope.py; no patterns for every table. warnings: taken over into the plan. boundary: what
+    `recovery.cascades.boundary_changes` found; without it, whole segments count.
     """
+    wanted, unwanted = [parse_pattern(p) for p in patterns], [parse_pattern(p) for p in exclude]
     candidates, reasons = _candidates(state, cut, ranges)
     if not candidates:
         raise _no_snapshot(state, target, ranges, reasons)
@@ -142,12 +147,12 @@ def plan_restore(
     tables: list[TablePlan] = []
     held = {name for c in candidates for name in c.baselines}
     newest = candidates[0].snapshot
-    for name, named in choose(held, newest, state.snapshots, patterns):
+    for name, named in choose(held, newest, state.snapshots, wanted, unwanted):
         chosen = next((c for c in candidates if name in c.baselines and _exact(c, name, segments)), None)
         if chosen is None:
             raise _keyless(name)
         obstacle = _obstacle(state, chosen, cut, name)
-        if obstacle and not named and chosen is not candidates[0] and _DROP.match(obstacle.statement):
+        if obstacle and not named and _gone(obstacle, name, segments.get(name, ())):
             notes.append(f"table `{label(name)}` was dropped at {obstacle.file}:{obstacle.position} and is left out")
             continue
         if obstacle:
@@ -158,13 +163,37 @@ def plan_restore(
             notes.append(f"table `{label(name)}` was left out by the capture filter for a while and is left out here")
             continue
         tables.append(_table_plan(state, chosen, cut, name, segments.get(name, ())))
-    notes.extend(left_out(newest, {(t.db, t.table) for t in tables}, patterns, segments))
-    used = {t.snapshot_id for t in tables}
-    creates = {
-        db: text for c in reversed(candidates) if c.snapshot.snapshot_id in used for db, text in c.snapshot.databases
-    }
+    _check_cascades(state, tables, cut, ranges, boundary or {})
+    planned = {(t.db, t.table): t.snapshot_id for t in tables}
+    used = [c.snapshot for c in candidates if c.snapshot.snapshot_id in planned.values()]
+    notes.extend(left_out(newest, set(planned), wanted, segments, unwanted))
+    notes.extend(f"`--exclude` of `{p.text}` matches no table" for p in unwanted if not p.select(held)[0])
+    notes.extend(unrestored(used, planned, wanted, unwanted))
+    creates = {db: text for snapshot in reversed(used) for db, text in snapshot.databases}
     databases = tuple(sorted((db, creates.get(db, "")) for db in {t.db for t in tables}))
     return RestorePlan(target, cut, databases, tuple(tables), tuple(notes))
+
+
+def _check_cascades(
+    state: ArchiveState,
+    tables: Sequence[TablePlan],
+    cut: Cut,
+    ranges: Mapping[str, SnapshotRange],
+    boundary: Boundary,
+) -> None:
+    """Raises NotComputable, naming all tables in the plan that unlogged cascades may have changed."""
+    snapshots = {s.snapshot_id: s for s in state.snapshots}
+    causes: dict[str, Mapping[TableName, Cause]] = {}
+    broken: list[tuple[TablePlan, Cause]] = []
+    for table in tables:
+        if table.snapshot_id not in causes:
+            edges = unlogged_after(state, snapshots[table.snapshot_id], ranges)
+            causes[table.snapshot_id] = affected(state, edges, table.low_seq, cut.seq, boundary)
+        cause = causes[table.snapshot_id].get((table.db.casefold(), table.table.casefold()))
+        if cause is not None:
+            broken.append((table, cause))
+    if broken:
+        raise _cascaded(broken)
 
 
 # --- snapshots --------------------------------------------------------------------------------------------------------
@@ -290,6 +319,13 @@ def _obstacle(state: ArchiveState, candidate: _Candidate, cut: Cut, name: TableN
     return found
 
 
+def _gone(last: Ddl, name: TableName, segments: Sequence[Segment]) -> bool:
+    """Whether a table surely doesn't exist at the cut: its last DDL dropped it, spelled as it is, and nothing was written
+    to it afterwards."""
+    dropped = last.verb in ("DROP TABLE", "DROP DATABASE") and {name, (name[0], "")} & set(last.tables or ())
+    return bool(dropped) and not any(s.first_seq > last.seq for s in segments)
+
+
 def _touches(ddl: Ddl, name: TableName) -> bool:
     """Compared without case: with lower_case_table_names the statement's spelling isn't the table's."""
     if ddl.tables is None:
@@ -313,10 +349,29 @@ def _segments_by_table(state: ArchiveState, cut: Cut) -> dict[TableName, list[Se
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
+def _cascaded(broken: Sequence[tuple[TablePlan, Cause]]) -> NotComputable:
+    table, cause = broken[0]
+    own = (cause.parent[0].casefold(), cause.parent[1].casefold()) == (table.db.casefold(), table.table.casefold())
+    parent = "itself" if own else f"`{label(cause.parent)}`"
+    what = {"delete": "rows were deleted from", "update": "rows were updated in"}.get(
+        cause.op, "changes weren't captured of"
+    )
+    via = f" (through {', '.join(f'`{label(name)}`' for name in cause.via)})" if cause.via else ""
+    others = f"; the same holds for {', '.join(f'`{t.label}`' for t, _ in broken[1:])}" if len(broken) > 1 else ""
+    names = ",".join(spelled((t.db, t.table)) for t, _ in broken)
+    return NotComputable(
+        f"table `{table.label}` can't be restored: {what} {parent}{' which it refers to' if own else ''} after snapshot "
+        f"{table.snapshot_id}, and its foreign key to {parent}{via} may have changed rows without the server logging it"
+        f"{others}",
+        hint=f"Restore to before that (transaction {cause.seq} at the earliest), or to after a new snapshot; or leave out "
+        f"what is affected with `--exclude '{names}'`.",
+    )
+
+
 def _keyless(name: TableName) -> NotComputable:
     return NotComputable(
         f"table `{label(name)}` has no key and changed while its snapshot was taken without a lock",
-        hint="Take a snapshot with `--lock brief`, or leave the table out with `--tables`.",
+        hint="Take a snapshot with `--lock brief`, or leave the table out with `--exclude`.",
     )
 
 
@@ -341,5 +396,5 @@ def _ddl_in_range(ddl: Ddl, name: TableName, candidate: _Candidate) -> DdlInRang
     return DdlInRange(
         f"table `{label(name)}` can't be restored across `{shown}` at {ddl.file}:{ddl.position}",
         hint=f"Restore to before it (transaction {ddl.seq}, {format_us(ddl.cut_at_us)}), take a snapshot after it, or "
-        f"leave the table out with `--tables`; snapshot {candidate.snapshot.snapshot_id} is the newest usable one.",
+        f"leave the table out with `--exclude`; snapshot {candidate.snapshot.snapshot_id} is the newest usable one.",
     )

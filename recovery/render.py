@@ -11,6 +11,8 @@ The JSON form is a contract; one object per change with these keys:
     key               object of the key columns after the change (before it, for a delete); null without a primary key
     before, after     object of all columns, or null
     changed           array of column names; empty for inserts and deletes
+    invalid_enums     object: "before" and "after", each an array of the ENUM columns whose "" is the invalid value
+                      (index 0) and no label
 
 Values: integers, YEAR and finite FLOAT/DOUBLE as JSON numbers; binary as "0x.." in upper-case hex; everything else as
 the text that SELECT prints (DECIMAL, times, JSON documents, zero dates), NULL as null.
@@ -31,8 +33,8 @@ from rich.text import Text
 from recovery.changes import ChangesResult
 from recovery.images import Change, Image
 from recovery.literals import text_of
-from recovery.schema import INTEGER_BITS
-from recovery.seqrange import moment_text
+from recovery.schema import INTEGER_BITS, Column
+from recovery.seqrange import known_text, moment_text
 
 _NUMBERS = frozenset(INTEGER_BITS) | {"year", "float", "double"}
 _CSV_HEADER = (
@@ -58,15 +60,17 @@ def change_to_json(change: Change) -> dict[str, Any]:
         "before": _image_to_json(change.before) if change.before else None,
         "after": _image_to_json(change.after) if change.after else None,
         "changed": list(change.changed),
+        "invalid_enums": {"before": _invalid_enums(change.before), "after": _invalid_enums(change.after)},
     }
 
 
 def changes_json(result: ChangesResult) -> str:
-    """{"table", "truncated", "covered_to", "warnings", "changes": [...]} with a final line feed."""
+    """{"table", "truncated", "known_to", "warnings", "changes": [...]} with a final line feed. known_to: everything that
+    was committed up to then is known; null before anything is."""
     document = {
         "table": ".".join(result.query.table),
         "truncated": result.truncated,
-        "covered_to": None if result.covered_to_us is None else _iso(result.covered_to_us),
+        "known_to": iso_us(result.known_to_us),
         "warnings": list(result.warnings),
         "changes": [change_to_json(c) for c in result.changes],
     }
@@ -127,7 +131,19 @@ def changes_table(result: ChangesResult, width: int = 120, *, color: bool = Fals
         console.print(Text(f"More changes match; the limit of {result.query.limit} left them out."))
     for warning in result.warnings:
         console.print(Text(f"Warning: {warning}"))
+    console.print(Text(known_line(result)))
     return out.getvalue()
+
+
+def known_line(result: ChangesResult) -> str:
+    """How far the answer reaches, as a sentence."""
+    known = known_text(result.known_to_us, result.query.asked_at_us)
+    nothing = "" if result.changes else "No change matches. "
+    return f"{nothing}{known[0].upper()}{known[1:]}."
+
+
+def iso_us(at_us: int | None) -> str | None:
+    return None if at_us is None else _iso(at_us)
 
 
 def _cell_lines(change: Change) -> Iterator[str]:
@@ -141,9 +157,24 @@ def _cell_lines(change: Change) -> Iterator[str]:
 
 def _cells(change: Change) -> Iterator[tuple[str, str | None, str | None]]:
     names = [column.name for column in change.table.columns]
-    before = change.before.texts() if change.before else (None,) * len(names)
-    after = change.after.texts() if change.after else (None,) * len(names)
+    before = _texts(change.before) if change.before else (None,) * len(names)
+    after = _texts(change.after) if change.after else (None,) * len(names)
     return zip(names, before, after, strict=True)
+
+
+def _texts(image: Image) -> tuple[str | None, ...]:
+    return tuple(_text(c, v, image.exact.get(c.name)) for c, v in zip(image.table.columns, image.values, strict=True))
+
+
+def _text(column: Column, value: object, exact: str | None) -> str | None:
+    """As SELECT prints it: an ENUM's invalid value, kept as its index, is empty."""
+    return "" if column.type == "enum" and exact is not None else text_of(column, value, exact)
+
+
+def _invalid_enums(image: Image | None) -> list[str]:
+    if image is None or not image.exact:
+        return []
+    return [c.name for c in image.table.columns if c.type == "enum" and c.name in image.exact]
 
 
 def _shown(text: str | None) -> str:
@@ -172,7 +203,7 @@ def _image_to_json(image: Image) -> dict[str, Any]:
     return {
         column.name: value
         if column.type in _NUMBERS and column.name not in image.exact and column.type != "float"
-        else _float_or_text(column.type, text_of(column, value, image.exact.get(column.name)))
+        else _float_or_text(column.type, _text(column, value, image.exact.get(column.name)))
         for column, value in cells
     }
 

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -21,21 +22,25 @@ import duckdb
 
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
+from recovery.cascades import boundary_changes
 from recovery.dump import DumpWriter, TableFiles
 from recovery.errors import ArchiveDamaged, ConfigError, NoSpace, ObjectNotFound, StoreFull
 from recovery.marks import SnapshotRange, locate_snapshot
 from recovery.merge import Merger, engine_error
 from recovery.plan import RestorePlan, TablePlan, plan_restore
-from recovery.target import Target, parse_target, resolve
+from recovery.target import Cut, Target, format_us, known_until, missing_after, parse_target, resolve
 
 DEFAULT_MEMORY_LIMIT_BYTES = 1024**3
+MIN_MEMORY_LIMIT_BYTES = 64 * 1024**2  # DuckDB's two threads need some for their vectors
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B?|B)?", re.IGNORECASE)
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class RestoreRequest:
-    """to: a target's text (recovery/target.py). tables: `db.table` patterns, empty for all. output: a directory that is
-    empty or new; not needed for a dry run. scratch_dir: where copies and spilled data go, by default the system's."""
+    """to: a target's text (recovery/target.py). tables: patterns (recovery/scope.py), empty for all; exclude: patterns of
+    tables to leave out. output: a directory that is empty or new; not needed for a dry run. memory_limit_bytes: of the
+    merge. scratch_dir: where copies and spilled data go, by default the system's."""
 
     to: str
     tables: tuple[str, ...] = ()
@@ -43,6 +48,7 @@ class RestoreRequest:
     dry_run: bool = False
     memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES
     scratch_dir: Path | None = None
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,12 +64,29 @@ class RestoreResult:
         return sum(t.rows for t in self.tables)
 
 
-def plan_for(store: Store, state: ArchiveState, to: str, tables: Sequence[str] = ()) -> RestorePlan:
-    """Resolve and plan. Reads transactions segments only."""
+def parse_memory(text: str) -> int:
+    """Bytes of a size like `512MiB`, `2GB` (powers of ten without the i) or `1000000000`. Raises ConfigError."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(f"`{text}` is no size", hint="Write it like `--memory 512MiB` or `--memory 2GiB`.")
+    base = 1024 if match.group(3) else 1000
+    limit_bytes = int(float(match.group(1)) * base ** " KMGT".index((match.group(2) or " ").upper()))
+    if limit_bytes < MIN_MEMORY_LIMIT_BYTES:
+        raise ConfigError(f"`--memory {text}` is too little for a merge", hint="Give it at least 64MiB.")
+    return limit_bytes
+
+
+def plan_for(
+    store: Store, state: ArchiveState, to: str, tables: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> RestorePlan:
+    """Resolve and plan. Reads transactions segments, and of tables whose changes the server passes on by foreign keys
+    without logging them the segments at the range's ends."""
     target = parse_target(to)
     cut = resolve(store, state, target)
     ranges = _locate(store, state, cut.seq)
-    return plan_restore(state, target.text, cut, ranges, tables, _time_warnings(state, target))
+    boundary = boundary_changes(store, state, cut.seq, ranges)
+    warnings = [*_time_warnings(state, target), *_stop_warnings(state, target, cut)]
+    return plan_restore(state, target.text, cut, ranges, tables, warnings, exclude=exclude, boundary=boundary)
 
 
 def restore(
@@ -71,10 +94,10 @@ def restore(
 ) -> RestoreResult:
     """Write the tables at the target as a mydumper directory. progress: gets a line per step.
 
-    Raises TargetError, ArchiveDamaged, NoSpace, ConfigError (an output directory that isn't empty) and StoreError;
-    nothing is left behind then.
+    Raises TargetError, ArchiveDamaged, StoreFull (the output's disk), NoSpace (the scratch directory's, or the memory
+    limit), ConfigError (an output directory that isn't empty) and StoreError; nothing is left behind then.
     """
-    plan = plan_for(store, state, request.to, request.tables)
+    plan = plan_for(store, state, request.to, request.tables, request.exclude)
     if request.dry_run:
         return RestoreResult(plan, None, ())
     if request.output is None:
@@ -88,7 +111,7 @@ def restore(
             tables = _write(store, plan, partial, scratch, request.memory_limit_bytes, progress)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise _no_space(f"no space left while writing `{output}`") from error
+                raise _output_full(f"no space left while writing `{output}`") from error
             raise
     return RestoreResult(plan, output, tables)
 
@@ -113,6 +136,16 @@ def _time_warnings(state: ArchiveState, target: Target) -> list[str]:
     if target.kind == "time" and state.identity is not None and state.identity.flavor == "mariadb":
         return ["this source logs commit times in whole seconds; name a GTID to cut between transactions of one second"]
     return []
+
+
+def _stop_warnings(state: ArchiveState, target: Target, cut: Cut) -> list[str]:
+    """For `latest`, where the stream is known to go on behind it: what is restored isn't what the source holds now."""
+    gap = missing_after(state, cut) if target.kind == "latest" else None
+    if gap is None:
+        return []
+    where, known = f"{gap.from_file}:{gap.from_position}", format_us(known_until(state, gap))
+    what = f"capture stopped at {where} ({gap.reason}): nothing after it is in the archive"
+    return [f"{what}, and the source's state is known up to {known} only"]
 
 
 # --- running the plan -------------------------------------------------------------------------------------------------
@@ -223,25 +256,29 @@ def _scratch(parent: Path | None) -> Iterator[Path]:
 
 def _check_space(plan: RestorePlan, scratch: Path, output: Path) -> None:
     """Refuse early what surely doesn't fit: copies of the largest table, and the dump, which is no smaller than the
-    compressed baseline. What is estimated too low still ends in NoSpace, later."""
+    compressed baseline. What is estimated too low still ends in an error, later."""
     largest = max((t.size_bytes for t in plan.tables), default=0)
     dump = sum(o.size_bytes for t in plan.tables for o in t.objects) // 2
-    needs = {scratch: largest, output: dump}
-    if scratch.stat().st_dev == output.stat().st_dev:
-        needs = {output: largest + dump}
-    for path, needed in needs.items():
-        free = shutil.disk_usage(path).free
-        if free < needed:
-            raise _no_space(f"`{path.parent}` has {free} bytes free, and the restore needs at least {needed}")
+    shared = scratch.stat().st_dev == output.stat().st_dev
+    free = shutil.disk_usage(output).free
+    if free < (needed := dump + (largest if shared else 0)):
+        raise _output_full(f"`{output.parent}` has {free} bytes free, and the restore needs at least {needed}")
+    free = shutil.disk_usage(scratch).free
+    if not shared and free < largest:
+        raise _no_space(f"`{scratch.parent}` has {free} bytes free, and the restore's copies need at least {largest}")
+
+
+def _output_full(message: str) -> StoreFull:
+    return StoreFull(message, hint="Free some space, choose another `--output`, or restore fewer tables.")
 
 
 def _no_space(message: str) -> NoSpace:
-    return NoSpace(message, hint="Free some space, choose another `--output` or `--scratch`, or restore fewer tables.")
+    return NoSpace(message, hint="Free some space there, or name another directory with `--scratch` (or TMPDIR).")
 
 
-def _cannot_write(output: Path, error: OSError) -> ConfigError | NoSpace:
+def _cannot_write(output: Path, error: OSError) -> ConfigError | StoreFull:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _no_space(f"no space left for `{output}`")
+        return _output_full(f"no space left for `{output}`")
     return ConfigError(
         f"output `{output}` can't be created: {error.strerror}", hint="Choose a directory that you may write."
     )

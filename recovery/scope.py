@@ -1,22 +1,29 @@
 """Which tables a restore is about: the user's patterns against what the usable snapshots hold.
 
 A pattern is `db.table` with fnmatch's wildcards, compared with case; a table's literal name wins over the pattern that it
-would be. Nothing is passed over in silence: a pattern without a match is UnknownTable with near names, and tables in scope
-that a plan can't hold become warnings.
+would be. A name in backticks is meant literally, dots, commas and wildcards included: '`my.db`.`a,b`'. A pattern with
+several dots that fits tables of more than one database is refused, never guessed. Nothing is passed over in silence: a
+pattern without a match is UnknownTable with near names, and tables in scope that a plan can't hold become warnings.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from recovery.archive.actions import Snapshot, Writer
+from recovery.archive.actions import SchemaObject, Snapshot, Writer
 from recovery.archive.state import ArchiveState
 from recovery.config import wanted
-from recovery.errors import UnknownTable
+from recovery.errors import ConfigError, UnknownTable
 
 TableName = tuple[str, str]
+_QUOTED = r"`(?:[^`]|``)+`"
+# One name in backticks, the other in backticks or bare.
+_WITH_QUOTES = re.compile(rf"({_QUOTED})\.({_QUOTED}|[^`]+)|([^`]+)\.({_QUOTED})", re.DOTALL)
+_SHOWN_OBJECTS = 5
 
 
 def label(name: TableName) -> str:
@@ -34,38 +41,139 @@ def uncaptured(state: ArchiveState, name: TableName, first_seq: int, last_seq: i
     return None
 
 
+@dataclass(frozen=True)
+class Part:
+    """The pattern of a database's or a table's name. quoted: the very name."""
+
+    text: str
+    quoted: bool = False
+
+    def matches(self, name: str) -> bool:
+        return name == self.text or (not self.quoted and fnmatchcase(name, self.text))
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One pattern and the (database, table) pairs of parts that it can be read as: one for each bare dot. Without any, the
+    text stands for a whole `db.table`, as `*` does."""
+
+    text: str
+    readings: tuple[tuple[Part, Part], ...]
+
+    def is_name(self, name: TableName) -> bool:
+        return any((db.text, table.text) == name for db, table in self.readings)
+
+    def matches(self, name: TableName) -> bool:
+        if not self.readings:
+            return fnmatchcase(label(name), self.text)
+        return any(db.matches(name[0]) and table.matches(name[1]) for db, table in self.readings)
+
+    def select(self, held: Collection[TableName]) -> tuple[list[TableName], bool]:
+        """The tables that match, and whether the pattern is their very name. Raises ConfigError if it can be read in
+        several ways and more than one fits."""
+        literal = [name for name in held if self.is_name(name)]
+        found = literal or [name for name in held if self.matches(name)]
+        fitting = [
+            (db, table)
+            for db, table in self.readings
+            if any(((db.text, table.text) == n if literal else db.matches(n[0]) and table.matches(n[1])) for n in found)
+        ]
+        if len(fitting) > 1:
+            both = " or ".join(f"{quoted(db.text)}.{quoted(table.text)}" for db, table in fitting)
+            raise ConfigError(
+                f"`{self.text}` may mean {both}",
+                hint="Put a name with dots in backticks, and the whole in single quotes for the shell.",
+            )
+        return found, bool(literal)
+
+
+def parse_pattern(text: str) -> Pattern:
+    """Raises ConfigError for an empty text."""
+    if not text.strip():
+        raise ConfigError("an empty text is no table's name", hint="Write database.table, for example shop.orders.")
+    match = _WITH_QUOTES.fullmatch(text)
+    if match:
+        db, table = (part for part in match.groups() if part is not None)
+        return Pattern(text, ((_part(db), _part(table)),))
+    dots = [at for at, char in enumerate(text) if char == "." and 0 < at < len(text) - 1]
+    return Pattern(text, tuple((Part(text[:at]), Part(text[at + 1 :])) for at in dots))
+
+
+def _part(text: str) -> Part:
+    if text.startswith("`") and text.endswith("`") and len(text) > 2:
+        return Part(text[1:-1].replace("``", "`"), quoted=True)
+    return Part(text)
+
+
+def quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def spelled(name: TableName) -> str:
+    """A table's name as a pattern that means it alone."""
+    plain = all(re.fullmatch(r"[\w$-]+", part) for part in name)
+    return label(name) if plain else f"{quoted(name[0])}.{quoted(name[1])}"
+
+
+def split_patterns(option: str, values: Sequence[str] | None) -> tuple[str, ...]:
+    """A repeated option whose values may be lists with commas; a comma in backticks belongs to a name. Raises ConfigError
+    for a value without any name: it must not mean "all"."""
+    found: list[str] = []
+    for value in values or ():
+        if value.count("`") % 2:
+            raise ConfigError(
+                f"`{option}` has a backtick without its partner: {value}",
+                hint="A backtick inside of a name is written as two, and such a name stands in backticks.",
+            )
+        parts = [part.strip() for part in re.findall(r"(?:`[^`]*`|[^`,])+", value)]
+        if not any(parts):
+            raise ConfigError(f"`{option}` is empty", hint="Name tables as db.table, or leave the option out for all.")
+        found += [part for part in parts if part]
+    return tuple(found)
+
+
 def choose(
-    held: Collection[TableName], newest: Snapshot, snapshots: Iterable[Snapshot], patterns: Sequence[str]
+    held: Collection[TableName],
+    newest: Snapshot,
+    snapshots: Iterable[Snapshot],
+    patterns: Sequence[Pattern],
+    exclude: Sequence[Pattern] = (),
 ) -> list[tuple[TableName, bool]]:
     """The tables to restore, sorted, each with whether the user named it without a wildcard.
 
     held: the tables of all usable snapshots, of which `newest` is the newest. snapshots: all there are, for the message.
     """
-    if not patterns:
-        return [(name, False) for name in sorted(held)]
-    chosen: dict[TableName, bool] = {}
+    chosen: dict[TableName, bool] = {} if patterns else dict.fromkeys(held, False)
     for pattern in patterns:
-        literal = [name for name in held if label(name) == pattern]
-        matches = literal or [name for name in held if fnmatchcase(label(name), pattern)]
+        matches, literal = pattern.select(held)
         if not matches:
             raise _unknown(held, newest, snapshots, pattern)
         for name in matches:
-            chosen[name] = chosen.get(name, False) or bool(literal)
-    return sorted(chosen.items())
+            chosen[name] = chosen.get(name, False) or literal
+    excluded = {name for pattern in exclude for name in pattern.select(held)[0]}
+    kept = sorted((name, named) for name, named in chosen.items() if name not in excluded)
+    if not kept and chosen:
+        raise UnknownTable("`--exclude` leaves no table to restore", hint="Exclude less, or name other `--tables`.")
+    return kept
 
 
 def left_out(
-    newest: Snapshot, planned: set[TableName], patterns: Sequence[str], changed: Iterable[TableName]
+    newest: Snapshot,
+    planned: set[TableName],
+    patterns: Sequence[Pattern],
+    changed: Iterable[TableName],
+    exclude: Sequence[Pattern] = (),
 ) -> list[str]:
     """Warnings for tables in scope that the plan doesn't hold. changed: the tables that the archive has changes of."""
 
     def wanted(name: TableName) -> bool:
-        return name not in planned and (not patterns or any(fnmatchcase(label(name), p) for p in patterns))
+        return name not in planned and in_scope(name, patterns, exclude)
 
+    views = {(o.db, o.name) for o in newest.objects}
     notes = [
         f"table `{db}.{table}` was left out of the snapshot: {why}"
         for db, table, why in newest.skipped
-        if wanted((db, table))
+        if wanted((db, table)) and (db, table) not in views
     ]
     skipped = {(db, table) for db, table, _ in newest.skipped}
     held = {(b.db, b.table) for b in newest.baselines}
@@ -77,21 +185,60 @@ def left_out(
     return notes
 
 
+def in_scope(name: TableName, patterns: Sequence[Pattern], exclude: Sequence[Pattern]) -> bool:
+    wanted = not patterns or any(p.matches(name) for p in patterns)
+    return wanted and not any(p.matches(name) for p in exclude)
+
+
+def unrestored(
+    used: Sequence[Snapshot],
+    planned: Mapping[TableName, str],
+    patterns: Sequence[Pattern],
+    exclude: Sequence[Pattern],
+) -> list[str]:
+    """A warning for each snapshot in use that knows of triggers, views, routines or events in scope: no restore brings
+    them back. A trigger is in scope with its table; the rest by its database, and by its name where tables were named.
+    planned: table -> the snapshot_id that it comes from. used: newest first; an object counts once."""
+    notes: list[str] = []
+    told: set[SchemaObject] = set()
+    databases = {db for db, _ in planned}
+    for snapshot in used:
+        found = [
+            o
+            for o in snapshot.objects
+            if o not in told
+            and (
+                planned.get((o.db, o.table)) == snapshot.snapshot_id
+                if o.table
+                else o.db in databases and in_scope((o.db, o.name), patterns, exclude)
+            )
+        ]
+        told.update(found)
+        if found:
+            shown = ", ".join(f"{o.type} `{o.db}.{o.name}`" for o in found[:_SHOWN_OBJECTS])
+            more = f" and {len(found) - _SHOWN_OBJECTS} more" if len(found) > _SHOWN_OBJECTS else ""
+            notes.append(
+                f"not restored in this version: {shown}{more}; their definitions, as far as mydumper writes them, are in "
+                f"the dump directory `{snapshot.path}` of the archive"
+            )
+    return notes
+
+
 def _unknown(
-    held: Collection[TableName], newest: Snapshot, snapshots: Iterable[Snapshot], pattern: str
+    held: Collection[TableName], newest: Snapshot, snapshots: Iterable[Snapshot], pattern: Pattern
 ) -> UnknownTable:
     for db, table, why in newest.skipped:
-        if fnmatchcase(f"{db}.{table}", pattern):
+        if pattern.matches((db, table)):
             return UnknownTable(
                 f"table `{db}.{table}` was left out of snapshot {newest.snapshot_id}: {why}",
                 hint="Remove the reason and take a snapshot; the table can be restored to any later point.",
             )
     elsewhere = {(b.db, b.table) for s in snapshots for b in s.baselines}
-    if any(fnmatchcase(label(name), pattern) for name in elsewhere):
+    if any(pattern.matches(name) for name in elsewhere):
         return UnknownTable(
-            f"no snapshot that can serve this target holds table `{pattern}`; another one does",
+            f"no snapshot that can serve this target holds table `{pattern.text}`; another one does",
             hint="Choose a later target, at or after the snapshot that holds it (`rowback status` lists them).",
         )
-    near = difflib.get_close_matches(pattern, [label(name) for name in held], n=3, cutoff=0.5)
+    near = difflib.get_close_matches(pattern.text, [label(name) for name in held], n=3, cutoff=0.5)
     hint = f"Did you mean {', '.join(f'`{n}`' for n in near)}?" if near else "`rowback status` lists the snapshots."
-    return UnknownTable(f"no table of the archive matches `{pattern}`", hint=hint)
+    return UnknownTable(f"no table of the archive matches `{pattern.text}`", hint=hint)

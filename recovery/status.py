@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from recovery.archive.actions import Checkpoint, Mark, Snapshot
+from recovery.archive.actions import Checkpoint, Gap, Mark, Snapshot
 from recovery.archive.state import ArchiveState
 from recovery.gtid import binlog_order, is_subset
 
@@ -219,9 +219,19 @@ def _usable(state: ArchiveState, snapshot: Snapshot) -> tuple[bool, str]:
         return False, "no changes captured yet; start `rowback capture`"
     if not _after_start(state, snapshot.low):
         return False, "taken before capture began: the changes in between are not in the archive"
+    for hole in state.holes:
+        if _cut_off(hole, snapshot):
+            return False, f"cut off by the gap at {hole.from_file}:{hole.from_position}"
     if not covers(state, snapshot.high):
         return False, "waiting for the stream to reach the snapshot's end"
     return True, ""
+
+
+def _cut_off(hole: Gap, snapshot: Snapshot) -> bool:
+    """Whether the hole holds transactions that the stream would have to bring to the snapshot's end."""
+    low, high = (binlog_order(mark.file, mark.position) for mark in (snapshot.low, snapshot.high))
+    begins_after = hole.to_file is not None and low >= binlog_order(hole.to_file, hole.to_position or 0)
+    return high > binlog_order(hole.from_file, hole.from_position) and not begins_after
 
 
 def _after_start(state: ArchiveState, low: Mark) -> bool:

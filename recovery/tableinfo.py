@@ -7,8 +7,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from recovery.archive.actions import Snapshot
 from recovery.archive.state import ArchiveState
-from recovery.seqrange import TableName
+from recovery.gtid import binlog_order
+from recovery.seqrange import TableName, ddls_on
 
 _STRING = re.compile(r"'(?:[^'\\]|''|\\.)*'", re.DOTALL)
 _NAME = r"`((?:[^`]|``)+)`"
@@ -22,11 +24,13 @@ _ACTION = re.compile(r"ON (DELETE|UPDATE) (CASCADE|SET NULL|SET DEFAULT)", re.IG
 
 @dataclass(frozen=True)
 class TableInfo:
-    """known: whether a snapshot holds the table; without one the rest is empty. generated: columns that can't be
+    """known: whether a snapshot holds the table; without one the rest is empty. stale: a DDL statement after that snapshot
+    may have changed the table; then generated and on_update are empty. generated: columns that can't be
     written. on_update: columns that the server sets by itself at each UPDATE. referencing: (table
     label, "ON DELETE CASCADE") of the foreign keys that point at it with an action."""
 
     known: bool = False
+    stale: bool = False
     generated: frozenset[str] = frozenset()
     on_update: frozenset[str] = frozenset()
     engine: str | None = None
@@ -35,20 +39,28 @@ class TableInfo:
 
 def table_info(state: ArchiveState, table: TableName) -> TableInfo:
     """From the newest snapshot that holds the table."""
-    baseline = next((b for s in reversed(state.snapshots) for b in s.baselines if (b.db, b.table) == table), None)
-    if baseline is None:
+    held = ((s, b) for s in reversed(state.snapshots) for b in s.baselines if (b.db, b.table) == table)
+    snapshot, baseline = next(held, (None, None))
+    if snapshot is None or baseline is None:
         return TableInfo()
+    stale = _changed_since(state, table, snapshot)
     text = _STRING.sub("''", baseline.create_statement)
     columns = [(m.group(1).replace("``", "`"), m.group(2)) for m in _COLUMN.finditer(text)]
     engine = _ENGINE.search(text)
     marked = {c.name for c in baseline.definition.columns if c.generated}
     return TableInfo(
         known=True,
-        generated=frozenset(marked | {name for name, rest in columns if _GENERATED.search(rest)}),
-        on_update=frozenset(name for name, rest in columns if _ON_UPDATE.search(rest)),
+        stale=stale,
+        generated=frozenset(() if stale else marked | {name for name, rest in columns if _GENERATED.search(rest)}),
+        on_update=frozenset(() if stale else {name for name, rest in columns if _ON_UPDATE.search(rest)}),
         engine=engine.group(1) if engine else None,
         referencing=tuple(_referencing(state, table)),
     )
+
+
+def _changed_since(state: ArchiveState, table: TableName, snapshot: Snapshot) -> bool:
+    low = binlog_order(snapshot.low.file, snapshot.low.position)
+    return any(binlog_order(d.file, d.position) >= low for d in ddls_on(state, table, 1, state.last_seq))
 
 
 def _referencing(state: ArchiveState, table: TableName) -> list[tuple[str, str]]:

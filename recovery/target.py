@@ -224,15 +224,26 @@ def _inside(state: ArchiveState, gap: Gap, target: Target) -> bool:
     if target.kind == "position":
         return binlog_order(target.file, target.position) > begin
     if target.kind == "time":
-        before = [c.covered_to_us for c in state.checkpoints if _precedes(c, gap, begin)]
-        return target.time_us > max(before, default=0)
-    return False
+        return target.time_us > known_until(state, gap)
+    # The newest state is one behind a gap that capture went on from; before an open one it is the newest that is known.
+    return target.kind == "latest" and gap.to_file is not None
 
 
 def _precedes(checkpoint: Checkpoint, gap: Gap, begin: tuple[int, int]) -> bool:
     if checkpoint.seq < gap.after_seq:
         return True
     return checkpoint.seq == gap.after_seq and binlog_order(checkpoint.file, checkpoint.position) <= begin
+
+
+def missing_after(state: ArchiveState, cut: Cut) -> Gap | None:
+    """The gap that begins right behind the cut, if the archive knows of one."""
+    return next((gap for gap in reversed(state.holes) if gap.after_seq == cut.seq), None)
+
+
+def known_until(state: ArchiveState, gap: Gap) -> int:
+    """The time up to which everything before a gap is known, in microseconds; inclusive."""
+    begin = binlog_order(gap.from_file, gap.from_position)
+    return max((c.covered_to_us for c in state.checkpoints if _precedes(c, gap, begin)), default=0)
 
 
 def _outside(state: ArchiveState, target: Target, why: str) -> TargetOutsideCoverage:

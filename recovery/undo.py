@@ -4,8 +4,11 @@ Promises:
 - statements stand in strictly reverse order of (seq, ordinal), one for each change, and each is guarded: an INSERT is
   undone by a DELETE of exactly the row that it left, an UPDATE sets back only the columns that it changed, where the
   key and those columns still are as it left them, a DELETE by an INSERT of the row as it was;
+- columns that can't be written because they are generated are checked after each statement, for what is known of them
+  may be out of date: the row must be in them too what it was;
 - whole script or nothing (recovery/undo_script.py);
-- a range that isn't known completely (a gap) or holds DDL on the table is refused, never undone in part;
+- a range that isn't known completely (a gap, a capture that lags) or in which the table was changed by DDL is refused,
+  never undone in part (recovery/undo_range.py);
 - rows that changed again later are reported, with the transaction that did it.
 
 It doesn't undo what triggers or foreign-key cascades did to other tables: those changes are in those tables' histories.
@@ -22,28 +25,33 @@ from sqlglot import exp
 from recovery.archive.segments import DELETE, INSERT
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
-from recovery.changes import ChangeQuery, check_query, select, span_of
+from recovery.changes import ChangeQuery, cascade_warnings, check_query, select, span_of
 from recovery.conflicts import Conflict, find_conflicts
-from recovery.errors import DdlInRange, TargetOutsideCoverage
 from recovery.images import UPDATE, Change, Image
 from recovery.literals import column_ref, guard, identifier, literal, needs_loose_mode, table_ref
 from recovery.schema import Table
-from recovery.scope import uncaptured
-from recovery.seqrange import SeqRange, ddls_on, gaps_in, moment_text
+from recovery.seqrange import SeqRange, known_to, seqs_of
 from recovery.tableinfo import TableInfo, table_info
+from recovery.undo_range import asked_range, range_warnings, refuse_bounds, refuse_ddl, refuse_incomplete
 
 # Counts the failed statements of the running script. Each statement asks for it to be 0, so that nothing more is
 # changed after a failure, a deadlock's implicit rollback or a reconnect (the variable is NULL in a new session).
 FAILED = "rowback_failed"
+COUNTED = "rowback_rows"  # what the check of a statement counted
+COUNTED_BEFORE = "rowback_before"  # the same before the statement, for a row that may have twins
 
 
 @dataclass(frozen=True)
 class UndoStatement:
-    """One inverse statement and the change that it takes back. loose: it needs a sql_mode without strictness."""
+    """One inverse statement and the change that it takes back. loose: it needs a sql_mode without strictness. unwritten:
+    columns that the statement leaves to the server. check: where there are such, a condition for the row as it then must
+    be; exactly one row (without a key: one more than before) must meet it."""
 
     expression: exp.Expression
     change: Change
     loose: bool = False
+    unwritten: tuple[str, ...] = ()
+    check: exp.Where | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,8 @@ class UndoSummary:
 @dataclass(frozen=True)
 class UndoScript:
     """statements: newest first. warnings: whole sentences. conflicts: rows changed again later. truncated: the query's
-    limit left older changes out. `recovery.undo_script.script_sql` is the script as text."""
+    limit left older changes out. known_to_us: everything up to then is known, nothing after it.
+    `recovery.undo_script.script_sql` is the script as text."""
 
     query: ChangeQuery
     span: SeqRange
@@ -81,6 +90,7 @@ class UndoScript:
     warnings: tuple[str, ...] = ()
     conflicts: tuple[Conflict, ...] = field(default=())
     truncated: bool = False
+    known_to_us: int | None = None
 
 
 def undo(
@@ -89,42 +99,52 @@ def undo(
     """The inverse of the changes that `query` selects (its order is ignored: undo is newest first).
 
     generated: the table's generated columns as read from the live server; None: those that the newest snapshot knows.
-    Raises UnknownTable, ConfigError, ArchiveDamaged as `changes` does, DdlInRange if a DDL statement in the range may
-    have touched the table, TargetOutsideCoverage if the range holds a gap or begins before the archive.
+    Raises UnknownTable, ConfigError, ArchiveDamaged as `changes` does, DdlInRange if a DDL statement among the changes
+    may have touched the table or a later one replaced its rows, TargetOutsideCoverage for an unknown transaction and a
+    range that holds a gap, begins before the archive or goes beyond what is known.
     """
     check_query(state, query)
     query = replace(query, newest_first=True)
     span = span_of(store, state, query)
-    _refuse_incomplete(state, query, span)
-    selected = list(_limited(select(store, state, query, span), query.limit))
+    refuse_bounds(state, query, span)
+    seqs = seqs_of(store, state, query.transactions)
+    by_seq = replace(query, transactions=tuple(sorted(seqs)))
+    selected = list(_limited(select(store, state, by_seq, span), query.limit))
     truncated = query.limit is not None and len(selected) > query.limit
     selected = selected[: query.limit]
+    asked = asked_range(span, query, selected, seqs)
+    refuse_incomplete(state, query, asked)
+    refuse_ddl(state, query, asked, selected)
     info = table_info(state, query.table)
     if generated is not None:
         info = replace(info, known=True, generated=generated)
-    built = [(change, statement_for(change, info)) for change in selected]
-    statements = tuple(s for _, s in built if s is not None)
+    statements = tuple(statement_for(change, info) for change in selected)
     conflicts = find_conflicts(store, state, query.table, selected)
     return UndoScript(
         query=query,
         span=span,
         statements=statements,
-        summary=_summary([s.change for s in statements]),
-        warnings=tuple(_warnings(state, query, span, info, statements, len(built))),
+        summary=_summary(selected),
+        warnings=(
+            *range_warnings(state, query, span, selected),
+            *cascade_warnings(state, query.table, asked),
+            *_warnings(info, statements),
+        ),
         conflicts=conflicts,
         truncated=truncated,
+        known_to_us=known_to(state),
     )
 
 
-def statement_for(change: Change, info: TableInfo) -> UndoStatement | None:
-    """The guarded inverse of one change; None for an update that changed only generated columns."""
+def statement_for(change: Change, info: TableInfo) -> UndoStatement:
+    """The guarded inverse of one change."""
     generated = info.generated | {c.name for c in change.table.columns if c.generated}
     if change.op == DELETE:
         assert change.before is not None
         return _insert(change, change.before, generated)
     assert change.after is not None
     if change.op == INSERT:
-        where = _where(change.after, _guarded(change.table, generated))
+        where = _where(change.after, _names(change.table))
         return UndoStatement(_limit(exp.Delete(this=_table(change), where=where), change.table), change)
     return _update(change, change.after, generated, info)
 
@@ -140,33 +160,43 @@ def _insert(change: Change, before: Image, generated: frozenset[str]) -> UndoSta
     )
     target = exp.Schema(this=_table(change), expressions=[identifier(c.name) for c in columns])
     loose = any(needs_loose_mode(c, before.cell(c.name)[1]) for c in columns)
-    return UndoStatement(exp.Insert(this=target, expression=row), change, loose)
+    unwritten = tuple(c.name for c in change.table.columns if c.name in generated)
+    return UndoStatement(exp.Insert(this=target, expression=row), change, loose, unwritten, _check(before, unwritten))
 
 
-def _update(change: Change, after: Image, generated: frozenset[str], info: TableInfo) -> UndoStatement | None:
+def _update(change: Change, after: Image, generated: frozenset[str], info: TableInfo) -> UndoStatement:
     assert change.before is not None
     table = change.table
-    reverted = [c for c in table.columns if c.name in change.changed and c.name not in generated]
-    if not reverted:
-        return None
+    changed = [c for c in table.columns if c.name in change.changed]
+    # Generated columns don't change alone, all columns being in the image: then they are no longer generated.
+    reverted = [c for c in changed if c.name not in generated] or changed
+    unwritten = tuple(c.name for c in changed if c not in reverted)
     sets = [_assign(c.name, literal(c, *change.before.cell(c.name))) for c in reverted]
     # A column that sets itself at each UPDATE keeps its value only if it is named (MySQL manual, "Automatic
     # Initialization and Updating for TIMESTAMP and DATETIME").
     for column in table.columns:
         if column.name in change.changed or column.name in generated:
             continue
-        if column.name in info.on_update or (not info.known and column.type in ("timestamp", "datetime")):
+        unknown = info.stale or not info.known
+        if column.name in info.on_update or (unknown and column.type in ("timestamp", "datetime")):
             sets.append(_assign(column.name, column_ref(column.name)))
-    names = {c.name for c in reverted} | set(table.key) if table.key else set(_guarded(table, generated))
+    names = {c.name for c in reverted} | set(table.key) if table.key else set(_names(table))
     where = _where(after, [c.name for c in table.columns if c.name in names])
     loose = any(needs_loose_mode(c, change.before.cell(c.name)[1]) for c in reverted)
     statement = exp.Update(this=_table(change), expressions=sets, where=where)
-    return UndoStatement(_limit(statement, table), change, loose)
+    return UndoStatement(_limit(statement, table), change, loose, unwritten, _check(change.before, unwritten))
 
 
-def _guarded(table: Table, generated: frozenset[str]) -> list[str]:
-    """The columns of a whole-image guard: generated ones follow from the others."""
-    return [c.name for c in table.columns if c.name not in generated or c.name in table.key]
+def _names(table: Table) -> list[str]:
+    """The columns of a whole-image guard. Both servers log generated columns, virtual ones too, with their values."""
+    return [c.name for c in table.columns]
+
+
+def _check(image: Image, unwritten: tuple[str, ...]) -> exp.Where | None:
+    """The row by its key (by everything, without one) and by the columns that the statement doesn't write."""
+    if not unwritten:
+        return None
+    return _where(image, dict.fromkeys((*image.table.key, *unwritten)) if image.table.key else _names(image.table))
 
 
 def _where(image: Image, names: Iterable[str]) -> exp.Where:
@@ -209,43 +239,6 @@ def _limited(changes: Iterator[Change], limit: int | None) -> Iterator[Change]:
             return
 
 
-def _refuse_incomplete(state: ArchiveState, query: ChangeQuery, span: SeqRange) -> None:
-    label = ".".join(query.table)
-    if ddls := ddls_on(state, query.table, span.first, span.last):
-        ddl = ddls[0]
-        raise DdlInRange(
-            f"`{label}` may have been changed by `{_one_line(ddl.statement)}` at seq {ddl.seq} "
-            f"({moment_text(ddl.cut_at_us)} UTC), inside the range",
-            hint="Undo the changes after it with --since, those before it with --until, or restore the table.",
-        )
-    if uncaptured(state, query.table, span.first, span.last):
-        raise TargetOutsideCoverage(
-            f"`{label}` was left out by the capture filter for a part of the range",
-            hint="Choose a range in which it was captured throughout.",
-        )
-    if gaps := gaps_in(state, span):
-        raise TargetOutsideCoverage(
-            f"changes after transaction seq {gaps[0].after_seq} were not captured ({gaps[0].reason}), inside the range",
-            hint="Choose a range before or after the gap; `rowback status` shows what is covered.",
-        )
-    if state.start is not None and span.since_us is not None and span.since_us < state.start.covered_to_us:
-        raise TargetOutsideCoverage(
-            f"the range begins at {moment_text(span.since_us)} UTC, the archive after "
-            f"{moment_text(state.start.covered_to_us)} UTC",
-            hint="Begin the range later, or leave --since out to take everything that is known.",
-        )
-    newest = state.checkpoint.covered_to_us if state.checkpoint else 0
-    if span.until_us is not None and span.until_us > newest:
-        raise TargetOutsideCoverage(
-            f"the range ends at {moment_text(span.until_us)} UTC, the archive knows all to {moment_text(newest)} UTC",
-            hint="Wait for the capture, or leave --until out to take everything that is known.",
-        )
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:200]
-
-
 def _summary(undone: Sequence[Change]) -> UndoSummary:
     counts = Counter(change.op for change in undone)
     per_seq = Counter(change.seq for change in undone)
@@ -257,22 +250,16 @@ def _summary(undone: Sequence[Change]) -> UndoSummary:
     return UndoSummary(counts[INSERT], counts[UPDATE], counts[DELETE], transactions)
 
 
-def _warnings(
-    state: ArchiveState,
-    query: ChangeQuery,
-    span: SeqRange,
-    info: TableInfo,
-    statements: Sequence[UndoStatement],
-    selected: int,
-) -> Iterator[str]:
-    if len(statements) < selected:
-        yield f"{selected - len(statements)} updates changed only generated columns; they need no statement."
-    for ddl in ddls_on(state, query.table, span.last + 1, state.last_seq):
-        yield f"The table may have been changed after the range, by {_one_line(ddl.statement)} (seq {ddl.seq})."
+def _warnings(info: TableInfo, statements: Sequence[UndoStatement]) -> Iterator[str]:
     if not info.known and statements:
         yield (
             "No snapshot holds this table, so generated columns are not known; if it has some, the script fails and "
             "rolls back."
+        )
+    if info.stale and statements:
+        yield (
+            "The table was changed by DDL after its newest snapshot: which columns are generated is known as capture saw "
+            "them; if that is wrong, the script fails and rolls back."
         )
     if info.engine is not None and info.engine.lower() not in ("innodb", "rocksdb", "ndbcluster"):
         yield f"The table's engine {info.engine} has no transactions: a script that fails midway can't be rolled back."

@@ -1,9 +1,10 @@
 """An undo as the text of an SQL script: pinned session, one transaction, and an ending that depends on what happened.
 
 Promises, proved with the servers' own clients in tests/test_undo.py:
-- every statement must hit exactly one row, or the script ends in ROLLBACK; also under `mysql --force` or `source`,
-  where errors don't stop a script: ROW_COUNT() is -1 after an error (MySQL manual, "ROW_COUNT()"), and the ending is
-  prepared from a user variable. After the first failure the other statements match nothing;
+- every statement must hit exactly one row, and leave it as it was also in the columns that it doesn't write, or the
+  script ends in ROLLBACK; also under `mysql --force` or `source`, where errors don't stop a script: ROW_COUNT() is -1
+  after an error (MySQL manual, "ROW_COUNT()"), and the ending is prepared from a user variable. After the first failure
+  the other statements match nothing;
 - it means the same under every sql_mode, time zone and character set of the client and the server, and puts the
   session's settings back;
 - the last result says what happened, and after a rollback an error follows, so that a client without --force exits
@@ -13,14 +14,18 @@ Promises, proved with the servers' own clients in tests/test_undo.py:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from sqlglot import exp
+from sqlglot.dialects.dialect import Dialect
 
 from recovery.archive.segments import DELETE, INSERT
 from recovery.conflicts import Conflict
 from recovery.images import UPDATE
 from recovery.literals import DIALECT, identifier_sql, string
 from recovery.seqrange import moment_text
-from recovery.undo import FAILED, UndoScript, UndoStatement
+from recovery.undo import COUNTED, COUNTED_BEFORE, FAILED, UndoScript, UndoStatement
 
 # Strict, so that a value that no longer fits is an error; zero and partial dates are allowed, 0 is stored in an
 # AUTO_INCREMENT column as it is.
@@ -57,13 +62,15 @@ def _lines(script: UndoScript) -> Iterator[str]:
     yield from _pin()
     yield "START TRANSACTION;"
     yield f"SET @{FAILED} = 0, @rowback_done = 0, @rowback_ended = NULL;"
+    # One generator for the script, and no copies: the trees are only read, nothing in the dialect rewrites what they hold.
+    sql = partial(Dialect.get_or_raise(DIALECT).generator().generate, copy=False)
     seq = None
     for statement in script.statements:
         if statement.change.seq != seq:
             seq = statement.change.seq
             yield ""
             yield comment(_transaction(seq, statement.change.gtid, statement.change.committed_at_us))
-        yield from _statement(statement)
+        yield from _statement(statement, sql)
     yield ""
     yield from _ending(script)
 
@@ -90,6 +97,13 @@ def _head(script: UndoScript) -> Iterator[str]:
     yield comment(
         "Apply it in a session without an open transaction. Triggers of the table fire for its statements too."
     )
+    if script.known_to_us is not None:
+        known = moment_text(script.known_to_us)
+        yield comment(f"Known up to {known} UTC; what the source did after that is not in this script.")
+    unwritten = dict.fromkeys(name for s in script.statements for name in s.unwritten)
+    if unwritten:
+        names = ", ".join(identifier_sql(name) for name in unwritten)
+        yield comment(f"Generated columns ({names}) are left to the server; after each statement the row is checked.")
     if script.truncated:
         yield comment("NOTE: the limit left older changes out.")
     for warning in script.warnings:
@@ -131,11 +145,24 @@ def _pin() -> Iterator[str]:
     yield f"SET {', '.join(f'SESSION {name} = {value}' for name, value in _PINNED)};"
 
 
-def _statement(statement: UndoStatement) -> Iterator[str]:
+def _statement(statement: UndoStatement, sql: Callable[[exp.Expression], str]) -> Iterator[str]:
     if statement.loose:
         yield f"SET SESSION sql_mode = '{LOOSE_MODE}';"
-    yield f"{statement.expression.sql(dialect=DIALECT)};"
+    table = statement.change.table
+    # Not one tree: for sqlglot SELECT .. INTO creates a table.
+    rows = f"FROM {identifier_sql(table.db, table.name)} {sql(statement.check).strip()}" if statement.check else ""
+    twins = rows and not table.key
+    if twins:
+        yield f"SET @{COUNTED_BEFORE} = NULL;"
+        yield f"SELECT COUNT(*) INTO @{COUNTED_BEFORE} {rows};"
+    yield f"{sql(statement.expression)};"
     yield f"SET @{FAILED} = @{FAILED} + (ROW_COUNT() <> 1), @rowback_done = @rowback_done + 1;"
+    if rows:
+        # NULL fails for good, should the count end in an error.
+        yield f"SET @{COUNTED} = NULL;"
+        yield f"SELECT COUNT(*) INTO @{COUNTED} {rows};"
+        wanted = f"@{COUNTED_BEFORE} + 1" if twins else "1"
+        yield f"SET @{FAILED} = @{FAILED} + (@{COUNTED} <> {wanted});"
     if statement.loose:
         yield f"SET SESSION sql_mode = '{STRICT_MODE}';"
 

@@ -15,12 +15,14 @@ import pyarrow as pa
 from recovery.archive.actions import (
     Action,
     Baseline,
+    Cascade,
     Checkpoint,
     DataObject,
     Ddl,
     Gap,
     Identity,
     Mark,
+    SchemaObject,
     SchemaSeen,
     Snapshot,
 )
@@ -208,6 +210,8 @@ class Archive:
         *baselines: Baseline,
         mode: str | None = None,
         skipped: Sequence[tuple[str, str, str]] = (),
+        cascades: Sequence[Cascade] = (),
+        objects: Sequence[SchemaObject] = (),
     ) -> Snapshot:
         names = sorted({b.db for b in baselines})
         snapshot = Snapshot(
@@ -222,6 +226,8 @@ class Archive:
             databases=tuple((db, "CREATE DATABASE `{}`".format(db.replace("`", "``"))) for db in names),
             baselines=tuple(baselines),
             skipped=tuple(skipped),
+            cascades=tuple(cascades),
+            objects=tuple(objects),
         )
         self.commit(snapshot)
         return snapshot

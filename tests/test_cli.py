@@ -127,6 +127,12 @@ def configured(tmp_path: Path) -> Path:
         (("restore", "--to", "latest", "--dry-run"), 5, "archive_missing"),
         (("restore", "--to", "latest"), 2, "config"),
         (("restore", "--output", "x"), 2, "config"),
+        (("restore", "--to", "latest", "--dry-run", "--tables", ""), 2, "config"),
+        (("restore", "--to", "latest", "--dry-run", "--exclude", ","), 2, "config"),
+        (("restore", "--to", "latest", "--dry-run", "--memory", "much"), 2, "config"),
+        (("restore", "--to", "latest", "--dry-run", "--memory", "1MiB"), 2, "config"),
+        (("restore", "--before", "2026-01-01", "--dry-run"), 2, "config"),
+        (("restore", "--before", "0-1-7", "--dry-run"), 5, "archive_missing"),
         (("capture", "--from-earliest", "--from-gtid", "x:1"), 2, "config"),
         (("capture", "--from-position", "nowhere"), 2, "config"),
         (("status", "--server", "crm"), 2, "config"),
@@ -135,6 +141,14 @@ def configured(tmp_path: Path) -> Path:
 def test_errors_and_exit_statuses(configured: Path, arguments: tuple[str, ...], status: int, code: str) -> None:
     error_of(command_line(*arguments, cwd=configured), status, code)
     assert sorted(p.name for p in configured.iterdir()) == ["rowback.toml"]  # nothing half-written
+
+
+def test_before_takes_no_time_and_says_what_does(configured: Path) -> None:
+    for when in ("2026-01-01", "2026-01-01 10:00:00"):
+        done = command_line("restore", "--before", when, "--dry-run", cwd=configured)
+        assert "is no GTID" in error_of(done, 2, "config")
+        assert "time works too" not in done.stderr
+        assert "for the state at a time give `--to`" in done.stderr
 
 
 def test_capture_ends_with_the_error_alone(configured: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rowback import Rowback
 
-from recovery import doctor, doctor_server
+from recovery import doctor, doctor_server, grants
 from recovery.checks import Check, Verdict
 from recovery.doctor_server import Facts
 from recovery.schema import Column, Table
@@ -136,8 +136,56 @@ def test_tables_are_advised_by_name() -> None:
     assert "and 2 more" in keys.message
 
 
+@pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
+def test_cascading_foreign_keys_are_advised_by_name(flavor: str) -> None:
+    facts = replace(
+        GOOD,
+        flavor=flavor,
+        tables=(*GOOD.tables, Table("shop", "lines", (Column("id", "int"),), ("id",))),
+        cascade_children=(("shop", "lines"), ("not captured", "lines")),
+    )
+    check = named(facts, "foreign keys")
+    assert check.verdict is Verdict.ADVICE
+    assert "`shop.lines`" in check.message
+    assert "not captured" not in check.message
+    assert "no trace in the binlog" in check.why
+    native = replace(facts, variables={**GOOD.variables, "innodb_native_foreign_keys": "ON"})
+    assert ("innodb_native_foreign_keys = OFF" in named(native, "foreign keys").fix) == (flavor == "mysql")
+
+
+def test_a_grant_on_a_pattern_of_databases_is_one_on_each() -> None:
+    held = grants.Grants(frozenset(), {"shop\\_%": frozenset({"SELECT"}), "a.b": frozenset({"ALL PRIVILEGES"})})
+    assert held.held("SELECT", "shop_one")
+    assert held.held("EVENT", "a.b")
+    assert not held.held("SELECT", "shopxone")
+    assert not held.held("SELECT", "axb")
+    assert not held.held("SELECT")
+    assert grants.Grants(frozenset({"ALL PRIVILEGES"})).held("EVENT", "any")
+
+
+@pytest.mark.sockets
+def test_cascading_foreign_keys_of_a_server(
+    request: pytest.FixtureRequest, tmp_path: Path, unique_name: Callable[[str], str]
+) -> None:
+    for flavor, verdict in (("mysql", "ok"), ("mariadb", "advice")):
+        server: Server = request.getfixturevalue(f"{flavor}_source")
+        db = unique_name("fk")
+        server.execute(f"CREATE DATABASE {db}")
+        server.execute(f"CREATE TABLE {db}.p (id INT PRIMARY KEY)")
+        server.execute(
+            f"CREATE TABLE {db}.child (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES {db}.p (id) ON DELETE CASCADE)"
+        )
+        try:
+            done = Rowback(tmp_path / flavor, server).run("doctor", "--format", "json", check=False)
+            checks = {check["name"]: check for check in json.loads(done.stdout)["report"]["checks"]}
+            assert checks["foreign keys"]["verdict"] == verdict
+            assert (f"`{db}.child`" in checks["foreign keys"]["message"]) == (verdict == "advice")
+        finally:
+            server.execute(f"DROP DATABASE {db}")
+
+
 def test_grants_are_read_with_roles_and_odd_names() -> None:
-    everywhere, databases = doctor_server.parse_grants(
+    everywhere, databases = grants.parse_grants(
         [
             "GRANT SELECT, RELOAD ON *.* TO `rb`@`%`",
             "GRANT BACKUP_ADMIN,FLUSH_TABLES ON *.* TO `rb`@`%`",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from handmade import ITEMS, ORDERS, SECOND, T0, UUID, Archive, column, delete, insert, table
 
-from recovery.archive.actions import Checkpoint
+from recovery.archive.actions import Checkpoint, SchemaObject
 from recovery.archive.state import EMPTY
 from recovery.errors import (
     ArchiveDamaged,
@@ -28,6 +28,7 @@ from recovery.marks import locate_snapshot
 from recovery.plan import RestorePlan
 from recovery.restore import plan_for
 from recovery.schema import Table
+from recovery.scope import split_patterns
 from recovery.target import Target, parse_target, resolve
 
 CREATE = "CREATE TABLE `x` (`id` int)"
@@ -50,8 +51,8 @@ def snap(archive: Archive, name: str, low: int, high: int, *tables: Table, mode:
     archive.snapshot(name, archive.mark(low), archive.mark(high), *baselines, mode=mode)
 
 
-def planned(archive: Archive, to: str, *tables: str) -> RestorePlan:
-    return plan_for(archive.store, archive.state, to, tables)
+def planned(archive: Archive, to: str, *tables: str, exclude: tuple[str, ...] = ()) -> RestorePlan:
+    return plan_for(archive.store, archive.state, to, tables, exclude)
 
 
 # --- targets ----------------------------------------------------------------------------------------------------------
@@ -269,6 +270,95 @@ def test_an_unknown_table_gets_near_names(tmp_path: Path) -> None:
     assert "`shop.orders`" in caught.value.hint
 
 
+DOTTED = table("my.db", "a,b", column("id"))
+BESIDE = table("my", "db.a,b", column("id"))
+LONG = table("shop.eu", "orders", column("id"))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "labels"),
+    [
+        (("`my.db`.`a,b`",), ["my.db.a,b"]),
+        (("my.`db.a,b`",), ["my.db.a,b"]),
+        (("`my.db`.*",), ["my.db.a,b"]),
+        (("my.*",), ["my.db.a,b"]),
+        (("shop.*",), ["shop.orders"]),
+        (("shop.eu.orders",), ["shop.eu.orders"]),
+        (("*.orders",), ["shop.orders", "shop.eu.orders"]),
+        (("*",), ["my.db.a,b", "my.db.a,b", "shop.orders", "shop.eu.orders"]),
+    ],
+)
+def test_names_with_dots(tmp_path: Path, patterns: tuple[str, ...], labels: list[str]) -> None:
+    archive = filled(tmp_path)
+    snap(archive, "a", 3, 3, DOTTED, BESIDE, LONG, ORDERS)
+    assert [t.label for t in planned(archive, "latest", *patterns).tables] == labels
+
+
+@pytest.mark.parametrize("pattern", ["my.db.a,b", "my.db.*", "my.*.a,b"])
+def test_a_name_that_can_be_read_twice_is_refused(tmp_path: Path, pattern: str) -> None:
+    archive = filled(tmp_path)
+    snap(archive, "a", 3, 3, DOTTED, BESIDE)
+    with pytest.raises(ConfigError, match=r"may mean `my`\.`.*` or `my\..*`\.`"):
+        planned(archive, "latest", pattern)
+
+
+def test_wildcards_in_backticks_are_letters(tmp_path: Path) -> None:
+    archive = filled(tmp_path)
+    snap(archive, "a", 3, 3)
+    with pytest.raises(UnknownTable, match="no table of the archive"):
+        planned(archive, "latest", "shop.`*`")
+
+
+@pytest.mark.parametrize(
+    ("values", "patterns"),
+    [
+        (None, ()),
+        (["shop.a,shop.b", "x.y"], ("shop.a", "shop.b", "x.y")),
+        (["`a,b`.`c``,d`, shop.x ,"], ("`a,b`.`c``,d`", "shop.x")),
+    ],
+)
+def test_lists_of_patterns(values: list[str] | None, patterns: tuple[str, ...]) -> None:
+    assert split_patterns("--tables", values) == patterns
+
+
+@pytest.mark.parametrize("value", ["", " , ", "`a.b"])
+def test_a_list_without_names_isn_t_everything(value: str) -> None:
+    with pytest.raises(ConfigError, match="--tables"):
+        split_patterns("--tables", [value])
+
+
+def test_excluded_tables(tmp_path: Path) -> None:
+    archive = filled(tmp_path)
+    snap(archive, "a", 3, 3)
+    plan = planned(archive, "latest", exclude=("shop.items", "shop.none"))
+    assert [t.label for t in plan.tables] == ["shop.orders"]
+    assert plan.warnings == ("`--exclude` of `shop.none` matches no table",)
+    with pytest.raises(UnknownTable, match="leaves no table"):
+        planned(archive, "latest", "shop.items", exclude=("shop.i*",))
+
+
+def test_triggers_views_and_routines_are_named(tmp_path: Path) -> None:
+    archive = filled(tmp_path)
+    objects = [
+        SchemaObject("event", "shop", "nightly"),
+        SchemaObject("procedure", "shop", "tidy"),
+        SchemaObject("trigger", "shop", "t1", "orders"),
+        SchemaObject("trigger", "shop", "t2", "items"),
+        SchemaObject("view", "shop", "v1"),
+        *(SchemaObject("view", "shop", f"w{n}") for n in range(3)),
+    ]
+    baselines = [archive.baseline("a", t, [], CREATE) for t in (ORDERS, ITEMS)]
+    skipped = [("shop", o.name, "view") for o in objects if o.type == "view"]
+    archive.snapshot("a", archive.mark(3), archive.mark(3), *baselines, skipped=skipped, objects=objects)
+    (warning,) = planned(archive, "latest").warnings
+    assert "event `shop.nightly`, procedure `shop.tidy`, trigger `shop.t1`" in warning
+    assert "and 3 more" in warning
+    assert "`backups/default/shop/a/`" in warning
+    (warning,) = planned(archive, "latest", "shop.orders").warnings
+    assert "trigger `shop.t1`;" in warning
+    assert "shop.tidy" not in warning
+
+
 def test_a_table_left_out_of_the_snapshot(tmp_path: Path) -> None:
     archive = filled(tmp_path)
     baselines = [archive.baseline("a", ORDERS, [], CREATE)]
@@ -321,6 +411,42 @@ def test_a_table_dropped_since_an_older_snapshot(tmp_path: Path) -> None:
     assert [t.label for t in planned(archive, f"{UUID}:20").tables] == ["shop.items", "shop.orders"]
 
 
+def test_a_table_dropped_since_the_newest_snapshot(tmp_path: Path) -> None:
+    archive = filled(tmp_path)
+    snap(archive, "a", 3, 3)
+    archive.window(insert(ORDERS, id=21, v="x"), ddls=[archive.ddl(21, "DROP TABLE `items`", [("shop", "items")])])
+    plan = planned(archive, "latest")
+    assert [t.label for t in plan.tables] == ["shop.orders"]
+    assert any("`shop.items` was dropped at binlog.000001:21100" in w for w in plan.warnings)
+    with pytest.raises(DdlInRange, match="DROP TABLE"):
+        planned(archive, "latest", "shop.items")
+    archive.window(
+        insert(ORDERS, id=22, v="x"), ddls=[archive.ddl(22, "CREATE TABLE `items` (id int)", [("shop", "items")])]
+    )
+    with pytest.raises(DdlInRange, match="CREATE TABLE") as caught:
+        planned(archive, "latest")
+    assert "--exclude" in caught.value.hint
+    assert [t.label for t in planned(archive, "latest", exclude=("shop.items",)).tables] == ["shop.orders"]
+    assert [t.label for t in planned(archive, f"{UUID}:21").tables] == ["shop.orders"]
+
+
+def test_a_drop_in_another_spelling_may_be_of_another_table(tmp_path: Path) -> None:
+    archive = filled(tmp_path)
+    snap(archive, "a", 3, 3)
+    archive.window(insert(ORDERS, id=21, v="x"), ddls=[archive.ddl(21, "DROP TABLE `Items`", [("shop", "Items")])])
+    with pytest.raises(DdlInRange):
+        planned(archive, "latest")
+
+
+def test_a_dropped_table_that_was_written_to_afterwards_is_refused(tmp_path: Path) -> None:
+    archive = filled(tmp_path)
+    snap(archive, "a", 3, 3)
+    archive.window(insert(ORDERS, id=21, v="x"), ddls=[archive.ddl(21, "DROP TABLE `items`", [("shop", "items")])])
+    archive.window(insert(ITEMS, id=1, n=1))
+    with pytest.raises(DdlInRange):
+        planned(archive, "latest")
+
+
 def test_changes_with_another_definition_are_refused(tmp_path: Path) -> None:
     archive = filled(tmp_path)
     snap(archive, "a", 20, 20)
@@ -365,6 +491,19 @@ def test_a_time_inside_a_gap_names_it(tmp_path: Path) -> None:
         with pytest.raises(TargetOutsideCoverage, match=r"gap from binlog\.000001:10900 to binlog\.000001:15000"):
             planned(archive, to)
     assert planned(archive, "2026-01-01 00:00:10").cut.seq == 10
+
+
+def test_latest_says_that_capture_has_stopped(tmp_path: Path) -> None:
+    archive = filled(tmp_path)
+    snap(archive, "a", 3, 3)
+    assert not planned(archive, "latest").warnings
+    archive.commit(archive.gap(20))
+    (warning,) = planned(archive, "latest").warnings
+    assert "capture stopped at binlog.000001:20900 (binlog purged)" in warning
+    assert "known up to 2026-01-01T00:00:20+00:00 only" in warning
+    assert not planned(archive, f"{UUID}:20").warnings
+    archive.window(insert(ORDERS, id=21, v="x"))
+    assert not planned(archive, "latest").warnings
 
 
 def test_a_gap_cuts_a_snapshot_off(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from handmade import ITEMS, ORDERS, UUID, Archive, column, delete, insert, table
 
 from recovery import restore as restoring
 from recovery.archive.actions import DataObject, Segment
-from recovery.errors import ArchiveDamaged, ConfigError, DdlInRange, NoSpace, RowbackError
+from recovery.errors import ArchiveDamaged, ConfigError, DdlInRange, RowbackError, StoreFull
 from recovery.restore import RestoreRequest, RestoreResult, restore
 from recovery.schema import Table
 
@@ -127,7 +127,7 @@ def test_a_full_disk_leaves_nothing(archive: Archive, tmp_path: Path, monkeypatc
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("recovery.dump._RowFiles._put", full)
-    with pytest.raises(NoSpace, match="no space left"):
+    with pytest.raises(StoreFull, match="no space left while writing"):
         run(archive, tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["archive"]
 
@@ -137,7 +137,7 @@ def test_space_is_checked_before_anything_is_copied(
 ) -> None:
     usage = type("Usage", (), {"free": 10})
     monkeypatch.setattr(restoring.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(NoSpace, match="10 bytes free"):
+    with pytest.raises(StoreFull, match="10 bytes free"):
         run(archive, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

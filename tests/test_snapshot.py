@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from pydantic import SecretStr
 from synthetic import Exact
 from typecases import cases
 
+from recovery.archive.actions import Checkpoint, Identity
 from recovery.archive.filestore import FileStore
 from recovery.archive.log import Log
 from recovery.archive.names import Layout
@@ -42,7 +44,8 @@ from recovery.errors import (
     UnsupportedColumn,
 )
 from recovery.schema import table_of
-from recovery.snapshot import Progress, SnapshotRequest, SnapshotResult, dumper, take_snapshot, window
+from recovery.snapshot import Progress, SnapshotRequest, SnapshotResult, dumper, take, take_snapshot, window
+from recovery.source import connect, quote, server_info
 from testservers import Server
 
 pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("mydumper")]
@@ -70,8 +73,19 @@ class Bench:
             cursor.execute(sql, args or None)
             return tuple(cursor.fetchall())
 
+    def begin(self) -> None:
+        """What the first capture leaves in the archive: the source's identity and a checkpoint."""
+        if self.log.read().checkpoint is None:
+            settings = ServerSettings(name="s", host=self.server.host, port=self.server.port, user="root")
+            with contextlib.closing(connect(settings)) as connection:
+                info = server_info(connection)
+            identity = Identity(info.flavor, info.server_uuid, info.server_id, info.version)
+            checkpoint = Checkpoint(0, "binlog.000001", 4, "", 0, 0)
+            self.log.commit(self.log.read(), lambda head: [identity, checkpoint])
+
     def take(self, **given: Any) -> SnapshotResult:
         given.setdefault("databases", (self.db,))
+        self.begin()
         staging = self.root.parent / "staging"
         request = SnapshotRequest(**({"staging_dir": staging, "threads": 3} | given))
         settings = ServerSettings(
@@ -453,6 +467,120 @@ def test_wrong_password_and_missing_privileges(bench: Bench, unique_name: Callab
     bench.server.execute(f"DROP USER {bench.user}")
 
 
+def test_parts_that_the_account_may_not_see_are_left_out_with_a_warning(
+    bench: Bench, unique_name: Callable[[str], str]
+) -> None:
+    bench.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    bench.execute("INSERT INTO t VALUES (1)")
+    bench.execute("CREATE VIEW w AS SELECT * FROM t")
+    bench.execute("CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1")
+    bench.execute("CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET @x = 1")
+    root, name = bench.user, unique_name("part")
+    have = ["SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "PROCESS", "REPLICATION CLIENT"]
+    for lacks, kind, file in [
+        ("", "", ""),
+        ("EVENT", "events", ""),
+        ("TRIGGER", "triggers", "t-schema-triggers"),
+        ("SHOW VIEW", "views", "w-schema-view"),
+    ]:
+        bench.server.execute(f"DROP USER IF EXISTS {name}")
+        bench.server.execute(f"CREATE USER {name}")
+        bench.server.execute(f"GRANT {', '.join(p for p in have if p != lacks)} ON *.* TO {name}")
+        bench.user = name
+        result = bench.take(lock="none")
+        assert bench.rows(result, "t") == [{"_rb_exact": None, "id": 1}]
+        files = [f["name"] for f in manifest(bench, result)["files"]]
+        if lacks:
+            (warning,) = result.warnings
+            assert f"without {kind}" in warning
+            assert f"GRANT {lacks} ON *.* TO '{name}'@" in warning
+            assert not file or not any(file in found for found in files)
+        else:
+            assert result.warnings == ()
+        bench.user = root
+    bench.server.execute(f"DROP USER {name}")
+
+
+def test_without_select_the_grant_is_named(bench: Bench, unique_name: Callable[[str], str]) -> None:
+    bench.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    root, name = bench.user, unique_name("blind")
+    bench.server.execute(f"CREATE USER {name}")
+    bench.server.execute(f"GRANT REPLICATION CLIENT, PROCESS ON *.* TO {name}")
+    asked: list[dict[str, Any]] = [{}, {"databases": ()}, {"databases": (), "tables": (f"{bench.db}.t",)}]
+    for extra in ("", "SHOW VIEW, TRIGGER"):  # with these the table is seen, but still not read
+        if extra:
+            bench.server.execute(f"GRANT {extra} ON *.* TO {name}")
+        for given in asked:
+            bench.user = name
+            with pytest.raises(PrivilegeMissing) as caught:
+                bench.take(**given)
+            assert "GRANT SELECT ON " in caught.value.hint
+            assert f"TO '{name}'@" in caught.value.hint
+            bench.user = root
+    bench.server.execute(f"GRANT SELECT ON {bench.db}.* TO {name}")
+    bench.user = name
+    assert len(bench.take(lock="none").snapshot.baselines) == 1
+    with pytest.raises(UnknownTable):
+        bench.take(databases=(), tables=(f"{bench.db}.nope",))
+    bench.user = root
+    bench.server.execute(f"DROP USER {name}")
+
+
+# --- databases of other people ----------------------------------------------------------------------------------------
+
+ODD_DATABASES = ["a'b", 'q"r', "x`y", "c\\d", "o.d/d ö", "ö", "жук", "it's 100%"]
+
+
+@pytest.mark.parametrize("lock", ["brief", "none"])
+def test_odd_databases_do_not_disturb_and_are_held(request: pytest.FixtureRequest, tmp_path: Path, lock: str) -> None:
+    for flavor in ("mysql", "mariadb"):
+        server: Server = request.getfixturevalue(f"fresh_{flavor}")()
+        (tmp_path / flavor / "archive").mkdir(parents=True)
+        connection = server.connect()
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            for db in ("shop", "crm"):
+                cursor.execute(f"CREATE DATABASE {db}")
+                cursor.execute(f"CREATE TABLE {db}.t (id INT PRIMARY KEY)")
+                cursor.execute(f"INSERT INTO {db}.t VALUES (7)")
+                cursor.execute(f"CREATE EVENT {db}.e ON SCHEDULE EVERY 1 DAY DO SELECT 1")
+            for db in ODD_DATABASES:
+                cursor.execute("CREATE DATABASE " + quote(db))  # still empty
+        bench = Bench(server, "shop", tmp_path / flavor / "archive")
+        for given in ({"databases": ("shop",)}, {"databases": ("shop", "crm")}):
+            result = bench.take(lock=lock, **given)
+            assert result.warnings == ()
+            names = {f["name"] for f in manifest(bench, result)["files"]}
+            assert "metadata" in names
+            for db in given["databases"]:
+                assert {f"{db}-schema-create.sql.gz", f"{db}-schema-post.sql.gz", f"{db}.t.sql.gz"} <= names
+        connection = server.connect()
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            for db in ODD_DATABASES:
+                cursor.execute(f"CREATE TABLE {quote(db)}.t (id INT PRIMARY KEY)")
+                cursor.execute(f"INSERT INTO {quote(db)}.t VALUES (1)")
+        result = bench.take(lock=lock, databases=())
+        assert {b.db: b.rows for b in result.snapshot.baselines} == dict.fromkeys(["shop", "crm", *ODD_DATABASES], 1)
+        assert len(result.warnings) == len(ODD_DATABASES)
+
+
+def test_several_dumpers_stand_at_one_position(bench: Bench, unique_name: Callable[[str], str]) -> None:
+    other, odd = unique_name("other"), unique_name("o'dd")
+    with Load(bench) as load:
+        bench.server.execute(f"CREATE DATABASE {other}")
+        bench.server.execute(f"CREATE TABLE {other}.t (id INT PRIMARY KEY)")
+        bench.server.execute(f"CREATE DATABASE {quote(odd)}")
+        load.base += 3
+        try:
+            for _ in range(3):
+                result = bench.take(lock="brief", databases=(bench.db, other))
+                committed = load.number(result.snapshot.low.gtid_set) - load.base
+                assert sum(row["n"] for row in bench.rows(result, "counters")) == committed
+                assert sum(row["n"] for row in bench.rows(result, "floats")) == committed
+        finally:
+            bench.server.execute(f"DROP DATABASE {quote(odd)}")
+            bench.server.execute(f"DROP DATABASE {other}")
+
+
 # --- mydumper and the machine -----------------------------------------------------------------------------------------
 
 
@@ -506,10 +634,10 @@ def test_the_password_is_in_a_private_file_only(bench: Bench, monkeypatch: pytes
     seen: list[tuple[list[str], int]] = []
     real = dumper.DumpProcess.__init__
 
-    def spy(self: Any, argv: list[str], folder: Path, timeout_s: float) -> None:
-        defaults = Path(argv[1].removeprefix("--defaults-file="))
-        seen.append((argv, stat.S_IMODE(defaults.stat().st_mode)))
-        real(self, argv, folder, timeout_s)
+    def spy(self: Any, run: dumper.Run, timeout_s: float) -> None:
+        defaults = Path(run.argv[1].removeprefix("--defaults-file="))
+        seen.append((list(run.argv), stat.S_IMODE(defaults.stat().st_mode)))
+        real(self, run, timeout_s)
 
     monkeypatch.setattr(dumper.DumpProcess, "__init__", spy)
     bench.execute("CREATE TABLE t (id INT PRIMARY KEY)")
@@ -519,6 +647,53 @@ def test_the_password_is_in_a_private_file_only(bench: Bench, monkeypatch: pytes
     ((argv, mode),) = seen
     assert mode == 0o600
     assert "change-me" not in " ".join(argv)
+
+
+def test_the_password_is_gone_while_mydumper_works(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bench.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    said = "".join(f"echo 'Thread {n} connected using MySQL connection ID {n}';" for n in (1, 2, 3))
+    fake_dumper(
+        tmp_path / "bin",
+        f"{said} while [ -e ../mydumper.cnf ] || [ -e mydumper.cnf ]; do sleep 0.05; done; exit 9",
+        monkeypatch,
+    )
+    with pytest.raises(DumperFailed, match="status 9"):
+        bench.take(lock="none", timeout_s=20)
+
+
+def test_a_snapshot_before_the_first_capture_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    monkeypatch.setattr(Bench, "begin", lambda self: None)
+    with pytest.raises(SnapshotError, match="capture has not begun") as caught:
+        bench.take()
+    assert "rowback capture" in caught.value.hint
+    assert bench.log.read().version == 0
+
+
+def test_leftovers_of_killed_snapshots_are_swept(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    host, now = socket.gethostname(), time.time()
+    cases = {
+        "old": (f"{gone.pid} {host}\n", 100_000, False),
+        "young": (f"{gone.pid} {host}\n", 1_000, True),
+        "alive": (f"{os.getpid()} {host}\n", 100_000, True),
+        "elsewhere": (f"{gone.pid} another-{host}\n", 100_000, True),
+        "unmarked": (None, 100_000, True),
+        "broken": ("x\n", 100_000, True),
+    }
+    for name, (owner, age_s, _) in cases.items():
+        folder = tmp_path / f"rowback-snapshot-{name}"
+        (folder / "try1").mkdir(parents=True)
+        if owner is not None:
+            (folder / "owner").write_text(owner)
+        os.utime(folder, (now - age_s, now - age_s))
+    (tmp_path / "rowback-snapshot-link").symlink_to(tmp_path / "rowback-snapshot-young")
+    take.sweep(tmp_path, now)
+    for name, (_, _, stays) in cases.items():
+        assert (tmp_path / f"rowback-snapshot-{name}").exists() == stays, name
 
 
 def test_a_full_staging_folder(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -591,6 +766,7 @@ def test_signals_end_mydumper_and_remove_the_staging_folder(
     bench: Bench, number: signal.Signals, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     bench.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    bench.begin()
     pid_file, staging = tmp_path / "pid", tmp_path / "staging"
     fake_dumper(tmp_path / "bin", f"echo $$ > {pid_file}.tmp; mv {pid_file}.tmp {pid_file}; exec sleep 60", monkeypatch)
     root = Path(__file__).parent.parent
@@ -606,3 +782,25 @@ def test_signals_end_mydumper_and_remove_the_staging_folder(
     assert list(staging.iterdir()) == []
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid_file.read_text()), 0)
+
+
+def test_kill_9_ends_mydumper_as_well(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bench.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    bench.begin()
+    pid_file, staging = tmp_path / "pid", tmp_path / "staging"
+    fake_dumper(tmp_path / "bin", f"echo $$ > {pid_file}.tmp; mv {pid_file}.tmp {pid_file}; exec sleep 60", monkeypatch)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(bench.server.port), str(bench.root), str(staging)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 30
+    while not pid_file.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.kill()
+    child.wait(30)
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(int(pid_file.read_text()), 0)
+            time.sleep(0.05)
+    (folder,) = staging.iterdir()
+    assert (folder / "owner").read_text().split()[0] == str(child.pid)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pymysql
 import pytest
 from pydantic import SecretStr
 from typecases import cases
 
+from dataflow import tablemap
+from recovery import source
 from recovery.config import ServerSettings
 from recovery.errors import AccessDenied, PrivilegeMissing, SourceError, SourceUnreachable, UnsupportedColumn
 from recovery.schema import check_supported
@@ -92,12 +94,108 @@ def test_keys_generated_and_invisible_columns(server: Server, connection: Connec
         " PRIMARY KEY (b, a))"
     )
     server.execute(f"CREATE TABLE {database}.prefix (t VARCHAR(50), PRIMARY KEY (t(5)))")
-    server.execute(f"CREATE TABLE {database}.keyless (a INT NOT NULL UNIQUE)")
+    server.execute(f"CREATE TABLE {database}.keyless (a INT UNIQUE)")
     first, prefix, keyless = read_tables(connection, [(database, n) for n in ("t", "prefix", "keyless")])
     assert first.key == ("b", "a")
     assert generated_columns(connection, database, "t") == {"s", "v"}
     assert [c.name for c in first.columns if c.invisible] == ["i"]
-    assert prefix.key == keyless.key == ()
+    assert prefix.key == ()
+    assert keyless.key == ()
+
+
+# Definitions of a table, and what the TABLE_MAP of its rows must name as its key on both servers, unless the case says
+# which has it.
+KEYS: list[tuple[str, str]] = [
+    ("a INT NOT NULL, b INT NOT NULL, UNIQUE u2 (b), UNIQUE u1 (a)", "both"),
+    ("a INT NOT NULL, b INT NOT NULL, UNIQUE u1 (a), UNIQUE u2 (b)", "both"),
+    ("a INT NOT NULL, b INT NULL, c INT NOT NULL, UNIQUE u1 (a, b), UNIQUE u2 (c, a)", "both"),
+    (
+        "a INT NOT NULL, b INT NOT NULL, c INT NOT NULL, UNIQUE u3 (c), UNIQUE u2 (b, c), KEY k (b), UNIQUE u1 (a)",
+        "both",
+    ),
+    ("a INT NULL, UNIQUE (a)", "both"),
+    ("v VARCHAR(50) NOT NULL, a INT NOT NULL, UNIQUE u1 (v(5)), UNIQUE u2 (a)", "both"),
+    ("v VARCHAR(50) NOT NULL, a INT NOT NULL, UNIQUE u1 (a, v(5)), UNIQUE u2 (v)", "both"),
+    ("v VARCHAR(50) NOT NULL, UNIQUE u1 (v(50))", "both"),
+    ("t TINYBLOB NOT NULL, UNIQUE u1 (t(255))", "both"),
+    ("a INT NOT NULL, b INT NOT NULL, UNIQUE u1 (b, a DESC)", "both"),
+    ("a INT NOT NULL AUTO_INCREMENT, b INT NOT NULL, UNIQUE u2 (b), UNIQUE u1 (a)", "both"),
+    ("a INT NOT NULL INVISIBLE DEFAULT 1, b INT NOT NULL, UNIQUE u1 (a), UNIQUE u2 (b)", "both"),
+    ("v VARCHAR(50) NOT NULL, a INT NOT NULL, PRIMARY KEY (v(5)), UNIQUE (a)", "both"),
+    ("v VARCHAR(50) NOT NULL, a INT NOT NULL, PRIMARY KEY (a, v(5)), UNIQUE (a)", "both"),
+    ("a INT NOT NULL, b INT NOT NULL, PRIMARY KEY (b), UNIQUE (a)", "both"),
+    ("a INT NOT NULL, b INT NOT NULL, UNIQUE (a) USING HASH, UNIQUE (b)", "both"),
+    ("a INT NOT NULL, UNIQUE (a) USING HASH", "both"),
+    ("a INT, g INT AS (a + 1) STORED NOT NULL, b INT NOT NULL, UNIQUE u1 (g), UNIQUE u2 (b)", "mysql"),
+    ("a INT, g INT AS (a + 1) VIRTUAL NOT NULL, b INT NOT NULL, UNIQUE u1 (g), UNIQUE u2 (b)", "mysql"),
+    ("a INT, g INT AS (a + 1) VIRTUAL NOT NULL, UNIQUE u1 (g)", "mysql"),
+    ("a INT NOT NULL, UNIQUE u1 ((a + 1))", "mysql"),
+    ("a INT NOT NULL, b INT NOT NULL, UNIQUE u1 (a, (b + 1)), UNIQUE u2 (b)", "mysql"),
+    ("a INT, g INT AS (a + 1) VIRTUAL, b INT NOT NULL, UNIQUE u1 (g), UNIQUE u2 (b)", "mariadb"),
+    ("t TEXT NOT NULL, UNIQUE u1 (t)", "mariadb"),
+    ("t TEXT NOT NULL, a INT NOT NULL, UNIQUE u1 (t), UNIQUE u2 (a)", "mariadb"),
+    ("t VARCHAR(3000) NOT NULL, UNIQUE u1 (t)", "mariadb"),
+]
+ALTERED = [
+    ("a INT NOT NULL, b INT NULL, UNIQUE u1 (a, b), UNIQUE u2 (b)", "MODIFY b INT NOT NULL"),
+    ("a INT NOT NULL, b INT NOT NULL, UNIQUE u1 (a), UNIQUE u2 (b)", "DROP INDEX u1, ADD UNIQUE u1 (a)"),
+    ("a INT NOT NULL, b INT NOT NULL, UNIQUE u2 (b)", "ADD UNIQUE u1 (a)"),
+    ("a INT NOT NULL, b INT NOT NULL, UNIQUE u1 (a), UNIQUE u2 (b)", "RENAME INDEX u1 TO u9"),
+]
+
+
+class Collations(dict[int, str]):
+    def get(self, number: int, default: object = None) -> str:
+        return "binary" if number == 63 else "utf8mb4"
+
+
+def keys_in_the_binlog(server: Server, db: str) -> dict[str, tuple[str, ...]]:
+    """The key of each of the database's tables in the newest binlog file, by table."""
+    data = server.binlog_files()[-1].read_bytes()
+    found, at = {}, 4
+    while at < len(data):
+        size = int.from_bytes(data[at + 9 : at + 13], "little")
+        if data[at + 4] == 19:  # TABLE_MAP
+            table = tablemap.parse(data[at + 19 : at + size - 4], Collations()).table
+            if table.db == db:
+                found[table.name] = table.key
+        at += size
+    return found
+
+
+def test_keys_are_those_of_the_binlog(server: Server, connection: Connection, database: str) -> None:
+    cases = [(ddl, "") for ddl, where in KEYS if where in ("both", server.flavor)] + ALTERED
+    server.execute("FLUSH BINARY LOGS")
+    for i, (ddl, change) in enumerate(cases):
+        server.execute(f"CREATE TABLE {database}.t{i} ({ddl})")
+        if change:
+            server.execute(f"ALTER TABLE {database}.t{i} {change}")
+        with contextlib.closing(server.connect(database=database)) as writer, writer.cursor() as cursor:
+            cursor.execute("SET sql_mode = ''")
+            column = "v" if ddl.startswith("v") else "t" if ddl.startswith("t") else "a"
+            cursor.execute(f"INSERT INTO t{i} ({column}) VALUES (1)")
+            writer.commit()
+    logged = keys_in_the_binlog(server, database)
+    tables = {t.name: t for t in read_tables(connection, [(database, f"t{i}") for i in range(len(cases))])}
+    for i, case in enumerate(cases):
+        assert tables[f"t{i}"].key == logged[f"t{i}"], case
+    assert sum(bool(key) for key in logged.values()) > 10
+
+
+def test_a_table_that_goes_away_between_two_questions_is_left_out(
+    server: Server, connection: Connection, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("stays", "goes"):
+        server.execute(f"CREATE TABLE {database}.{name} (a INT PRIMARY KEY)")
+    real = source.fetch
+
+    def fetch_late(opened: Connection, sql: str, parameters: Sequence[object] | None = None) -> list[source.Row]:
+        if sql.startswith("SHOW KEYS FROM `goes`"):
+            server.execute(f"DROP TABLE {database}.goes")
+        return real(opened, sql, parameters)
+
+    monkeypatch.setattr(source, "fetch", fetch_late)
+    assert [t.name for t in read_tables(connection, [(database, "stays"), (database, "goes")])] == ["stays"]
 
 
 def test_names_are_exact(server: Server, connection: Connection, database: str) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import Archive, Del, Exact, Ins, Row, Upd
+from synthetic import SECOND_US, START_US, Archive, Del, Exact, Ins, Row, Upd
 from test_changes import KEYLESS, ORDERS, order
 from typecases import cases
 
 from recovery.changes import ChangeQuery
+from recovery.ddl import classify
 from recovery.errors import DdlInRange, TargetOutsideCoverage, UnknownTable
 from recovery.literals import identifier_sql
 from recovery.schema import Column, Table
@@ -110,8 +111,111 @@ def test_ddl_in_range_is_refused_by_name(tmp_path: Path) -> None:
     before = undo_of(archive, until="2026-05-02 10:00:01")
     assert any("ALTER TABLE orders ADD x INT" in w for w in before.warnings)
     archive.ddl("DO something()", None)
+    assert any("something" in w for w in undo_of(archive, since="2026-05-02 10:00:03").warnings)
+    archive.commit([Ins(ORDERS, order(3))])
     with pytest.raises(DdlInRange, match="something"):
         undo_of(archive, since="2026-05-02 10:00:03")
+
+
+def happened(archive: Archive, statement: str) -> None:
+    """A DDL statement, classified as capture does."""
+    classified = classify(statement, "shop")
+    archive.ddl(statement, classified.tables)
+    archive.state = replace(
+        archive.state,
+        ddls=(*archive.state.ddls[:-1], replace(archive.state.ddls[-1], verb=classified.verb)),
+    )
+
+
+def test_ddl_counts_from_the_oldest_selected_change_on(tmp_path: Path) -> None:
+    """A table that was created and altered during coverage; everything asked of its newest changes works."""
+    archive = Archive(tmp_path)
+    happened(archive, "CREATE TABLE orders (id INT)")
+    archive.commit([Ins(ORDERS, order(1)), Ins(ORDERS, order(2))])
+    happened(archive, "ALTER TABLE orders ADD x INT")
+    archive.commit([Upd(ORDERS, order(1), order(1, status="bad"))], [Del(ORDERS, order(2))])
+    for conditions in ({"limit": 1}, {"ops": ("delete",)}, {"transactions": (5,)}, {"key": "2", "limit": 1}):
+        script = undo_of(archive, **conditions)
+        assert [s.change.place for s in script.statements] == [(5, 0)], conditions
+        assert not any("ALTER" in w for w in script.warnings)
+    assert undo_of(archive, limit=2).summary.changes == 2
+    with pytest.raises(DdlInRange, match="ADD x INT"):
+        undo_of(archive, limit=3)
+    explicit = undo_of(archive, since="2026-05-02 10:00:03")
+    assert any("isn't taken back" in w for w in explicit.warnings)
+    assert any("ALTER TABLE orders" in w and "fails" in w for w in undo_of(archive, ops=("insert",)).warnings)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE orders", "TRUNCATE orders", "RENAME TABLE orders TO old, shadow TO orders", "DROP DATABASE shop",
+        "ALTER TABLE orders RENAME TO old", "CREATE OR REPLACE TABLE orders (id INT)",
+    ],
+)  # fmt: skip
+def test_other_rows_under_the_name_refuse(tmp_path: Path, statement: str) -> None:
+    archive = Archive(tmp_path)
+    archive.commit([Ins(ORDERS, order(1))])
+    happened(archive, statement)
+    with pytest.raises(DdlInRange, match="other rows"):
+        undo_of(archive, transactions=(1,))
+    for nothing in ({"since": "2026-05-02 10:00:02"}, {"transactions": (2,)}):
+        with pytest.raises(DdlInRange, match="logs no row changes"):
+            undo_of(archive, **nothing)
+    archive.commit([Ins(ORDERS, order(2))])
+    assert undo_of(archive, transactions=(3,)).summary.inserts == 1
+
+
+def test_rows_of_create_table_select_are_undone(tmp_path: Path) -> None:
+    """The statement and the rows are one transaction."""
+    archive = Archive(tmp_path)
+    happened(archive, "CREATE TABLE orders AS SELECT 1")
+    archive.state = replace(archive.state, ddls=(replace(archive.state.ddls[0], seq=2),))
+    archive.commit([Ins(ORDERS, order(1))])
+    assert undo_of(archive, transactions=(2,)).summary.inserts == 1
+
+
+def test_what_is_not_known_yet_is_refused(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    archive.commit([Ins(ORDERS, order(1))])
+    asked = START_US + 601 * SECOND_US
+    for conditions in ({"since": "2026-05-02 10:00:01.000001"}, {"until": "2026-05-02 10:05"}):
+        with pytest.raises(TargetOutsideCoverage) as caught:
+            undo_of(archive, asked_at_us=asked, **conditions)
+        assert "known up to 2026-05-02 10:00:01 UTC; capture is 10 min behind" in caught.value.message
+        assert "rowback capture --until-caught-up" in caught.value.hint
+    known = undo_of(archive, since="2026-05-02 10:00:01", asked_at_us=asked)
+    assert known.summary.changes == 1
+    assert known.known_to_us == START_US + SECOND_US
+    assert "-- Known up to 2026-05-02 10:00:01 UTC;" in script_sql(known)
+    nothing = script_sql(undo_of(archive, ops=("delete",)))
+    assert "known up to 2026-05-02 10:00:01 UTC only" in nothing
+    assert "There is nothing to undo." in nothing
+
+
+def test_a_gap_counts_only_where_it_matters(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    archive.commit([Ins(ORDERS, order(1))])
+    archive.gap()
+    archive.state = replace(
+        archive.state, gaps=(replace(archive.state.gaps[0], to_file="binlog.000003", to_position=4),)
+    )
+    archive.commit([Ins(ORDERS, order(2)), Ins(ORDERS, order(3))])
+    assert undo_of(archive, limit=2).summary.changes == 2
+    assert undo_of(archive, transactions=(1,)).summary.changes == 1
+    for conditions in ({"limit": 3}, {"ops": ("insert",)}, {"transactions": (1, 2)}):
+        with pytest.raises(TargetOutsideCoverage, match="not captured"):
+            undo_of(archive, **conditions)
+
+
+def test_a_snapshot_older_than_ddl_says_nothing_of_columns(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    archive.snapshot((ORDERS, CREATE_ORDERS))
+    happened(archive, "ALTER TABLE orders MODIFY total DECIMAL(10, 2)")
+    archive.commit([Del(ORDERS, order(1))])
+    script = undo_of(archive, limit=1)
+    assert "`total`" in script_sql(script)
+    assert any("after its newest snapshot" in w for w in script.warnings)
 
 
 @pytest.mark.parametrize(
@@ -320,6 +424,62 @@ def test_generated_and_self_updating_columns(live: Live) -> None:
     assert done.returncode == 0, done.stderr
     assert live.rows(table) == before
     assert script.warnings == ()
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("keyed", [True, False], ids=["keyed", "keyless"])
+@pytest.mark.parametrize("force", [(), ("--force",)], ids=["", "force"])
+@pytest.mark.parametrize(
+    "accident",
+    ["DELETE FROM g WHERE id = 2", "UPDATE g SET v = 9, d = 9 WHERE id = 2", "UPDATE g SET d = 9 WHERE id = 2"],
+)
+def test_columns_that_are_no_longer_generated(live: Live, accident: str, force: tuple[str, ...], keyed: bool) -> None:
+    """Capture and snapshot took d for generated, but it has become an ordinary column: the script must not leave it NULL."""
+    columns = (Column("id", "int"), Column("v", "int"), Column("d", "int", generated=True))
+    table = Table(live.db, "g", columns, ("id",) if keyed else ())
+    live.sql(
+        f"CREATE TABLE g (id INT{' PRIMARY KEY' if keyed else ''}, v INT, d INT)",
+        "INSERT INTO g VALUES (1, 1, 2), (2, 2, 777)",
+    )
+    before = live.rows(table)
+    live.sql(accident)
+    after = live.rows(table)
+    old = {"id": 2, "v": 2, "d": 777}
+    new = {"id": 2, "v": 9 if "v = 9" in accident else 2, "d": 9}
+    live.archive.commit([Del(table, old) if "DELETE" in accident else Upd(table, old, new)])
+    done = live.apply(live.undo(table), *force)
+    if "SET d" in accident:  # nothing but d changed, so it can't be generated
+        assert done.returncode == 0, done.stderr
+        assert live.rows(table) == before
+        return
+    assert b"committed, " not in done.stdout
+    assert force or done.returncode == 1
+    assert live.rows(table) == after
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("kind", ["STORED", "VIRTUAL"])
+def test_rows_with_twins_and_generated_columns(live: Live, kind: str) -> None:
+    columns = (
+        Column("v", "int"),
+        Column("d", "int", generated=True),
+        Column("t", "varchar", octets=40, charset="utf8mb4"),
+    )
+    table = Table(live.db, "g", columns)
+    live.sql(
+        f"CREATE TABLE g (v INT, d INT AS (v * 2) {kind}, t VARCHAR(10)) CHARACTER SET utf8mb4",
+        "INSERT INTO g (v, t) VALUES (1, 'a'), (1, 'a'), (1, 'a'), (2, NULL)",
+    )
+    before = live.rows(table)
+    one, two = {"v": 1, "d": 2, "t": "a"}, {"v": 2, "d": 4, "t": None}
+    live.sql("UPDATE g SET v = 2, t = NULL WHERE v = 1 LIMIT 2", "DELETE FROM g WHERE v = 2 LIMIT 2")
+    live.sql("INSERT INTO g (v) VALUES (5)")
+    live.archive.commit(
+        [Upd(table, one, two), Upd(table, one, two)], [Del(table, two)] * 2, [Ins(table, {"v": 5, "d": 10, "t": None})]
+    )
+    done = live.apply(live.undo(table))
+    assert done.returncode == 0, done.stderr
+    assert live.rows(table) == before
 
 
 @pytest.mark.sockets

@@ -94,3 +94,40 @@ def test_an_undo_that_would_overwrite_later_work_changes_nothing(
     with pytest.raises(RuntimeError):
         mysql_source.load(undo)
     assert mysql_source.execute(f"SELECT * FROM {db}.t ORDER BY id") == before
+
+
+def test_a_table_made_during_coverage_and_a_capture_that_lags(
+    tmp_path: Path, mysql_source: Server, unique_name: Any
+) -> None:
+    """The examples of `rowback undo --help`, and what is said of an accident that isn't captured yet."""
+    db = unique_name("lag")
+    mysql_source.execute(f"CREATE DATABASE {db}")
+    rowback = Rowback(tmp_path / "rowback", mysql_source)
+    rowback.run("capture", "--until-caught-up")
+    mysql_source.load(f"CREATE TABLE {db}.t (id int PRIMARY KEY, v int, g int AS (v * 2) STORED);")
+    mysql_source.load(f"INSERT INTO {db}.t (id, v) VALUES (42, 1), (43, 1); ALTER TABLE {db}.t ADD INDEX (v);")
+    before = mysql_source.execute(f"SELECT * FROM {db}.t ORDER BY id")
+    mysql_source.execute(f"DELETE FROM {db}.t")
+    rowback.run("capture", "--until-caught-up")
+    deletes = rowback.json("changes", "--table", f"{db}.t", "--op", "delete")
+    gtid, known = deletes["changes"][0]["gtid"], deletes["known_to"]
+    table = ("--table", f"{db}.t")
+    for selection in (("--key", "42", "--limit", "1"), ("--transaction", gtid), ("--op", "delete")):
+        done = rowback.json("undo", *table, *selection)
+        assert done["changes"] == (1 if "--key" in selection else 2)
+        assert done["known_to"] == known
+    mysql_source.load(rowback.run("undo", *table, "--op", "delete").stdout)
+    assert mysql_source.execute(f"SELECT * FROM {db}.t ORDER BY id") == before
+    now = mysql_source.execute("SELECT UTC_TIMESTAMP(6)")[0][0].isoformat()
+    mysql_source.execute(f"DELETE FROM {db}.t")
+    for verb in ("undo", "changes"):
+        done = rowback.run(verb, *table, "--since", now, check=False)
+        assert done.returncode == 7
+        assert "known up to" in done.stderr
+        assert "behind" in done.stderr
+        assert "rowback capture --until-caught-up" in done.stderr
+        missing = rowback.run(verb, *table, "--transaction", "424242", check=False)
+        assert missing.returncode == 7
+        assert "transaction seq 424242 is not in the archive" in missing.stderr
+    rowback.run("capture", "--until-caught-up")
+    assert rowback.json("undo", *table, "--since", now)["changes"] == 2

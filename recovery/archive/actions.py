@@ -173,9 +173,33 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class Cascade:
+    """A foreign key of a child table whose action changes rows without row events in the binlog. on_delete, on_update:
+    what it does; CASCADE, SET NULL, SET DEFAULT, or another rule, which changes nothing."""
+
+    db: str
+    table: str
+    parent_db: str
+    parent_table: str
+    on_delete: str
+    on_update: str
+
+
+@dataclass(frozen=True)
+class SchemaObject:
+    """A trigger, view, procedure, function or event on the source. table: the trigger's; else empty."""
+
+    type: str
+    db: str
+    name: str
+    table: str = ""
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """mode: "brief" (LOW equals HIGH) or "none". path: the dump directory's prefix below the archive's root.
-    databases: each dumped database's CREATE DATABASE statement. skipped: tables left out, with the reason."""
+    databases: each dumped database's CREATE DATABASE statement. skipped: tables left out, with the reason. cascades: of
+    the whole server, whatever the snapshot holds. objects: of the snapshot's databases, those that the account sees."""
 
     kind: ClassVar[str] = "snapshot"
     snapshot_id: str
@@ -190,6 +214,8 @@ class Snapshot:
     baselines: tuple[Baseline, ...]
     skipped: tuple[tuple[str, str, str], ...] = ()
     sql_mode: str = ""
+    cascades: tuple[Cascade, ...] = ()
+    objects: tuple[SchemaObject, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -241,6 +267,8 @@ def action_from_json(data: Mapping[str, Any]) -> Action:
         given["databases"] = tuple((db, text) for db, text in given["databases"])
         given["skipped"] = tuple((db, table, why) for db, table, why in given["skipped"])
         given["baselines"] = tuple(_baseline(b) for b in given["baselines"])
+        given["cascades"] = tuple(Cascade(**c) for c in given.get("cascades", ()))
+        given["objects"] = tuple(SchemaObject(**o) for o in given.get("objects", ()))
     action: Action = cls(**given)
     return action
 

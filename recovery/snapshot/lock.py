@@ -22,7 +22,7 @@ from typing import Final
 
 from recovery.config import ServerSettings
 from recovery.errors import LockNotAcquired, SourceError
-from recovery.snapshot.dumper import DumpProcess
+from recovery.snapshot.dumper import Dump
 from recovery.source import Connection, ServerInfo, connect, fetch
 
 _POLL_S: Final = 0.005
@@ -90,41 +90,42 @@ def wait_until_quiet(connection: Connection, info: ServerInfo, wait_s: float) ->
         time.sleep(_QUIET_POLL_S)
 
 
-def wait_until_open(connection: Connection, info: ServerInfo, dump: DumpProcess, threads: int, limit_s: float) -> None:
-    """Wait until each of mydumper's threads has its consistent snapshot. Raises LockNotAcquired after `limit_s`, and
-    DumperFailed if mydumper ends before."""
+def wait_until_open(connection: Connection, info: ServerInfo, dump: Dump, limit_s: float) -> None:
+    """Wait until each of mydumper's threads has had its consistent snapshot. A mydumper that has ended well by then has
+    read everything under the lock. Raises LockNotAcquired after `limit_s`, and DumperFailed if mydumper fails before."""
     see = _open_on_mysql if info.flavor == "mysql" else _open_on_mariadb
     deadline = time.monotonic() + limit_s
-    while not (
-        len(dump.thread_ids) >= threads and _all_open(connection, info, frozenset(dump.thread_ids.values()), see)
-    ):
-        if dump.check():
-            raise LockNotAcquired("mydumper ended before its snapshots were seen", hint="Use --lock none.")
+    proven: frozenset[int] = frozenset()  # a thread may have ended since: its snapshot was opened under the lock
+    while not dump.check():
+        ids = dump.connections()
+        if ids - proven:
+            proven |= _open(connection, info, ids - proven, see)
+        if dump.connected() and dump.connections() <= proven:
+            return
         if time.monotonic() > deadline:
-            seen = len(dump.thread_ids)
             raise LockNotAcquired(
-                f"mydumper's {threads} threads ({seen} connected) didn't open their snapshots within {limit_s:g} s",
+                f"mydumper's {dump.threads} threads ({len(proven)} seen) didn't open their snapshots within {limit_s:g} s",
                 hint="Raise --lock-wait-seconds, or use --lock none.",
             )
         time.sleep(_POLL_S)
 
 
-def _all_open(
+def _open(
     connection: Connection,
     info: ServerInfo,
     ids: frozenset[int],
     active: Callable[[Connection, frozenset[int]], frozenset[int]],
-) -> bool:
-    if not ids <= active(connection, ids):
-        return False
+) -> frozenset[int]:
+    """Those of the connections whose snapshot is surely open."""
+    found = active(connection, ids)
     # Active since START TRANSACTION began; its read view exists when that statement is over.
     listed = ", ".join(map(str, sorted(ids)))
     if info.flavor == "mysql":
-        sql = f"SELECT PROCESSLIST_INFO FROM performance_schema.threads WHERE PROCESSLIST_ID IN ({listed})"
+        sql = f"SELECT PROCESSLIST_ID, PROCESSLIST_INFO FROM performance_schema.threads WHERE PROCESSLIST_ID IN ({listed})"
     else:
-        sql = f"SELECT INFO FROM information_schema.PROCESSLIST WHERE ID IN ({listed})"
-    statements = [str(info or "") for (info,) in fetch(connection, sql)]
-    return len(statements) == len(ids) and not any("START TRANSACTION" in text.upper() for text in statements)
+        sql = f"SELECT ID, INFO FROM information_schema.PROCESSLIST WHERE ID IN ({listed})"
+    past = {int(n) for n, text in fetch(connection, sql) if "START TRANSACTION" not in str(text or "").upper()}
+    return found & past
 
 
 def _open_on_mysql(connection: Connection, ids: frozenset[int]) -> frozenset[int]:

@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Final
 
+from recovery.archive.actions import Cascade, SchemaObject
 from recovery.config import ServerSettings
 from recovery.errors import SnapshotError, UnknownTable
+from recovery.grants import Grants, read_grants
 from recovery.schema import Table, check_supported
 from recovery.snapshot.request import SnapshotRequest
+from recovery.snapshot.rights import check_readable, events_shown, look_at_rights, missing_select
 from recovery.source import (
     Connection,
     ServerInfo,
@@ -59,12 +62,19 @@ class PlannedTable:
 
 @dataclass(frozen=True)
 class Plan:
-    """omitted: the names that mydumper is told to leave out, in the databases that it dumps."""
+    """omitted: the names that mydumper is told to leave out, in the databases that it dumps. cascades, objects: see
+    `recovery.archive.actions.Snapshot`. events: mydumper is asked for them. separate: one mydumper per database.
+    warnings: what the dump directory lacks."""
 
     databases: tuple[tuple[str, str], ...]
     tables: tuple[PlannedTable, ...]
     skipped: tuple[tuple[str, str, str], ...]
     omitted: tuple[Pair, ...]
+    cascades: tuple[Cascade, ...] = ()
+    objects: tuple[SchemaObject, ...] = ()
+    events: bool = True
+    separate: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -77,18 +87,19 @@ class Plan:
     def without(self, left_out: Iterable[PlannedTable]) -> Plan:
         """The same plan without tables that need a lock."""
         gone = {t.pair: t for t in left_out}
-        return Plan(
-            self.databases,
-            tuple(t for t in self.tables if t.pair not in gone),
-            self.skipped + tuple((db, name, t.lock_reason) for (db, name), t in gone.items()),
-            self.omitted + tuple(gone),
+        return replace(
+            self,
+            tables=tuple(t for t in self.tables if t.pair not in gone),
+            skipped=self.skipped + tuple((db, name, t.lock_reason) for (db, name), t in gone.items()),
+            omitted=self.omitted + tuple(gone),
         )
 
 
 def make_plan(connection: Connection, info: ServerInfo, server: ServerSettings, request: SnapshotRequest) -> Plan:
-    """Raises UnknownTable, UnsupportedColumn or SnapshotError, each naming what it is about."""
+    """Raises UnknownTable, PrivilegeMissing, UnsupportedColumn or SnapshotError, each naming what it is about."""
     everything = list_tables(connection)
-    chosen = _choose(everything, server, request)
+    grants = read_grants(connection)
+    chosen = _choose_readable(connection, grants, everything, server, request)
     skipped = tuple((db, name, kind.lower()) for db, name, kind in chosen if kind in ("VIEW", "SEQUENCE"))
     for db, name, kind in chosen:
         if kind not in ("BASE TABLE", "VIEW", "SEQUENCE"):
@@ -96,21 +107,55 @@ def make_plan(connection: Connection, info: ServerInfo, server: ServerSettings, 
         if "\n" in name or "\n" in db:
             raise _refused(f"the name `{db}.{name}` has a line feed")
     pairs = [(db, name) for db, name, kind in chosen if kind == "BASE TABLE"]
+    check_readable(connection, grants, pairs)
     sizes = _engines(connection, pairs)
     tables = {(t.db, t.name): t for t in read_tables(connection, pairs)}
-    cascades = _cascade_children(connection, info)
+    cascades = unlogged_cascades(connection, info)
+    children = frozenset((c.db, c.table) for c in cascades)
     left_out = _taken_for_generated(connection)
-    planned = [_plan_table(connection, tables, pair, sizes, cascades, left_out) for pair in pairs]
+    planned = [_plan_table(connection, tables, pair, sizes, children, left_out) for pair in pairs]
+    dumped = tuple(sorted({t.table.db for t in planned if t.dumped}))
+    views = [(db, name) for db, name, kind in chosen if kind == "VIEW" and db in dumped and carried(name)]
+    rights = look_at_rights(connection, grants, dumped, views)
     names = {t.pair for t in planned if t.dumped} | {(db, name) for db, name, kind in chosen if kind != "BASE TABLE"}
-    dumped = {t.table.db for t in planned if t.dumped}
+    names -= rights.hidden_views
     omitted = tuple((db, n) for db, n, _ in everything if db in dumped and ((db, n) not in names or not carried(n)))
     databases = tuple((db, show_create_database(connection, db)) for db in sorted({db for db, _ in pairs}))
-    return Plan(databases, tuple(planned), skipped, omitted)
+    objects = _objects(connection, frozenset(db for db, _ in databases), frozenset(pairs))
+    return Plan(
+        databases,
+        tuple(planned),
+        skipped,
+        omitted,
+        cascades,
+        objects,
+        events=rights.events,
+        separate=len(dumped) > 1 and _has_odd_neighbour(connection, dumped, rights.events),
+        warnings=rights.warnings,
+    )
+
+
+def _has_odd_neighbour(connection: Connection, dumped: Sequence[str], events: bool) -> bool:
+    """Whether mydumper would fail at a database that isn't to be dumped: without a single name of its own to dump, it
+    enters each one that it sees, and asks each for events."""
+    for (name,) in fetch(connection, "SHOW DATABASES"):
+        db = str(name)
+        if db in dumped or db.lower() in ("information_schema", "performance_schema"):
+            continue
+        if not carried_database(db) or (events and not events_shown(connection, db)):
+            return True
+    return False
 
 
 def carried(name: str) -> bool:
     """Whether mydumper's SQL and file names can carry this database's or table's name."""
     return _UNCARRIED.search(name) is None
+
+
+def carried_database(name: str) -> bool:
+    """The same for a database: mydumper 0.10 says USE in the character set `binary`, which MySQL takes for latin1, and
+    reads its arguments in the locale of C."""
+    return carried(name) and name.isascii()
 
 
 def unsafe_without_lock(plan: Plan) -> tuple[PlannedTable, ...]:
@@ -131,6 +176,30 @@ def fingerprint(connection: Connection, pairs: Sequence[Pair]) -> dict[Pair, tup
         pair: (table, _AUTO_INCREMENT.sub("", show_create_table(connection, *pair)), created.get(pair))
         for pair, table in tables.items()
     }
+
+
+def _choose_readable(
+    connection: Connection,
+    grants: Grants,
+    everything: Sequence[tuple[str, str, str]],
+    server: ServerSettings,
+    request: SnapshotRequest,
+) -> list[tuple[str, str, str]]:
+    """The same as `_choose`, but what isn't found because the account may not see it is PrivilegeMissing."""
+    try:
+        return _choose(everything, server, request)
+    except UnknownTable as error:
+        for db in request.databases:
+            if not grants.held("SELECT", db) and not any(row[0] == db for row in everything):
+                raise missing_select(connection, f"database `{db}`", db) from error
+        for pattern in request.tables:
+            if not grants.held("SELECT", pattern.partition(".")[0]) and not any(
+                _matches(pattern, r) for r in everything
+            ):
+                raise missing_select(connection, f"table `{pattern}`", None) from error
+        if not everything and not grants.held("SELECT"):
+            raise missing_select(connection, "any table", None) from error
+        raise
 
 
 def _choose(
@@ -203,8 +272,8 @@ def _plan_table(
         raise _unknown(f"the columns of table `{pair[0]}.{pair[1]}`")
     table = tables[pair]
     check_supported(table)
-    dumped = carried(table.db) and carried(table.name)
-    lock_reason = "it has no primary key over whole columns" if not table.key else ""
+    dumped = carried_database(table.db) and carried(table.name)
+    lock_reason = "it has no primary or unique NOT NULL key over whole columns" if not table.key else ""
     if pair in cascades:
         lock_reason = "foreign keys change its rows without a trace in the binlog"
     own = _own_reason(table) or left_out.get(pair, "") or ("" if dumped else "mydumper can't carry its name")
@@ -238,17 +307,33 @@ def _taken_for_generated(connection: Connection) -> dict[Pair, str]:
     }
 
 
-def _cascade_children(connection: Connection, info: ServerInfo) -> frozenset[Pair]:
-    """Tables whose rows a foreign key may delete or change without row events: all on MariaDB, and on MySQL before 9.6
-    or with innodb_native_foreign_keys=ON (MySQL 9.6 release notes, "Foreign keys in the SQL layer")."""
+def unlogged_cascades(connection: Connection, info: ServerInfo) -> tuple[Cascade, ...]:
+    """Foreign keys that may delete or change rows without row events: all on MariaDB, and on MySQL before 9.6 or with
+    innodb_native_foreign_keys=ON (MySQL 9.6 release notes, "Foreign keys in the SQL layer")."""
     if info.flavor == "mysql" and info.version_tuple >= (9, 6):
         rows = fetch(connection, "SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'")
         if rows and str(rows[0][1]) == "OFF":
-            return frozenset()
+            return ()
     found = fetch(
         connection,
-        "SELECT CONSTRAINT_SCHEMA, TABLE_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS"
+        "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, UNIQUE_CONSTRAINT_SCHEMA, REFERENCED_TABLE_NAME, DELETE_RULE, UPDATE_RULE"
+        " FROM information_schema.REFERENTIAL_CONSTRAINTS"
         " WHERE UPDATE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT')"
         " OR DELETE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT')",
     )
-    return frozenset((str(db), str(name)) for db, name in found)
+    return tuple(Cascade(*row) for row in sorted({tuple(str(value) for value in row) for row in found}))
+
+
+_OBJECTS: Final = (
+    "SELECT 'trigger', TRIGGER_SCHEMA, TRIGGER_NAME, EVENT_OBJECT_TABLE FROM information_schema.TRIGGERS",
+    "SELECT 'view', TABLE_SCHEMA, TABLE_NAME, '' FROM information_schema.TABLES WHERE TABLE_TYPE = 'VIEW'",
+    "SELECT LOWER(ROUTINE_TYPE), ROUTINE_SCHEMA, ROUTINE_NAME, '' FROM information_schema.ROUTINES",
+    "SELECT 'event', EVENT_SCHEMA, EVENT_NAME, '' FROM information_schema.EVENTS",
+)
+
+
+def _objects(connection: Connection, databases: frozenset[str], pairs: frozenset[Pair]) -> tuple[SchemaObject, ...]:
+    """What these databases hold beside tables, triggers only of these tables; what the account may not see is missing."""
+    found = {SchemaObject(*(str(value) for value in row)) for sql in _OBJECTS for row in fetch(connection, sql)}
+    ours = (o for o in found if o.db in databases and (not o.table or (o.db, o.table) in pairs))
+    return tuple(sorted(ours, key=lambda o: (o.db, o.type, o.name)))

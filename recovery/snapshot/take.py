@@ -9,10 +9,14 @@ table fail or is a DDL action between LOW and HIGH in the archive.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import secrets
 import shutil
 import signal
+import socket
+import stat
 import tempfile
 import threading
 import time
@@ -22,7 +26,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from recovery.archive.actions import Action, Baseline, Identity, Snapshot
+from recovery.archive.actions import Action, Baseline, Snapshot
 from recovery.archive.log import Log
 from recovery.archive.names import Layout
 from recovery.archive.state import ArchiveState
@@ -42,6 +46,9 @@ from recovery.source import Connection, ServerInfo, connect, fetch, server_info
 # A compressed dump is rarely larger than half of what the tables take on the server; the rest is watched while it runs.
 _SPACE_SHARE: Final = 0.5
 _SPACE_MIN: Final = 64 * 1024 * 1024
+_PREFIX: Final = "rowback-snapshot-"
+_OWNER: Final = "owner"  # holds the pid and the host
+_LEFT_S: Final = 86_400.0
 
 
 def take_snapshot(
@@ -63,11 +70,13 @@ def take_snapshot(
     begin = time.monotonic()
     started_at = now()
     dumper = find_dumper()
-    with _terminable(), _staging(request) as staging:
+    with _terminable(), _staging(request, started_at.timestamp()) as staging:
         progress(Progress("plan"))
         with closing(connect(server)) as connection:
             info = server_info(connection)
-            check_identity(log.read(), info)
+            begun = log.read()
+            check_identity(begun, info)
+            check_begun(begun)
             plan = make_plan(connection, info, server, request)
             _check_space(plan, staging)
             sql_mode = str(fetch(connection, "SELECT @@GLOBAL.sql_mode")[0][0])
@@ -96,6 +105,8 @@ def take_snapshot(
             baselines=baselines,
             skipped=reading.plan.skipped,
             sql_mode=sql_mode,
+            cascades=reading.plan.cascades,
+            objects=reading.plan.objects,
         )
         facts = _manifest(snapshot, reading, info, dumper.version_text, time.monotonic() - begin)
         snapshot = _sized(snapshot, put_manifest(store, prefix, files, facts))
@@ -112,6 +123,16 @@ def take_snapshot(
         log_version=state.version,
         warnings=_warnings(reading),
     )
+
+
+def check_begun(state: ArchiveState) -> None:
+    """Raises SnapshotError before the first capture: the changes between such a snapshot and the stream's beginning would
+    be missing, and no restore could ever start from it."""
+    if state.checkpoint is None:
+        raise SnapshotError(
+            "capture has not begun: a snapshot taken before it could never be restored from",
+            hint="Run `rowback capture` first (with --until-caught-up it ends by itself), then take the snapshot.",
+        )
 
 
 def check_identity(state: ArchiveState, info: ServerInfo) -> None:
@@ -131,10 +152,9 @@ def check_identity(state: ArchiveState, info: ServerInfo) -> None:
 
 
 def commit_actions(head: ArchiveState, snapshot: Snapshot, info: ServerInfo) -> Sequence[Action]:
-    """The snapshot, and the archive's identity if this is its first commit."""
+    """The snapshot, if the archive is still that of its server. Capture has written the identity."""
     check_identity(head, info)
-    identity = Identity(info.flavor, info.server_uuid, info.server_id, info.version)
-    return [snapshot] if head.identity is not None else [identity, snapshot]
+    return [snapshot]
 
 
 def _check_space(plan: Plan, staging: Path) -> None:
@@ -230,7 +250,8 @@ def _manifest(
 
 
 def _warnings(reading: Reading) -> tuple[str, ...]:
-    found = [
+    found = list(reading.plan.warnings)
+    found += [
         f"{db}.{name} was left out: {why}" for db, name, why in reading.plan.skipped if why not in ("view", "sequence")
     ]
     found += [
@@ -243,13 +264,40 @@ def _warnings(reading: Reading) -> tuple[str, ...]:
     return tuple(found)
 
 
+def sweep(parent: Path, now_s: float) -> None:
+    """Remove staging folders of snapshots that were killed: ours by name and owner, untouched for a day, and their
+    process, on this host, no longer there. now_s: seconds since the epoch."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError, ValueError):
+            about = folder.lstat()
+            if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid() or now_s - about.st_mtime < _LEFT_S:
+                continue
+            pid, host = (folder / _OWNER).read_text(encoding="utf-8").split()
+            if host == socket.gethostname() and not _alive(int(pid)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 @contextmanager
-def _staging(request: SnapshotRequest) -> Iterator[Path]:
-    """A folder of our own, mode 0700, removed at the end. A full disk becomes NoSpace."""
+def _staging(request: SnapshotRequest, now_s: float) -> Iterator[Path]:
+    """A folder of our own, mode 0700, removed at the end. A full disk becomes NoSpace. Folders that killed snapshots left
+    behind are removed first."""
     try:
         if request.staging_dir is not None:
             request.staging_dir.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="rowback-snapshot-", dir=request.staging_dir))
+        parent = request.staging_dir or Path(tempfile.gettempdir())
+        sweep(parent, now_s)
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        (folder / _OWNER).write_text(f"{os.getpid()} {socket.gethostname()}\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(
             f"the staging folder `{request.staging_dir or tempfile.gettempdir()}` can't be used: {error.strerror}",

@@ -20,7 +20,7 @@ from recovery.config import ServerSettings
 from recovery.errors import LockNotAcquired, PrivilegeMissing, SnapshotError
 from recovery.snapshot.baseline import BaselineWriter
 from recovery.snapshot.coordinates import Clock, current_mark, high_mark, low_mark
-from recovery.snapshot.dumper import Dumper, DumpProcess, command
+from recovery.snapshot.dumper import Dump, Dumper, runs
 from recovery.snapshot.lock import read_lock, wait_until_open
 from recovery.snapshot.plan import Pair, Plan, PlannedTable, unsafe_without_lock
 from recovery.snapshot.reader import close, open_snapshot, read_rows
@@ -100,14 +100,14 @@ def _read_locked(source: Source, plan: Plan, folder: Path, make_writer: MakeWrit
     source.progress(Progress("lock", tables_total=len(plan.tables)))
     try:
         with ExitStack() as stack:
-            dump: DumpProcess | None = None
+            dump: Dump | None = None
             reader: Connection | None = None
             with read_lock(source.server, source.info, wait_s) as held:
                 mark = current_mark(held.connection, source.info, source.now)
                 reader = _open_reader(source, plan, stack)
                 dump = _start(source, plan, folder, stack)
                 if dump is not None:
-                    wait_until_open(held.connection, source.info, dump, source.request.threads, wait_s)
+                    wait_until_open(held.connection, source.info, dump, wait_s)
             own = _read_all(source, plan, dump, reader, make_writer)
             return Reading("brief", mark, mark, plan, folder / "dump", own, lock_held_s=held.seconds)
     except LockNotAcquired:
@@ -146,19 +146,19 @@ def _open_reader(source: Source, plan: Plan, stack: ExitStack) -> Connection | N
     return reader
 
 
-def _start(source: Source, plan: Plan, folder: Path, stack: ExitStack) -> DumpProcess | None:
+def _start(source: Source, plan: Plan, folder: Path, stack: ExitStack) -> Dump | None:
     """Start mydumper, unless no table's name lets it dump anything."""
     folder.mkdir()
     dump = folder / "dump"
     if not plan.dumped_databases:
         dump.mkdir()
         return None
-    argv = command(source.dumper, source.server, source.info, plan, folder, source.request.threads)
-    return stack.enter_context(DumpProcess(argv, dump, source.request.timeout_s))
+    started = runs(source.dumper, source.server, source.info, plan, folder, source.request.threads)
+    return stack.enter_context(Dump(started, dump, source.request.timeout_s))
 
 
 def _read_all(
-    source: Source, plan: Plan, dump: DumpProcess | None, reader: Connection | None, make_writer: MakeWriter
+    source: Source, plan: Plan, dump: Dump | None, reader: Connection | None, make_writer: MakeWriter
 ) -> dict[Pair, BaselineWriter]:
     """Read our own tables while mydumper runs, then wait for it."""
     own: dict[Pair, BaselineWriter] = {}

@@ -4,6 +4,7 @@
 --   transaction seq 1, GTID 3e11fa47-71ca-11e1-9e33-c80aa9429562:1, committed 2026-05-02 10:00:01 UTC, connection 7: 1 change
 -- It commits only if every statement changes exactly one row; otherwise it rolls back and says so.
 -- Apply it in a session without an open transaction. Triggers of the table fire for its statements too.
+-- Known up to 2026-05-02 10:00:02 UTC; what the source did after that is not in this script.
 -- WARNING: No snapshot holds this table, so generated columns are not known; if it has some, the script fails and rolls back.
 
 SET @rowback_sql_mode = @@SESSION.sql_mode, @rowback_time_zone = @@SESSION.time_zone, @rowback_foreign_key_checks = @@SESSION.foreign_key_checks, @rowback_unique_checks = @@SESSION.unique_checks, @rowback_sql_safe_updates = @@SESSION.sql_safe_updates, @rowback_character_set_client = @@SESSION.character_set_client, @rowback_character_set_results = @@SESSION.character_set_results, @rowback_collation_connection = @@SESSION.collation_connection;

@@ -1,0 +1,58 @@
+"""status as a pure function of an archive's state: which snapshots are usable, and why the others aren't."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from handmade import ORDERS, T0, UUID, Archive, insert
+
+from recovery import status
+from recovery.archive.actions import Checkpoint
+
+
+def reasons(archive: Archive) -> dict[str, str]:
+    built = status.build(
+        archive.state, server="shop", tenant="default", archive="file:///a", now=datetime(2026, 1, 2, tzinfo=UTC)
+    )
+    assert all(line.usable == (line.reason == "") for line in built.snapshots)
+    return {line.snapshot_id: line.reason for line in built.snapshots}
+
+
+def snap(archive: Archive, name: str, seq: int) -> None:
+    archive.snapshot(name, archive.mark(seq), archive.mark(seq), archive.baseline(name, ORDERS, [], "CREATE TABLE ..."))
+
+
+def filled(root: Path) -> Archive:
+    archive = Archive(root)
+    archive.window(*(insert(ORDERS, id=n, v="x") for n in range(1, 11)))
+    return archive
+
+
+def test_a_snapshot_ahead_of_the_stream_waits(tmp_path: Path) -> None:
+    archive = filled(tmp_path)
+    snap(archive, "held", 5)
+    snap(archive, "ahead", 12)
+    assert reasons(archive) == {"held": "", "ahead": "waiting for the stream to reach the snapshot's end"}
+
+
+def test_a_snapshot_behind_an_open_gap_does_not_wait_for_ever(tmp_path: Path) -> None:
+    archive = filled(tmp_path)
+    snap(archive, "held", 5)
+    archive.commit(archive.gap(10))
+    snap(archive, "behind", 12)
+    assert reasons(archive) == {"held": "", "behind": "cut off by the gap at binlog.000001:10900"}
+    archive.window(*(insert(ORDERS, id=n, v="x") for n in range(11, 14)))  # capture went on where it had stopped
+    assert reasons(archive) == {"held": "", "behind": ""}
+
+
+def test_a_snapshot_inside_a_gap_is_cut_off_and_one_after_it_is_not(tmp_path: Path) -> None:
+    archive = filled(tmp_path)
+    at = T0 + 10_000_000
+    archive.commit(archive.gap(10, 15_000), Checkpoint(10, "binlog.000001", 15_000, f"{UUID}:1-14", at, at))
+    snap(archive, "inside", 12)
+    snap(archive, "after", 15)
+    assert reasons(archive) == {
+        "inside": "cut off by the gap at binlog.000001:10900",
+        "after": "waiting for the stream to reach the snapshot's end",
+    }
