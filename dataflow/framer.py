@@ -272,8 +272,8 @@ class Framer:
     def _unsupported(self, event: ev.Event, what: str) -> UnsupportedEvent:
         return UnsupportedEvent(
             f"{self.file}:{event.start} holds {what}, which this version can't capture",
-            hint="Nothing after it is captured. Run `rowback doctor` for the setting that causes it, mend that, and take a "
-            "new snapshot.",
+            hint="Nothing after it is captured. Mend the setting that causes it (`rowback doctor` knows most), then go on "
+            "with `rowback capture --skip-gap` and take a new snapshot.",
         )
 
     def _damaged(self, what: str) -> BinlogDamaged:

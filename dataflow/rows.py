@@ -146,8 +146,8 @@ class TableRows:
         if int.from_bytes(bitmap, "little") & ((1 << count) - 1) != (1 << count) - 1:
             raise UnsupportedEvent(
                 f"{transaction.file}:{rows.start} holds a partial row image of table `{self.table.label}`",
-                hint="Run `SET GLOBAL binlog_row_image = FULL` on the source, let its sessions reconnect, and take a new "
-                "snapshot.",
+                hint="Run `SET GLOBAL binlog_row_image = FULL` on the source, let its sessions reconnect, go on with "
+                "`rowback capture --skip-gap`, and take a new snapshot.",
             )
 
     def batch(self) -> pa.RecordBatch:

@@ -159,8 +159,8 @@ def _stream_error(error: BaseException, server: ServerSettings, *, began: bool) 
     if "Could not find first log file" in message or "purged" in message:
         return BinlogPurged(
             f"the server can't send the binlog from where capture stopped: {message}",
-            hint="Keep binlogs longer (binlog_expire_logs_seconds), then start a new archive (another tenant or server "
-            "name) with a new snapshot; this one stays restorable.",
+            hint="Keep binlogs longer (binlog_expire_logs_seconds), go on with `rowback capture --skip-gap`, and take a new "
+            "snapshot; what was captured stays restorable.",
         )
     if "same server_uuid/server_id" in message or "same server id" in message.lower():
         return SourceError(
