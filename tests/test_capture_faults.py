@@ -220,6 +220,7 @@ def test_a_gap_can_be_skipped_and_a_new_snapshot_serves_what_follows(
     rowback.run("capture", "--until-caught-up")
     assert rowback.run("capture", "--until-caught-up", "--skip-gap", check=False).returncode == 2
     rowback.run("snapshot")
+    source.execute("UPDATE d.t SET b = 10 WHERE a = 1")
     rowback.run("capture", "--until-caught-up")
     before = source.execute("SELECT @@gtid_executed")[0][0]
     with source.connect() as connection, connection.cursor() as cursor:
