@@ -25,7 +25,7 @@ from dataflow.window import Limits, WindowLogic
 from recovery.config import ServerSettings
 from recovery.context import Context, open_context
 from recovery.errors import SourceError
-from recovery.schema import Table
+from recovery.schema import Table, check_supported
 from recovery.source import connect, read_tables
 
 
@@ -83,12 +83,16 @@ def _dictionary(context: Context) -> Dictionary:
 
 
 def _generated(server: ServerSettings, table: Table) -> frozenset[str] | None:
-    """The generated columns that the live table has now, if it still looks as the binlog shows it."""
+    """The generated columns that the live table has now, if it still looks as the binlog shows it.
+    Raises UnsupportedColumn for a type that the binlog doesn't tell from a supported one."""
     try:
         with closing(connect(server)) as connection:
             found = read_tables(connection, [(table.db, table.name)])
     except SourceError:
         return None
+    if found and [c.name for c in found[0].columns] == [c.name for c in table.columns]:
+        # MariaDB's UUID and INET types look like BINARY and CHAR in the binlog; only the server knows them.
+        check_supported(found[0])
     if not found or found[0].storage != table.storage:
         return frozenset()
     return frozenset(c.name for c in found[0].columns if c.generated)

@@ -298,3 +298,18 @@ def test_what_was_read_is_committed_while_the_source_is_away(tmp_path: Path, fre
     started = time.monotonic()
     assert drain(process) == 0
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize(("kind", "value"), [("uuid", "123e4567-e89b-12d3-a456-426655440000"), ("inet6", "::1")])
+def test_types_that_the_binlog_disguises_are_refused_by_name(
+    kind: str, value: str, tmp_path: Path, fresh_mariadb: Any
+) -> None:
+    source: Server = fresh_mariadb(name="disguised")
+    source.load(f"CREATE DATABASE d; CREATE TABLE d.t (a int PRIMARY KEY, odd {kind});")
+    rowback = Rowback(tmp_path / "rowback", source)
+    rowback.run("capture", "--until-caught-up")
+    source.execute(f"INSERT INTO d.t VALUES (1, '{value}')")
+    done = rowback.run("capture", "--until-caught-up", check=False)
+    assert done.returncode == 6, done.stderr
+    assert "ERROR [capture_unsupported_column]" in done.stderr
+    assert f"`{kind}`" in done.stderr
