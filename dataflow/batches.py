@@ -32,8 +32,37 @@ class EventBatch:
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """Row images of an XA transaction that is prepared and neither committed nor rolled back. xid: as the binlog writes it,
+    `X'<gtrid>',X'<bqual>',<format>`. seq: of the PREPARE, which is a transaction without rows of its own; the images carry it
+    and the PREPARE's GTID and times until XA COMMIT gives them others. One XA transaction may come in several of these."""
+
+    xid: str
+    seq: int
+    changes: tuple[tuple[Table, pa.RecordBatch], ...]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """XA COMMIT (committed) or XA ROLLBACK of a prepared transaction, itself the transaction `seq`: with a commit the pending
+    images become visible under this seq, GTID and these times; their ordinals and row event positions stay."""
+
+    xid: str
+    committed: bool
+    seq: int
+    gtid: str | None
+    committed_at_us: int
+    cut_at_us: int
+    connection_id: int | None
+
+
+@dataclass(frozen=True)
 class ChangeBatch:
-    """Decoded transactions: one record batch per table definition, one row per transaction in `transactions`."""
+    """Decoded transactions: one record batch per table definition, one row per transaction in `transactions`.
+
+    open: the batch ends inside a transaction. Its images so far are in `changes` (or `prepared`) under the seq that it will
+    have, but it is not in `transactions`, and `after` doesn't cover it: only a batch that isn't open may end a commit.
+    """
 
     server: str
     generation: int
@@ -43,6 +72,9 @@ class ChangeBatch:
     transactions: pa.RecordBatch
     ddl: tuple[Ddl, ...]
     size_bytes: int
+    open: bool = False
+    prepared: tuple[Prepared, ...] = ()
+    resolved: tuple[Resolved, ...] = ()
 
 
 @dataclass(frozen=True)
