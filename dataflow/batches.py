@@ -33,9 +33,12 @@ class EventBatch:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Row images of an XA transaction that is prepared and neither committed nor rolled back. xid: as the binlog writes it,
-    `X'<gtrid>',X'<bqual>',<format>`. seq: of the PREPARE, which is a transaction without rows of its own; the images carry it
-    and the PREPARE's GTID and times until XA COMMIT gives them others. One XA transaction may come in several of these."""
+    """Row images of an XA transaction that is prepared and neither committed nor rolled back.
+
+    xid: as the binlog writes it, `X'<gtrid>',X'<bqual>',<format>`. seq: of the PREPARE, which is a transaction without
+    rows of its own; the images carry it and the PREPARE's GTID and times until XA COMMIT gives them others. One XA
+    transaction may come in several of these.
+    """
 
     xid: str
     seq: int
@@ -44,8 +47,11 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Resolved:
-    """XA COMMIT (committed) or XA ROLLBACK of a prepared transaction, itself the transaction `seq`: with a commit the pending
-    images become visible under this seq, GTID and these times; their ordinals and row event positions stay."""
+    """XA COMMIT (committed) or XA ROLLBACK of a prepared transaction, itself the transaction `seq`.
+
+    With a commit the pending images become visible under this seq, GTID, connection and these times; their ordinals and
+    row event positions stay, and the row of this transaction counts them.
+    """
 
     xid: str
     committed: bool
