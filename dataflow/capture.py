@@ -25,6 +25,7 @@ from dataflow.window import Limits, WindowLogic
 from recovery.config import ServerSettings
 from recovery.context import Context, open_context
 from recovery.errors import SourceError
+from recovery.failpoint import failpoint
 from recovery.schema import Table, check_supported
 from recovery.source import connect, read_tables
 
@@ -75,7 +76,9 @@ class Decode:
             return [(name, batch)]
         if name not in self._decoders:
             self._decoders[name] = Decoder(self._dictionaries[name]())
-        return [(name, decoded) for decoded in self._decoders[name].decode(batch)]
+        decoded = [(name, changes) for changes in self._decoders[name].decode(batch)]
+        failpoint("decode.batch")
+        return decoded
 
 
 def _dictionary(context: Context) -> Dictionary:

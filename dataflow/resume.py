@@ -19,6 +19,7 @@ from recovery.archive.log import Log
 from recovery.archive.state import ArchiveState
 from recovery.config import ServerSettings
 from recovery.errors import BinlogPurged, ConfigError, RowbackError, SourceDiverged, SourceMisconfigured
+from recovery.failpoint import failpoint
 from recovery.gtid import GtidSet, binlog_order, is_subset, parse_gtid_set
 from recovery.source import Connection, ServerInfo, fetch
 
@@ -150,6 +151,7 @@ def record_gap(log: Log, state: ArchiveState, generation: int | None, reason: st
             return ()
         return (Gap(at.seq, at.file, at.position, None, None, time.time_ns() // 1000, reason),)
 
+    failpoint("gap.before")
     return log.commit(state, build, generation=generation)
 
 

@@ -34,6 +34,7 @@ from recovery.errors import (
     StoreError,
     StoreUnavailable,
 )
+from recovery.failpoint import failpoint
 
 UPLOADS = 4
 DRAIN_PATIENCE_S = 20  # the same once it was asked to end
@@ -101,7 +102,9 @@ def commit_window(archive: Archive, state: ArchiveState, window: Window) -> Arch
     """Upload the window's objects, then commit them. Raises Fenced if another capture has taken over, StoreError if the
     store stays away; nothing is visible then, and the next start reads the source from the last commit again."""
     started = time.monotonic()
+    failpoint("sink.window")
     uploaded = _with_patience(lambda: _upload(archive, window))
+    failpoint("sink.uploaded")
 
     def build(head: ArchiveState) -> Sequence[Action]:
         at = head.checkpoint
@@ -120,6 +123,7 @@ def commit_window(archive: Archive, state: ArchiveState, window: Window) -> Arch
 
     commit_id = secrets.token_hex(16)
     after = _with_patience(lambda: archive.log.commit(state, build, generation=window.generation, commit_id=commit_id))
+    failpoint("sink.committed")
     rows = sum(a.rows for a in uploaded if isinstance(a, Segment))
     log.info(
         "window committed version=%d seq=%d rows=%d segments=%d seconds=%.3f",

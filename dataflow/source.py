@@ -35,6 +35,7 @@ from recovery.archive.actions import Action, Checkpoint
 from recovery.archive.state import ArchiveState
 from recovery.config import ServerSettings
 from recovery.errors import BinlogPurged, CommitConflict, ConfigError, RowbackError, SourceDiverged, SourceUnreachable
+from recovery.failpoint import failpoint
 from recovery.gtid import binlog_order
 from recovery.source import Connection, binlog_status, connect, server_info
 
@@ -157,7 +158,8 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
                 )
             return first if head.identity else [identity_of(self._info), *first]
 
-        return self._archive.log.start_generation(
+        failpoint("capture.before-generation")
+        taken = self._archive.log.start_generation(
             state,
             socket.gethostname(),
             os.getpid(),
@@ -165,6 +167,8 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
             include=self._server.include,
             exclude=self._server.exclude,
         )
+        failpoint("capture.generation")
+        return taken
 
     def _open(self, connection: Connection, state: ArchiveState | None) -> tuple[EventStream, Framer]:
         """The stream and framer from `self._checkpoint` on. A source that can't go on there leaves a recorded gap."""
@@ -192,6 +196,8 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         self._idle = not events
         for raw, arrived_at_us in events:
             self._framer.feed(raw, arrived_at_us)
+        if self._framer.in_transaction:
+            failpoint("source.mid-transaction")
 
     def _emit(self) -> list[tuple[str, EventBatch | Stop]]:
         """What the framer has complete, the idle mark, and the end if that was all that was asked for."""
@@ -205,6 +211,7 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         if not transactions and covered is None:
             return []
         before, self._checkpoint = self._checkpoint, self._framer.checkpoint(covered)
+        failpoint("source.emit")
         batch = EventBatch(
             server=self._server.name,
             flavor=self._info.flavor,

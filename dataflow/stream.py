@@ -21,6 +21,7 @@ from pymysqlreplication import BinLogStreamReader
 from dataflow import events as ev
 from recovery.config import ServerSettings
 from recovery.errors import BinlogDamaged, BinlogPurged, PrivilegeMissing, RowbackError, SourceDiverged, SourceError
+from recovery.failpoint import failpoint
 from recovery.source import Connection, connect, source_error
 
 HEARTBEAT_S: Final = 2
@@ -125,6 +126,7 @@ class EventStream:
                         "the server ended the binlog stream", hint="It is shutting down or was asked to: start again."
                     )
                 event = data[1:]
+                failpoint("stream.read")
                 self._began = self._began or event[4] not in _PREAMBLE
                 with self._room:
                     while self._buffered > BUFFERED_BYTES and not self._closed:

@@ -11,6 +11,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from dataflow.batches import ChangeBatch, Stop, Window
 from recovery.archive.actions import Checkpoint, Ddl
+from recovery.failpoint import failpoint
 from recovery.schema import Table
 
 IDLE_COMMIT_S = 300  # an idle source's heartbeats become one commit per this many seconds at most
@@ -96,4 +97,5 @@ class WindowLogic(StatefulBatchLogic[ChangeBatch | Stop, Window | Stop, None]):
         )
         self._clear()
         self._last_commit = datetime.now(UTC)
+        failpoint("window.closed")
         return [window]

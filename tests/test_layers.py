@@ -16,7 +16,7 @@ FORBIDDEN = {
     "dataflow": {"flows", "prefect"},
     "flows": {"dataflow", "bytewax", "pymysqlreplication"},
 }
-ARCHIVE_MAY_IMPORT = {"errors", "schema", "config", "archive"}
+ARCHIVE_MAY_IMPORT = {"errors", "schema", "config", "archive", "failpoint"}
 
 
 def modules(package: str) -> list[Path]:

@@ -33,6 +33,7 @@ from recovery.errors import (
     ObjectNotFound,
     StoreUnavailable,
 )
+from recovery.failpoint import failpoint
 
 Build: TypeAlias = Callable[[ArchiveState], Sequence[Action]]
 
@@ -149,7 +150,9 @@ class Log:
             if attempt:
                 self._pause(attempt + 3, longest_s=5.0)
             try:
+                failpoint("log.before-put")
                 self._store.put_if_absent(key, body)
+                failpoint("log.after-put")
                 return True, after
             except ObjectExists:
                 pass  # another's, or our own after an answer that was lost

@@ -36,6 +36,7 @@ from recovery.archive.actions import Segment, Transactions
 from recovery.archive.names import Layout
 from recovery.archive.store import Store
 from recovery.errors import ArchiveDamaged, ObjectNotFound
+from recovery.failpoint import failpoint
 from recovery.schema import EXACT, EXACT_TYPE, Table, table_metadata, value_fields
 
 INSERT: Final = "insert"
@@ -117,7 +118,9 @@ def write_segment(store: Store, layout: Layout, table: Table, data: pa.Table) ->
     first, last = _bounds(data["_rb_seq"])
     min_cut, max_cut = _bounds(data["_rb_cut_at_us"])
     path = layout.segment(table.db, table.name, min_cut, first, last, digest, secrets.token_hex(4))
+    failpoint("segment.encoded")
     store.put(path, body)
+    failpoint("segment.uploaded")
     counts = {row["values"]: row["counts"] for row in pc.value_counts(data["_rb_op"]).to_pylist()}
     key_min, key_max = _key_bounds(table, data)
     return Segment(
@@ -147,7 +150,9 @@ def write_transactions(store: Store, layout: Layout, data: pa.Table) -> Transact
     first, last = _bounds(data["seq"])
     min_cut, max_cut = _bounds(data["cut_at_us"])
     path = layout.transactions(min_cut, first, last, digest, secrets.token_hex(4))
+    failpoint("segment.encoded")
     store.put(path, body)
+    failpoint("segment.uploaded")
     final = data.num_rows - 1
     return Transactions(
         path=path,
