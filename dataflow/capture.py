@@ -24,9 +24,9 @@ from dataflow.source import BinlogSource, Capture
 from dataflow.window import Limits, WindowLogic
 from recovery.config import ServerSettings
 from recovery.context import Context, open_context
-from recovery.errors import SourceError
+from recovery.errors import SourceError, UnsupportedColumn
 from recovery.failpoint import failpoint
-from recovery.schema import Table, check_supported
+from recovery.schema import MARIADB_TEXT_TYPES, Table, check_supported
 from recovery.source import connect, read_tables
 
 
@@ -96,6 +96,13 @@ def _generated(server: ServerSettings, table: Table) -> frozenset[str] | None:
     if found and [c.name for c in found[0].columns] == [c.name for c in table.columns]:
         # MariaDB's UUID and INET types look like BINARY and CHAR in the binlog; only the server knows them.
         check_supported(found[0])
+        for live, logged in zip(found[0].columns, table.columns, strict=True):
+            if live.type in MARIADB_TEXT_TYPES and logged.type != live.type:
+                raise UnsupportedColumn(
+                    f"column `{live.name}` of table `{table.label}` has type `{live.type}`, which this version does not"
+                    " capture",
+                    hint="Exclude the table with `exclude` in the server's section of rowback.toml.",
+                )
     if not found or found[0].storage != table.storage:
         return frozenset()
     return frozenset(c.name for c in found[0].columns if c.generated)

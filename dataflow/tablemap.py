@@ -31,7 +31,7 @@ _META_LENGTH: Final = {
 _BINARY_COLLATION: Final = 63
 _FAMILIES: Final = {
     FLOAT: "float", DOUBLE: "double", DATE: "date", YEAR: "year", JSON: "json", GEOMETRY: "geometry", VECTOR: "vector",
-    BIT: "bit", TIMESTAMP: "timestamp (pre-5.6 format)", DATETIME: "datetime (pre-5.6 format)",
+    TIMESTAMP: "timestamp (pre-5.6 format)", DATETIME: "datetime (pre-5.6 format)",
     TIME: "time (pre-5.6 format)",
 }  # fmt: skip
 _FRACTIONAL: Final = {TIMESTAMP2: "timestamp", DATETIME2: "datetime", TIME2: "time"}
@@ -40,7 +40,8 @@ _FRACTIONAL: Final = {TIMESTAMP2: "timestamp", DATETIME2: "datetime", TIME2: "ti
 @dataclass(frozen=True)
 class WireColumn:
     """How a column's values are written in row events. type: the real wire type (ENUM, SET and CHAR all travel as STRING).
-    length_bytes: width of the length prefix, or of the value for ENUM and SET; fsp: fractional digits."""
+    length_bytes: width of the length prefix, or of the value for ENUM and SET; precision: of BIT the number of bits;
+    fsp: fractional digits."""
 
     type: int
     length_bytes: int = 0
@@ -137,6 +138,10 @@ def _wire(kind: int, meta: bytes) -> WireColumn:
         return WireColumn(kind, length_bytes=meta[0])
     if kind == NEWDECIMAL:
         return WireColumn(kind, precision=meta[0], scale=meta[1])
+    if kind == BIT:
+        # Bits beyond whole bytes, whole bytes (Field_bit::do_save_field_metadata); a value has the bytes of both.
+        bits = meta[1] * 8 + meta[0]
+        return WireColumn(kind, precision=bits, octets=(bits + 7) // 8)
     if kind in _FRACTIONAL:
         return WireColumn(kind, fsp=meta[0])
     return WireColumn(kind)
@@ -174,6 +179,8 @@ def _columns(
             columns.append(
                 Column(type="decimal", unsigned=unsigned[i], precision=column.precision, scale=column.scale, **common)
             )
+        elif column.type == BIT:
+            columns.append(Column(type="bit", precision=column.precision, **common))
         elif column.type in _FRACTIONAL:
             columns.append(Column(type=_FRACTIONAL[column.type], fsp=column.fsp, **common))
         else:

@@ -60,7 +60,12 @@ def reader(column: Column, wire: tm.WireColumn, table_label: str) -> Reader:
         return _set(wire.length_bytes, column.labels)
     if kind in ("datetime", "timestamp", "time"):
         return {"datetime": _datetime, "timestamp": _timestamp, "time": _time}[kind](wire.fsp)
-    return {"date": _date, "year": _year}[kind]
+    if kind in ("date", "year"):
+        return {"date": _date, "year": _year}[kind]
+    raise UnsupportedColumn(
+        f"column `{column.name}` of table `{table_label}` has type `{kind}`, which this version does not capture",
+        hint="Exclude the table with `exclude` in the server's section of rowback.toml, or change the column's type.",
+    )
 
 
 def _integer(width: int, *, signed: bool) -> Reader:

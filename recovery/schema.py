@@ -5,8 +5,8 @@ snapshot (recovery/source.py). Both must give equal `Column.storage` for the sam
 that a baseline and a change segment speak of the same table.
 
 Promises: `arrow_type` maps every supported type to a type that can hold each of its ordinary values exactly; a value that
-it can't hold (a zero date, an ENUM's invalid value) goes, as text, into the `_rb_exact` map. Unsupported types are refused
-by name, never approximated.
+it can't hold (a zero date, an ENUM's invalid value, text that isn't valid in its character set) goes, as text, into the
+`_rb_exact` map. Unsupported types are refused by name, never approximated.
 """
 
 from __future__ import annotations
@@ -21,18 +21,28 @@ import pyarrow as pa
 
 from recovery.errors import UnsupportedColumn
 
+# The archive format that this version writes, in log objects and Parquet footers; all earlier ones are read. 2: the types
+# BIT, GEOMETRY, VECTOR, UUID and INET, every character set, and `0x..` exact texts.
+FORMAT = 2
 RESERVED_PREFIX = "_rb_"
 EXACT = "_rb_exact"
 EXACT_TYPE = pa.map_(pa.string(), pa.string())
 
 INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
 TEXT_TYPES = frozenset({"char", "varchar", "text"})
-BINARY_TYPES = frozenset({"binary", "varbinary", "blob"})
+# Their values are bytes; GEOMETRY is stored as SRID (4 bytes, little endian) + WKB, VECTOR as 4-byte little-endian floats.
+BINARY_TYPES = frozenset({"binary", "varbinary", "blob", "geometry", "vector"})
+# MariaDB's own types, text as SELECT prints it. In the binlog they look like BINARY(n): only a live schema tells.
+MARIADB_TEXT_TYPES = frozenset({"uuid", "inet4", "inet6"})
 TEMPORAL_TYPES = frozenset({"date", "time", "datetime", "timestamp"})
 
-# MySQL character set -> Python codec. MySQL's latin1 is cp1252 with the five undefined bytes mapped to C1 controls;
-# `latin1_text` handles those (sql/ctype-latin1.cc).
-CHARSETS = {"utf8mb4": "utf-8", "utf8mb3": "utf-8", "utf8": "utf-8", "ascii": "ascii", "latin1": "latin1"}
+# Every character set of MySQL 9.7 and MariaDB 10.11 (SHOW CHARACTER SET); recovery.charset knows their mappings.
+CHARSETS = frozenset((
+    "armscii8", "ascii", "big5", "binary", "cp1250", "cp1251", "cp1256", "cp1257", "cp850", "cp852", "cp866", "cp932",
+    "dec8", "eucjpms", "euckr", "gb18030", "gb2312", "gbk", "geostd8", "greek", "hebrew", "hp8", "keybcs2", "koi8r",
+    "koi8u", "latin1", "latin2", "latin5", "latin7", "macce", "macroman", "sjis", "swe7", "tis620", "ucs2", "ujis",
+    "utf16", "utf16le", "utf32", "utf8", "utf8mb3", "utf8mb4",
+))  # fmt: skip
 DECIMAL_ARROW_MAX = 38  # DuckDB reads decimal256 as DOUBLE; wider ones are exact text
 
 
@@ -42,8 +52,8 @@ class Column:
     are "text", all four BLOB sizes "blob", INTEGER is "int", JSON on MariaDB is "text".
 
     octets: maximum length in bytes of char, varchar, binary, varbinary (BINARY values are padded to it); else None.
-    precision, scale: of decimal. fsp: fractional second digits of time, datetime, timestamp.
-    charset: of char, varchar, text, enum and set; None for the rest. labels: of enum and set, in index order.
+    precision: of decimal; of bit the number of bits. scale: of decimal. fsp: fractional second digits of time, datetime,
+    timestamp. charset: of char, varchar, text, enum and set; None for the rest. labels: of enum and set, in index order.
     """
 
     name: str
@@ -174,11 +184,14 @@ def arrow_type(column: Column, table_label: str) -> pa.DataType:
         "timestamp": pa.timestamp("us", tz="UTC"),
         "year": pa.int16(),
         "json": pa.string(),
+        "bit": pa.uint64(),
     }
     if kind in simple:
         return simple[kind]
     if kind in BINARY_TYPES:
         return pa.binary()
+    if kind in MARIADB_TEXT_TYPES:
+        return pa.string()
     raise _unsupported(column, table_label, f"type `{kind}`")
 
 
@@ -202,7 +215,7 @@ def value_fields(table: Table) -> list[pa.Field]:
 def table_metadata(table: Table) -> dict[bytes, bytes]:
     """Parquet footer entries that name the real table and each column's MySQL type (docs/FORMAT.md)."""
     return {
-        b"rowback.format": b"1",
+        b"rowback.format": str(FORMAT).encode(),
         b"rowback.table": json.dumps(table.to_json(), ensure_ascii=False, sort_keys=True).encode(),
         b"rowback.schema_id": table.schema_id.encode(),
     }

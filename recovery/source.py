@@ -322,7 +322,7 @@ def _column(
         type=kind,
         unsigned=kind in _SIGNED and " unsigned" in column_type.lower(),
         octets=int(octets) if kind in _SIZED and octets is not None else None,
-        precision=int(precision) if kind == "decimal" and precision is not None else None,
+        precision=int(precision) if kind in ("decimal", "bit") and precision is not None else None,
         scale=int(scale) if kind == "decimal" and scale is not None else None,
         fsp=int(fsp or 0) if kind in ("time", "datetime", "timestamp") else None,
         charset=_charset(charset) if kind in _CHARACTER else None,

@@ -124,7 +124,7 @@ def test_other_privileges_are_advised(privilege: str) -> None:
 def test_tables_are_advised_by_name() -> None:
     tables = (
         *GOOD.tables,
-        Table("shop", "places", (Column("id", "int"), Column("at", "geometry")), ("id",)),
+        Table("shop", "places", (Column("id", "int"), Column("at", "wire type 99")), ("id",)),
         *(Table("shop", f"log{i}", (Column("line", "text", charset="utf8mb4"),)) for i in range(7)),
     )
     facts = replace(GOOD, tables=tables)

@@ -37,7 +37,7 @@ from recovery.archive.names import Layout
 from recovery.archive.store import Store
 from recovery.errors import ArchiveDamaged, ObjectNotFound
 from recovery.failpoint import failpoint
-from recovery.schema import EXACT, EXACT_TYPE, Table, table_metadata, value_fields
+from recovery.schema import EXACT, EXACT_TYPE, FORMAT, Table, table_metadata, value_fields
 
 INSERT: Final = "insert"
 DELETE: Final = "delete"
@@ -71,7 +71,7 @@ TRANSACTIONS_SCHEMA: Final = pa.schema(
         pa.field("connection_id", pa.int64()),
         pa.field("row_changes", pa.int64(), nullable=False),
     ],
-    metadata={b"rowback.format": b"1"},
+    metadata={b"rowback.format": str(FORMAT).encode()},
 )
 
 # gtid and file names share long prefixes from row to row; committed times and positions grow slowly.

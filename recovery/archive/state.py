@@ -30,9 +30,8 @@ from recovery.archive.actions import (
     action_to_json,
 )
 from recovery.errors import ArchiveDamaged, UnknownFormat
-from recovery.schema import Table
+from recovery.schema import FORMAT, Table
 
-FORMAT = 1
 T = TypeVar("T")
 _growing = threading.Lock()
 
