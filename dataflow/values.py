@@ -53,7 +53,7 @@ def reader(column: Column, wire: tm.WireColumn, table_label: str) -> Reader:
     if kind == "binary":
         return _padded(wire.length_bytes, wire.octets)
     if kind == "json":
-        return _json(wire.length_bytes, column, table_label)
+        return _json(wire.length_bytes)
     if kind == "enum":
         return _enum(wire.length_bytes, column.labels)
     if kind == "set":
@@ -155,19 +155,13 @@ def _text(prefix: int, column: Column, table_label: str) -> Reader:
     return read
 
 
-def _json(prefix: int, column: Column, table_label: str) -> Reader:
+def _json(prefix: int) -> Reader:
     plain = _bytes(prefix)
 
     def read(data: bytes, at: int) -> tuple[Value, int]:
         value, end = plain(data, at)
         assert isinstance(value, bytes)
-        try:
-            return jsonb.to_text(value), end
-        except jsonb.OpaqueValue as error:
-            raise UnsupportedColumn(
-                f"column `{column.name}` of table `{table_label}` holds JSON with {error}, which this version can't capture",
-                hint="Store it as a JSON string or number, or exclude the table with `exclude` in rowback.toml.",
-            ) from error
+        return jsonb.to_text(value), end
 
     return read
 
