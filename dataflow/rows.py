@@ -1,176 +1,201 @@
-"""Row events to Arrow record batches: one `TableRows` per table definition gathers row images, then builds the batch.
+"""Row events to Arrow columns: `RowDecoder` decodes the row events of one table definition, many at once.
 
-The interface that the rest of the dataflow sees is `TableRows.add` and `TableRows.batch`; nothing outside this file and
-dataflow/values.py knows how a row image is laid out.
+The walk kernel finds the cells of all row images, one builder per column makes the Arrow array. Nothing outside this file,
+dataflow/columns/ and dataflow/kernels/ knows how a row image is laid out. A decoder holds no state between calls.
 """
 
 from __future__ import annotations
 
-import struct
-from decimal import Decimal
-from typing import Any
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from dataflow import events as ev
-from dataflow.framer import Rows, Transaction
+from dataflow import tablemap as tm
+from dataflow.columns import builder, width
+from dataflow.columns.cells import DAMAGED_HINT, Bytes, CellFault, Cells, Ints, Longs, Odd
+from dataflow.kernels import walk as kernel
+from dataflow.oldrows import TableRows as TableRows
 from dataflow.tablemap import TableMap
-from dataflow.values import Exact, Value, reader
-from recovery.archive.segments import DELETE, INSERT, UPDATE_AFTER, UPDATE_BEFORE, segment_schema
-from recovery.errors import BinlogDamaged, UnsupportedEvent
-from recovery.schema import check_supported
+from recovery.errors import BinlogDamaged, CaptureError, UnsupportedEvent
+from recovery.schema import EXACT_TYPE
 
-_V2 = frozenset({ev.WRITE_ROWS, ev.UPDATE_ROWS, ev.DELETE_ROWS})
-_OPERATION = {
-    ev.WRITE_ROWS: INSERT,
-    ev.WRITE_ROWS_V1: INSERT,
-    ev.DELETE_ROWS: DELETE,
-    ev.DELETE_ROWS_V1: DELETE,
-}
+INSERT, DELETE, UPDATE_BEFORE, UPDATE_AFTER = kernel.INSERT, kernel.DELETE, kernel.BEFORE, kernel.AFTER
+
+_PARTIAL_UPDATE = 39
+# Cells that one call of the walk kernel makes room for (12 bytes each, touched only when used).
+_CELLS_AT_ONCE = 8_000_000
+_PARTIAL_HINT = (
+    "Run `SET GLOBAL binlog_row_image = FULL` on the source, let its sessions reconnect, go on with "
+    "`rowback capture --skip-gap`, and take a new snapshot."
+)
 
 
-class TableRows:
-    """The row images of one table definition, in order, column by column."""
+@dataclass(frozen=True)
+class RowEvents:
+    """Row events of one table definition inside one buffer, in binlog order. start, end: offsets of each event's body,
+    behind the 19-byte header and before the checksum. type: 23-25, 30-32, 39."""
+
+    buffer: Bytes
+    start: Longs
+    end: Longs
+    type: Bytes
+
+
+@dataclass(frozen=True)
+class RowImages:
+    """One entry per row image, in order; an update is two, before and after.
+
+    event: index into RowEvents; change: number of the row change within its event, from 0, shared by both images of an
+    update; op: INSERT, DELETE, UPDATE_BEFORE, UPDATE_AFTER; changed and exact: `_rb_changed` and `_rb_exact`; columns: the
+    table's, of the types of recovery.schema.arrow_type. A before image holds the key and the changed cells.
+    """
+
+    event: Longs
+    change: Longs
+    op: npt.NDArray[np.int8]
+    changed: pa.Array
+    exact: pa.Array
+    columns: tuple[pa.Array, ...]
+
+
+class RowFault(Exception):
+    """Row event `event` can't be decoded. error, text, hint: what to raise, once file and position are added."""
+
+    def __init__(self, event: int, error: type[CaptureError], text: str, hint: str) -> None:
+        super().__init__(text)
+        self.event, self.error, self.text, self.hint = event, error, text, hint
+
+
+@dataclass(frozen=True)
+class _Walked:
+    """What one call of the walk kernel found; matrices are columns x images."""
+
+    event: Longs
+    change: Longs
+    op: npt.NDArray[np.int8]
+    offsets: Longs
+    lengths: Ints
+    changed: Bytes
+    diffs: Longs
+
+
+class RowDecoder:
+    """Decodes the row events of one table definition. Raises UnsupportedColumn if one of its columns can't be captured."""
 
     def __init__(self, table_map: TableMap) -> None:
         self.table = table_map.table
-        check_supported(self.table)
-        self._readers = [
-            reader(column, wire, self.table.label)
-            for column, wire in zip(self.table.columns, table_map.wire, strict=True)
-        ]
-        self._names = [c.name for c in self.table.columns]
+        pairs = list(zip(self.table.columns, table_map.wire, strict=True))
+        self._builders = [builder(column, wire, self.table.label) for column, wire in pairs]
+        self._widths = np.array([width(wire) for _, wire in pairs], np.int64)
         # Without a key, every column identifies the row, so before images stay whole.
-        self._kept = frozenset(self.table.key_indexes) if self.table.key else frozenset(range(len(self._names)))
-        self._metadata: list[list[Any]] = [[] for _ in range(11)]
-        self._columns: list[list[Value]] = [[] for _ in self._readers]
-        self.size_bytes = 0
+        key = self.table.key_indexes if self.table.key else range(len(pairs))
+        self._keep = np.zeros(len(pairs), np.int64)
+        self._keep[list(key)] = 1
+        self._json = np.array([i for i, (_, wire) in enumerate(pairs) if wire.type == tm.JSON], np.int64)
+        self._names = pa.array([column.name for column in self.table.columns], pa.string())
 
-    def __len__(self) -> int:
-        return len(self._metadata[0])
+    def decode(self, events: RowEvents) -> RowImages:
+        """All row images. Raises RowFault for the first event that can't be decoded exactly; nothing is given then."""
+        state = np.zeros(kernel.STATE_SLOTS, np.int64)
+        parts = []
+        while True:
+            walked, more = self._walk(events, state)
+            parts.append(self._images(events, walked))
+            if not more:
+                return _joined(parts)
 
-    def add(self, transaction: Transaction, rows: Rows, ordinal: int) -> int:
-        """Decode one row event; gives the next row change's ordinal. Raises BinlogDamaged, UnsupportedEvent or
-        UnsupportedColumn."""
-        try:
-            return self._add(transaction, rows, ordinal)
-        except (IndexError, ValueError, struct.error) as error:
-            raise BinlogDamaged(
-                f"the row event at {transaction.file}:{rows.start} for table `{self.table.label}` doesn't parse: {error}",
-                hint="Start capture again; if it recurs, report this with the table's SHOW CREATE TABLE.",
-            ) from error
+    def _walk(self, events: RowEvents, state: Longs) -> tuple[_Walked, bool]:
+        columns = len(self._widths)
+        bitmap = (columns + 7) // 8
+        rest = int((events.end[state[kernel.EVENT] :] - events.start[state[kernel.EVENT] :]).sum())
+        # An image has at least its NULL bits.
+        room = max(2, min(_CELLS_AT_ONCE // columns, rest // bitmap + 1))
+        offsets = np.empty((columns, room), np.int64)
+        lengths = np.empty((columns, room), np.int32)
+        changed = np.zeros((room, bitmap), np.uint8)
+        partial = bool((events.type == _PARTIAL_UPDATE).any())
+        diffs = np.empty((room * len(self._json) if partial else 0, 2), np.int64)
+        event, change, op = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int8)
+        state[kernel.IMAGES] = state[kernel.DIFFS] = 0
+        status = kernel.walk(
+            events.buffer, events.start, events.end, events.type, self._widths, self._keep, self._json, state,
+            event, change, op, offsets, lengths, changed, diffs,
+        )  # fmt: skip
+        if status not in (kernel.DONE, kernel.FULL):
+            raise self._fault(int(state[kernel.EVENT]), status)
+        n = int(state[kernel.IMAGES])
+        found = _Walked(event[:n], change[:n], op[:n], offsets, lengths, changed, diffs[: state[kernel.DIFFS]])
+        return found, status == kernel.FULL
 
-    def _add(self, transaction: Transaction, rows: Rows, ordinal: int) -> int:
-        body = rows.body
-        at = 8  # table id 6, flags 2
-        if rows.type in _V2:
-            at += int.from_bytes(body[8:10], "little")  # extra data; the length counts itself
-        count, at = _packed(body, at)
-        if count != len(self._readers):
-            raise ValueError(f"it has {count} columns and its TABLE_MAP {len(self._readers)}")
-        bitmap = (count + 7) // 8
-        operation = _OPERATION.get(rows.type)
-        for _ in range(1 if operation else 2):
-            self._require_full(body[at : at + bitmap], count, transaction, rows)
-            at += bitmap
-        while at < len(body):
-            values, spans, at = self._image(body, at)
-            if operation:
-                self._append(transaction, rows, ordinal, operation, values, None)
-            else:
-                after, after_spans, at = self._image(body, at)
-                changed = [i for i in range(count) if spans[i] != after_spans[i]]
-                bits = sum(1 << i for i in changed).to_bytes(bitmap, "little")
-                keep = self._kept.union(changed)
-                before = [v if i in keep else None for i, v in enumerate(values)]
-                self._append(transaction, rows, ordinal, UPDATE_BEFORE, before, bits)
-                self._append(transaction, rows, ordinal, UPDATE_AFTER, after, bits)
-            ordinal += 1
-        self.size_bytes += len(body)
-        return ordinal
-
-    def _image(self, body: bytes, at: int) -> tuple[list[Value], list[bytes | None], int]:
-        """One row image: values, the raw bytes of each (None for NULL), and where the next thing starts."""
-        count = len(self._readers)
-        nulls = int.from_bytes(body[at : at + (count + 7) // 8], "little")
-        at += (count + 7) // 8
-        values: list[Value] = []
-        spans: list[bytes | None] = []
-        for i, read in enumerate(self._readers):
-            if nulls >> i & 1:
-                values.append(None)
-                spans.append(None)
-                continue
-            value, end = read(body, at)
-            if end > len(body):
-                raise ValueError("a value reaches beyond its event")
-            values.append(value)
-            spans.append(body[at:end])
-            at = end
-        return values, spans, at
-
-    def _append(
-        self,
-        transaction: Transaction,
-        rows: Rows,
-        ordinal: int,
-        operation: str,
-        values: list[Value],
-        changed: bytes | None,
-    ) -> None:
-        exact = None
-        for i, value in enumerate(values):
-            if isinstance(value, Exact):
-                exact = exact or []
-                exact.append((self._names[i], value.text))
-                self._columns[i].append(None)
-            else:
-                self._columns[i].append(value)
-        metadata = (
-            operation,
-            transaction.seq,
-            ordinal,
-            transaction.committed_at_us,
-            transaction.cut_at_us,
-            transaction.gtid,
-            transaction.file,
-            rows.start,
-            transaction.connection_id,
-            changed,
-            exact,
-        )
-        for cells, cell in zip(self._metadata, metadata, strict=True):
-            cells.append(cell)
-
-    def _require_full(self, bitmap: bytes, count: int, transaction: Transaction, rows: Rows) -> None:
-        if int.from_bytes(bitmap, "little") & ((1 << count) - 1) != (1 << count) - 1:
-            raise UnsupportedEvent(
-                f"{transaction.file}:{rows.start} holds a partial row image of table `{self.table.label}`",
-                hint="Run `SET GLOBAL binlog_row_image = FULL` on the source, let its sessions reconnect, go on with "
-                "`rowback capture --skip-gap`, and take a new snapshot.",
+    def _fault(self, event: int, status: int) -> RowFault:
+        if status == kernel.PARTIAL_IMAGE:
+            return RowFault(
+                event, UnsupportedEvent, f"a partial row image of table `{self.table.label}`", _PARTIAL_HINT
             )
+        if status == kernel.UNKNOWN_OPTION:
+            text = f"a partial update of table `{self.table.label}` in a form that this version doesn't know"
+            return RowFault(event, UnsupportedEvent, text, _PARTIAL_HINT)
+        what = {
+            kernel.CUT_SHORT: "a value reaches beyond its event",
+            kernel.COLUMNS_DIFFER: "it has another number of columns than its TABLE_MAP",
+            kernel.UNKNOWN_TYPE: "its type is unknown",
+        }[status]
+        text = f"a row event for table `{self.table.label}` that doesn't parse: {what}"
+        return RowFault(event, BinlogDamaged, text, DAMAGED_HINT)
 
-    def batch(self) -> pa.RecordBatch:
-        """All rows so far as a record batch of `segment_schema(table)`."""
-        schema = segment_schema(self.table)
-        cells = [*self._metadata, *self._columns]
-        arrays = [_array(column, field.type) for column, field in zip(cells, schema, strict=True)]
-        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    def _images(self, events: RowEvents, walked: _Walked) -> RowImages:
+        n = len(walked.op)
+        columns: list[pa.Array] = []
+        odd: list[tuple[int, Odd]] = []
+        for i, build in enumerate(self._builders):
+            cells = Cells(events.buffer, walked.offsets[i, :n], walked.lengths[i, :n])
+            try:
+                built, found = build(cells)
+            except CellFault as fault:
+                text = f"a row of table `{self.table.label}` whose column `{self.table.columns[i].name}` {fault.what}"
+                raise RowFault(int(walked.event[fault.row]), fault.error, text, fault.hint) from fault
+            columns.append(built)
+            if found is not None:
+                odd.append((i, found))
+        changed = _changed(walked.op, walked.changed[:n])
+        return RowImages(walked.event, walked.change, walked.op, changed, self._exact(n, odd), tuple(columns))
+
+    def _exact(self, images: int, odd: list[tuple[int, Odd]]) -> pa.Array:
+        if not odd:
+            return pa.nulls(images, EXACT_TYPE)
+        rows = np.concatenate([found.rows for _, found in odd])
+        names = np.concatenate([np.full(len(found.rows), column) for column, found in odd])
+        order = np.argsort(rows, kind="stable")
+        counts = np.bincount(rows, minlength=images)
+        offsets = np.zeros(images + 1, np.int32)
+        np.cumsum(counts, out=offsets[1:])
+        keys = self._names.take(pa.array(names[order]))
+        texts = pa.concat_arrays([found.texts for _, found in odd]).take(pa.array(order))
+        return pa.MapArray.from_arrays(pa.array(offsets), keys, texts, mask=pa.array(counts == 0))
 
 
-def _array(cells: list[Any], kind: pa.DataType) -> pa.Array:
-    if pa.types.is_date32(kind):
-        return pa.array(cells, pa.int32()).view(kind)
-    if pa.types.is_timestamp(kind):
-        return pa.array(cells, pa.int64()).view(kind)
-    if pa.types.is_decimal(kind):
-        assert all(c is None or isinstance(c, Decimal) for c in cells)
-    return pa.array(cells, kind)
+def _changed(op: npt.NDArray[np.int8], bits: Bytes) -> pa.Array:
+    """`_rb_changed`: of updates the bits, of the others null."""
+    update = op >= UPDATE_BEFORE
+    if not update.any():
+        return pa.nulls(len(op), pa.binary())
+    offsets = np.zeros(len(op) + 1, np.int32)
+    np.cumsum(update * bits.shape[1], out=offsets[1:])
+    valid = None if update.all() else pa.py_buffer(np.packbits(update, bitorder="little"))
+    data = np.ascontiguousarray(bits if valid is None else bits[update])
+    return pa.Array.from_buffers(pa.binary(), len(op), [valid, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
-def _packed(body: bytes, at: int) -> tuple[int, int]:
-    first = body[at]
-    if first < 251:
-        return first, at + 1
-    width = {252: 2, 253: 3, 254: 8}[first]
-    return int.from_bytes(body[at + 1 : at + 1 + width], "little"), at + 1 + width
+def _joined(parts: list[RowImages]) -> RowImages:
+    if len(parts) == 1:
+        return parts[0]
+    return RowImages(
+        np.concatenate([p.event for p in parts]),
+        np.concatenate([p.change for p in parts]),
+        np.concatenate([p.op for p in parts]),
+        pa.concat_arrays([p.changed for p in parts]),
+        pa.concat_arrays([p.exact for p in parts]),
+        tuple(pa.concat_arrays(list(arrays)) for arrays in zip(*(p.columns for p in parts), strict=True)),
+    )

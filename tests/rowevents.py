@@ -1,0 +1,76 @@
+"""Row events out of a real server's binlog files, and what the row decoder makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dataflow import events as ev
+from dataflow import tablemap
+from dataflow.rows import RowDecoder, RowEvents, RowImages
+from testservers import Server
+
+ROW_TYPES = ev.ROW_EVENTS | {ev.PARTIAL_UPDATE_ROWS}
+
+
+@dataclass
+class TableEvents:
+    """The row events after TABLE_MAPs with one definition."""
+
+    table_map: tablemap.TableMap
+    types: list[int] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+
+    def row_events(self) -> RowEvents:
+        """All of them in one read-only buffer, with foreign bytes around."""
+        data = b"\xff" + b"\xee\xee".join(self.bodies) + b"\xdd"
+        sizes = np.array([len(b) for b in self.bodies], np.int64)
+        start = np.concatenate([[1], 1 + np.cumsum(sizes + 2)[:-1]]).astype(np.int64)
+        return RowEvents(np.frombuffer(data, np.uint8), start, start + sizes, np.array(self.types, np.uint8))
+
+    def decode(self) -> RowImages:
+        return RowDecoder(self.table_map).decode(self.row_events())
+
+
+def collations(server: Server) -> dict[int, str]:
+    rows = server.execute("SELECT id, character_set_name FROM information_schema.collations WHERE id IS NOT NULL")
+    return {int(number): name for number, name in rows}
+
+
+def events(raw: bytes) -> Iterator[ev.Event]:
+    """The events of a binlog file's bytes (behind the 4 magic bytes), checksums verified; without FORMAT_DESCRIPTION,
+    whose flag "in use" isn't in its checksum."""
+    at, checksummed = 4, True
+    while at < len(raw):
+        size = int.from_bytes(raw[at + 9 : at + 13], "little")
+        one = raw[at : at + size]
+        if one[4] == ev.FORMAT_DESCRIPTION:
+            checksummed = ev.format_checksummed(one)
+        else:
+            yield ev.parse(one, checksummed=checksummed)
+        at += size
+
+
+def row_events(server: Server, database: str, names: Mapping[int, str] | None = None) -> dict[str, list[TableEvents]]:
+    """By table, one entry per definition in order, of everything that the server's binlogs have of a database."""
+    names = collations(server) if names is None else names
+    server.execute("FLUSH BINARY LOGS")
+    found: dict[str, dict[bytes, TableEvents]] = {}
+    current: dict[int, TableEvents] = {}
+    for path in server.binlog_files():
+        for event in events(path.read_bytes()):
+            if event.type == ev.TABLE_MAP:
+                number = tablemap.table_id(event.body)
+                current.pop(number, None)
+                db = event.body[9 : 9 + event.body[8]].decode()
+                if db != database:
+                    continue
+                table_map = tablemap.parse(event.body, names)
+                mine = found.setdefault(table_map.table.name, {})
+                current[number] = mine.setdefault(event.body[6:], TableEvents(table_map))
+            elif event.type in ROW_TYPES and (target := current.get(tablemap.table_id(event.body))) is not None:
+                target.types.append(event.type)
+                target.bodies.append(event.body)
+    return {table: list(definitions.values()) for table, definitions in found.items()}
