@@ -9,23 +9,22 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numba import njit, types
 
 from dataflow import jsonb
 from dataflow.kernels.memory import BYTES, LONGS, OPTIONS, OUT_BYTES, OUT_INTS, OUT_LONGS, load_u16, load_u32
+from dataflow.kernels.numbers import double, integer
 
 _SLOW: Final = -1
 _MAX_TEXT: Final = 2**31 - 1  # Arrow's string arrays have 32-bit offsets
-_LONGEST: Final = (
-    1 << 26
-)  # bytes of a document; room for a text is set aside by MAX_GROWTH, so longer ones go the slow way
+# Bytes of a document: room for a text is set aside by MAX_GROWTH, so longer ones go the slow way.
+_LONGEST: Final = 1 << 26
+_CLOSING: Final = 128  # room for what `_document` writes unchecked: the brackets that close MAX_DEPTH containers
 _NUMBER_ROOM: Final = 40  # bytes that any number or literal fits in
 _WORDS: Final = np.frombuffer(b"null true false", np.uint8)
-# 10**22 is the last power of ten that a double holds exactly.
-_POWERS: Final = np.array([10.0**n for n in range(23)])
 # What follows the backslash for bytes below 32; `u` stands for `u00` and two digits.
 _SHORT: Final = np.frombuffer(
     bytes({8: 98, 9: 116, 10: 110, 12: 102, 13: 114}.get(i, 117) for i in range(32)), np.uint8
@@ -60,21 +59,24 @@ def render(buffer: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> pa.St
         raise ValueError("a JSON document lies outside its buffer")
     offsets = np.zeros(count + 1, np.int32)
     slow = np.zeros(count, np.uint8)
-    out = np.empty(
-        2 * int(given.sum()) + 64 * min(count, 1) + _MAX_GROWTH * min(int(given.max(initial=0)), _LONGEST), np.uint8
-    )
+    out = np.empty(2 * int(given.sum()) + _room(min(int(given.max(initial=0)), _LONGEST)), np.uint8)
     stack = np.empty(_MAX_DEPTH * _LEVEL, np.int64)
     done = 0
     while (done := int(_render(buffer, starts, lengths, done, out, offsets, slow, stack))) < count:
         if len(out) >= _MAX_TEXT:
             raise ValueError("the texts of a batch's JSON documents exceed 2 GiB")
-        needed = int(offsets[done]) + _MAX_GROWTH * int(given[done]) + 64
+        needed = int(offsets[done]) + _room(int(given[done]))
         grown = np.empty(max(needed, 2 * len(out)), np.uint8)
         grown[: offsets[done]] = out[: offsets[done]]
         out = grown
     nulls = pa.array(lengths >= 0).buffers()[1] if count and int(lengths.min()) < 0 else None
     texts = pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(out[: offsets[count]]), nulls)
     return _with_slow(texts, buffer, starts, ends, slow) if slow.any() else texts
+
+
+def _room(length: int) -> int:
+    """What `_render` wants free before a document."""
+    return _MAX_GROWTH * length + 64 + _CLOSING
 
 
 def _with_slow(texts: pa.StringArray, buffer: Any, starts: Any, ends: Any, slow: Any) -> pa.StringArray:
@@ -87,84 +89,8 @@ def _with_slow(texts: pa.StringArray, buffer: Any, starts: Any, ends: Any, slow:
     return pc.replace_with_mask(texts, pa.array(slow.astype(bool)), pa.array(exact, pa.string()))
 
 
-@numba.njit(numba.int64(OUT_BYTES, numba.int64, numba.int64), **OPTIONS)  # type: ignore[untyped-decorator]
-def _digits(out: Any, at: Any, number: Any) -> Any:
-    """A number that isn't negative, as digits; gives the end."""
-    width, rest = 1, number
-    while rest >= 10:
-        rest //= 10
-        width += 1
-    for i in range(at + width - 1, at - 1, -1):
-        out[i] = 48 + number % 10
-        number //= 10
-    return at + width
-
-
-@numba.njit(numba.int64(OUT_BYTES, numba.int64, numba.int64, numba.boolean), **OPTIONS)  # type: ignore[untyped-decorator]
-def _integer(out: Any, at: Any, number: Any, unsigned: Any) -> Any:
-    """number: the bits; unsigned: they are a uint64's."""
-    if number >= 0:
-        return _digits(out, at, number)
-    if unsigned:  # halve without the sign, then divide: every step fits int64
-        tenth = ((number >> 1) & 0x7FFFFFFFFFFFFFFF) // 5
-        at = _digits(out, at, tenth)
-        out[at] = 48 + (number - tenth * 10)
-        return at + 1
-    out[at] = 45
-    if number == -0x8000000000000000:
-        at = _digits(out, at + 1, 922337203685477580)
-        out[at] = 56
-        return at + 1
-    return _digits(out, at + 1, -number)
-
-
-@numba.njit(numba.int64(OUT_BYTES, numba.int64, numba.float64), **OPTIONS)  # type: ignore[untyped-decorator]
-def _double(out: Any, at: Any, value: Any) -> Any:
-    """Doubles below 1e15 that have at most 15 digits: no two of these decimals share a double, so one that reads back as the
-    value is its shortest. _SLOW for all others."""
-    if np.signbit(value):
-        out[at] = 45
-        at += 1
-    value = abs(value)
-    if not value < 1e15:
-        return _SLOW
-    decimals, whole = 0, np.rint(value)
-    while whole != value:
-        decimals += 1
-        if decimals == 23:
-            return _SLOW
-        whole = np.rint(value * _POWERS[decimals])
-        if whole >= 1e15:
-            return _SLOW
-        whole /= _POWERS[decimals]
-    number = np.int64(np.rint(value * _POWERS[decimals]))
-    while decimals and number % 10 == 0:
-        number //= 10
-        decimals -= 1
-    end = _digits(out, at, number)
-    digits = end - at
-    if decimals == 0:
-        out[end], out[end + 1] = 46, 48
-        return end + 2
-    if decimals < digits:
-        for i in range(end, end - decimals, -1):
-            out[i] = out[i - 1]
-        out[end - decimals] = 46
-        return end + 1
-    zeros = decimals - digits
-    if zeros > 14:  # my_gcvt takes an exponent
-        return _SLOW
-    shift = zeros + 2
-    for i in range(end - 1, at - 1, -1):
-        out[i + shift] = out[i]
-    for i in range(at, at + shift):
-        out[i] = 48
-    out[at + 1] = 46
-    return end + shift
-
-
-@numba.njit(numba.int64(BYTES, numba.int64, numba.int64), **OPTIONS)  # type: ignore[untyped-decorator]
-def _utf8(buffer: Any, at: Any, end: Any) -> Any:
+@njit(types.int64(BYTES, types.int64, types.int64), **OPTIONS)
+def _utf8(buffer, at, end):  # type: ignore[no-untyped-def]
     """The end of a well-formed sequence that begins with a byte over 127 (Unicode standard, table 3-7), else _SLOW."""
     first = buffer[at]
     if first < 0xC2 or first > 0xF4:
@@ -189,10 +115,8 @@ def _utf8(buffer: Any, at: Any, end: Any) -> Any:
     return at + more + 1
 
 
-@numba.njit(  # type: ignore[untyped-decorator]
-    numba.int64(BYTES, numba.int64, numba.int64, OUT_BYTES, numba.int64, numba.int64), **OPTIONS
-)
-def _quote(buffer: Any, at: Any, end: Any, out: Any, to: Any, limit: Any) -> Any:
+@njit(types.int64(BYTES, types.int64, types.int64, OUT_BYTES, types.int64, types.int64), **OPTIONS)
+def _quote(buffer, at, end, out, to, limit):  # type: ignore[no-untyped-def]
     """A string in quotes (double_quote); gives the end, _SLOW for what isn't UTF-8 or has no room."""
     if to + 6 * (end - at) + 2 > limit:
         return _SLOW
@@ -225,16 +149,14 @@ def _quote(buffer: Any, at: Any, end: Any, out: Any, to: Any, limit: Any) -> Any
     return to + 1
 
 
-@numba.njit(  # type: ignore[untyped-decorator]
-    numba.int64(BYTES, numba.int64, numba.int64, numba.int64, OUT_BYTES, numba.int64, numba.int64), **OPTIONS
-)
-def _scalar(buffer: Any, kind: Any, at: Any, end: Any, out: Any, to: Any, limit: Any) -> Any:
+@njit(types.int64(BYTES, types.int64, types.int64, types.int64, OUT_BYTES, types.int64, types.int64), **OPTIONS)
+def _scalar(buffer, kind, at, end, out, to, limit):  # type: ignore[no-untyped-def]
     if kind == _STRING:
         length, shift = 0, 0
         while True:
             if at >= end or shift > 28:
                 return _SLOW
-            byte = np.int64(buffer[at])
+            byte = types.int64(buffer[at])
             at += 1
             length |= (byte & 0x7F) << shift
             shift += 7
@@ -248,7 +170,7 @@ def _scalar(buffer: Any, kind: Any, at: Any, end: Any, out: Any, to: Any, limit:
     if kind == _LITERAL:
         if at >= end or buffer[at] > 2:
             return _SLOW
-        literal = np.int64(buffer[at])
+        literal = types.int64(buffer[at])
         size = 4 + (literal == 2)
         for i in range(size):
             out[to + i] = _WORDS[5 * literal + i]
@@ -259,23 +181,21 @@ def _scalar(buffer: Any, kind: Any, at: Any, end: Any, out: Any, to: Any, limit:
     if at + size > end:
         return _SLOW
     if kind == _INT16:
-        return _integer(out, to, (load_u16(buffer, at) ^ 0x8000) - 0x8000, False)
+        return integer(out, to, (load_u16(buffer, at) ^ 0x8000) - 0x8000, False)
     if kind == _UINT16:
-        return _integer(out, to, load_u16(buffer, at), False)
+        return integer(out, to, load_u16(buffer, at), False)
     if kind == _INT32:
-        return _integer(out, to, (load_u32(buffer, at) ^ 0x80000000) - 0x80000000, False)
+        return integer(out, to, (load_u32(buffer, at) ^ 0x80000000) - 0x80000000, False)
     if kind == _UINT32:
-        return _integer(out, to, load_u32(buffer, at), False)
+        return integer(out, to, load_u32(buffer, at), False)
     bits = load_u32(buffer, at) | (load_u32(buffer, at + 4) << 32)
     if kind == _DOUBLE:
-        return _double(out, to, np.int64(bits).view(np.float64))
-    return _integer(out, to, bits, kind == _UINT64)
+        return double(out, to, np.int64(bits).view(np.float64))
+    return integer(out, to, bits, kind == _UINT64)
 
 
-@numba.njit(  # type: ignore[untyped-decorator]
-    numba.boolean(BYTES, numba.int64, numba.int64, numba.int64, OUT_LONGS, numba.int64), **OPTIONS
-)
-def _open(buffer: Any, kind: Any, at: Any, end: Any, stack: Any, top: Any) -> Any:
+@njit(types.boolean(BYTES, types.int64, types.int64, types.int64, OUT_LONGS, types.int64), **OPTIONS)
+def _open(buffer, kind, at, end, stack, top):  # type: ignore[no-untyped-def]
     """Puts a container's level on the stack; False if it doesn't lie within `end`."""
     width = 4 if kind & 1 else 2  # LARGE_OBJECT and LARGE_ARRAY are 1 and 3
     if at + 2 * width > end:
@@ -291,10 +211,8 @@ def _open(buffer: Any, kind: Any, at: Any, end: Any, stack: Any, top: Any) -> An
     return True
 
 
-@numba.njit(  # type: ignore[untyped-decorator]
-    numba.int64(BYTES, OUT_LONGS, numba.int64, numba.int64, OUT_BYTES, numba.int64, numba.int64), **OPTIONS
-)
-def _key(buffer: Any, stack: Any, top: Any, index: Any, out: Any, to: Any, limit: Any) -> Any:
+@njit(types.int64(BYTES, OUT_LONGS, types.int64, types.int64, OUT_BYTES, types.int64, types.int64), **OPTIONS)
+def _key(buffer, stack, top, index, out, to, limit):  # type: ignore[no-untyped-def]
     base, end, width = stack[top + _BASE], stack[top + _END], stack[top + _WIDTH]
     count = stack[top + _COUNT]
     entry = base + 2 * width + index * (width + 2)
@@ -309,12 +227,10 @@ def _key(buffer: Any, stack: Any, top: Any, index: Any, out: Any, to: Any, limit
     return to + 2
 
 
-@numba.njit(  # type: ignore[untyped-decorator]
-    numba.int64(BYTES, numba.int64, numba.int64, OUT_BYTES, numba.int64, numba.int64, OUT_LONGS), **OPTIONS
-)
-def _document(buffer: Any, start: Any, stop: Any, out: Any, to: Any, limit: Any, stack: Any) -> Any:
+@njit(types.int64(BYTES, types.int64, types.int64, OUT_BYTES, types.int64, types.int64, OUT_LONGS), **OPTIONS)
+def _document(buffer, start, stop, out, to, limit, stack):  # type: ignore[no-untyped-def]
     """One document of at least a byte; gives the end of its text or _SLOW."""
-    kind, at, end = np.int64(buffer[start]), start + 1, stop
+    kind, at, end = types.int64(buffer[start]), start + 1, stop
     top = -_LEVEL
     while True:
         if kind > _LARGE_ARRAY:
@@ -347,13 +263,8 @@ def _document(buffer: Any, start: Any, stop: Any, out: Any, to: Any, limit: Any,
             if to < 0:
                 return _SLOW
             entry += stack[top + _COUNT] * (width + 2)
-        kind, at = np.int64(buffer[entry]), entry + 1
-        if (
-            kind == _LITERAL
-            or kind == _INT16
-            or kind == _UINT16
-            or (width == 4 and (kind == _INT32 or kind == _UINT32))
-        ):
+        kind, at = types.int64(buffer[entry]), entry + 1
+        if kind in (_LITERAL, _INT16, _UINT16) or (width == 4 and kind in (_INT32, _UINT32)):
             end = at + width
         else:
             at = base + (load_u16(buffer, at) if width == 2 else load_u32(buffer, at))
@@ -361,14 +272,10 @@ def _document(buffer: Any, start: Any, stop: Any, out: Any, to: Any, limit: Any,
                 return _SLOW
 
 
-@numba.njit(  # type: ignore[untyped-decorator]
-    numba.int64(
-        BYTES, LONGS, LONGS, numba.int64, OUT_BYTES, OUT_INTS, numba.uint8[::1], OUT_LONGS
-    ), **OPTIONS
-)  # fmt: skip
-def _render(buffer: Any, starts: Any, lengths: Any, first: Any, out: Any, offsets: Any, slow: Any, stack: Any) -> Any:
+@njit(types.int64(BYTES, LONGS, LONGS, types.int64, OUT_BYTES, OUT_INTS, types.uint8[::1], OUT_LONGS), **OPTIONS)
+def _render(buffer, starts, lengths, first, out, offsets, slow, stack):  # type: ignore[no-untyped-def]
     """Documents from `first` on; gives the number done, fewer than all if `out` has no room for the next."""
-    to = np.int64(offsets[first])
+    to = types.int64(offsets[first])
     for i in range(first, len(starts)):
         length = lengths[i]
         if length >= 0:
@@ -377,7 +284,7 @@ def _render(buffer: Any, starts: Any, lengths: Any, first: Any, out: Any, offset
                 offsets[i + 1] = to
                 continue
             limit = to + _MAX_GROWTH * length + 64
-            if limit > min(len(out), _MAX_TEXT):
+            if limit + _CLOSING > min(len(out), _MAX_TEXT):
                 return i
             if length == 0:
                 for j in range(4):
