@@ -8,7 +8,7 @@ PACKAGES := flows dataflow recovery
 # How many test processes; each has servers of its own (about 1 GB together).
 JOBS ?= 2
 
-.PHONY: help demo test lint format venv provision docs clean
+.PHONY: help demo bench test lint format venv provision docs clean
 
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ demo: $(STAMP) provision ## the main job on real servers: back up, break, undo, 
 
 test: $(STAMP) provision ## the whole test suite, with real servers (ARGS="-k name" narrows it, JOBS=4 widens it)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(ARGS)
+
+bench: $(STAMP) provision ## how fast capture is, beside mysqlbinlog and mysql-replication (ARGS="--scale 0.1" for less; see docs/BENCHMARKS.md)
+	$(BIN)/python deploy/bench.py $(ARGS)
 
 lint: $(STAMP) ## what CI runs: ruff, its formatter's check, and mypy in strict mode
 	$(BIN)/ruff check .
