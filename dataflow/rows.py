@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dataflow import tablemap as tm
 from dataflow.columns import builder, width
 from dataflow.columns.cells import DAMAGED_HINT, Bytes, CellFault, Cells, Ints, Longs, Odd
+from dataflow.jsondiff import apply_diffs
 from dataflow.kernels import walk as kernel
 from dataflow.oldrows import TableRows as TableRows
 from dataflow.tablemap import TableMap
@@ -129,6 +131,47 @@ class RowDecoder:
         found = _Walked(event[:n], change[:n], op[:n], offsets, lengths, changed, diffs[: state[kernel.DIFFS]])
         return found, status == kernel.FULL
 
+    def _materialise(self, events: RowEvents, walked: _Walked) -> dict[int, tuple[list[int], list[str]]]:
+        """Of PARTIAL_UPDATE_ROWS events: applies the diffs in after images to the documents in the before images, and
+        compares the images. Gives rows and texts by column; those cells are NULL in the matrix then."""
+        texts: dict[int, tuple[list[int], list[str]]] = {}
+        different = []
+        for row, column in walked.diffs.tolist():
+            before, after = Cells(events.buffer, walked.offsets[column], walked.lengths[column]), walked.lengths[column]
+            if before.lengths[row - 1] < 0 or after[row] < 0:
+                raise self._damaged(int(walked.event[row]), "it has a difference to a document that is NULL")
+            if after[row] == 0:  # no difference: the document is that of the before image
+                walked.offsets[column, row] = walked.offsets[column, row - 1]
+                after[row] = after[row - 1]
+                continue
+            try:
+                text = apply_diffs(before.value(row - 1), before.value(row))
+            except ValueError as error:
+                raise self._damaged(int(walked.event[row]), str(error)) from error
+            rows, found = texts.setdefault(column, ([], []))
+            rows.append(row)
+            found.append(text)
+            different.append((row, column, after[row - 1]))
+        kernel.compare_partial(
+            events.buffer,
+            events.type,
+            self._keep,
+            walked.event,
+            walked.op,
+            walked.offsets,
+            walked.lengths,
+            walked.changed,
+        )
+        for row, column, length in different:  # whatever its bytes are
+            walked.changed[row - 1 : row + 1, column // 8] |= 1 << column % 8
+            walked.lengths[column, row - 1] = length
+            walked.lengths[column, row] = kernel.NULL
+        return texts
+
+    def _damaged(self, event: int, what: str) -> RowFault:
+        text = f"a row event for table `{self.table.label}` that doesn't parse: {what}"
+        return RowFault(event, BinlogDamaged, text, DAMAGED_HINT)
+
     def _fault(self, event: int, status: int) -> RowFault:
         if status == kernel.PARTIAL_IMAGE:
             return RowFault(
@@ -142,11 +185,11 @@ class RowDecoder:
             kernel.COLUMNS_DIFFER: "it has another number of columns than its TABLE_MAP",
             kernel.UNKNOWN_TYPE: "its type is unknown",
         }[status]
-        text = f"a row event for table `{self.table.label}` that doesn't parse: {what}"
-        return RowFault(event, BinlogDamaged, text, DAMAGED_HINT)
+        return self._damaged(event, what)
 
     def _images(self, events: RowEvents, walked: _Walked) -> RowImages:
         n = len(walked.op)
+        updated = self._materialise(events, walked) if (events.type == _PARTIAL_UPDATE).any() else {}
         columns: list[pa.Array] = []
         odd: list[tuple[int, Odd]] = []
         for i, build in enumerate(self._builders):
@@ -156,6 +199,11 @@ class RowDecoder:
             except CellFault as fault:
                 text = f"a row of table `{self.table.label}` whose column `{self.table.columns[i].name}` {fault.what}"
                 raise RowFault(int(walked.event[fault.row]), fault.error, text, fault.hint) from fault
+            if i in updated:
+                rows, texts = updated[i]
+                mask = np.zeros(n, bool)
+                mask[rows] = True
+                built = pc.replace_with_mask(built, pa.array(mask), pa.array(texts, pa.string()))
             columns.append(built)
             if found is not None:
                 odd.append((i, found))

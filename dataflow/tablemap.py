@@ -1,7 +1,8 @@
 """TABLE_MAP events: the definition that the row events after it are written in.
 
-Needs binlog_row_metadata=FULL, which adds names, signs, character sets, labels and the primary key as type-length-value
-fields (MySQL's libs/mysql/binlog/event/rows_event.h, Table_map_event::Optional_metadata_field; the same in MariaDB 10.5+).
+binlog_row_metadata=FULL adds names, signs, character sets, labels and the primary key as type-length-value fields (MySQL's
+libs/mysql/binlog/event/rows_event.h, Table_map_event::Optional_metadata_field; the same in MariaDB 10.5+). MySQL's default
+MINIMAL has only signs and character sets, MariaDB's NO_LOG nothing: such a definition proves types, not names.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ TINY, SHORT, LONG, FLOAT, DOUBLE, TIMESTAMP, LONGLONG, INT24 = 1, 2, 3, 4, 5, 7,
 DATE, TIME, DATETIME, YEAR, VARCHAR, BIT = 10, 11, 12, 13, 15, 16
 TIMESTAMP2, DATETIME2, TIME2, VECTOR, JSON, NEWDECIMAL = 17, 18, 19, 242, 245, 246
 ENUM, SET, BLOB, VAR_STRING, STRING, GEOMETRY = 247, 248, 252, 253, 254, 255
+# MariaDB's compressed columns (include/mysql_com.h), sent as they are stored.
+BLOB_COMPRESSED, VARCHAR_COMPRESSED = 140, 141
 
 _INTEGERS: Final = {TINY: "tinyint", SHORT: "smallint", INT24: "mediumint", LONG: "int", LONGLONG: "bigint"}
 # The SIGNEDNESS field has a bit for each of these; both servers count YEAR among them (measured on 9.7 and 10.11).
@@ -26,15 +29,23 @@ _NUMERIC: Final = frozenset(_INTEGERS) | {FLOAT, DOUBLE, NEWDECIMAL, YEAR}
 # How many metadata bytes follow per type (Table_map_event, "m_field_metadata").
 _META_LENGTH: Final = {
     FLOAT: 1, DOUBLE: 1, VARCHAR: 2, VAR_STRING: 2, BIT: 2, NEWDECIMAL: 2, BLOB: 1, STRING: 2, GEOMETRY: 1, JSON: 1,
-    TIMESTAMP2: 1, DATETIME2: 1, TIME2: 1, ENUM: 2, SET: 2, VECTOR: 1,
+    TIMESTAMP2: 1, DATETIME2: 1, TIME2: 1, ENUM: 2, SET: 2, VECTOR: 1, BLOB_COMPRESSED: 1, VARCHAR_COMPRESSED: 2,
 }  # fmt: skip
-_BINARY_COLLATION: Final = 63
+# The types that have a character set (rows_event.h, is_character_type; measured on MariaDB for the compressed ones).
+_CHARACTER: Final = frozenset({STRING, VARCHAR, BLOB, BLOB_COMPRESSED, VARCHAR_COMPRESSED})
 _FAMILIES: Final = {
     FLOAT: "float", DOUBLE: "double", DATE: "date", YEAR: "year", JSON: "json", GEOMETRY: "geometry", VECTOR: "vector",
-    TIMESTAMP: "timestamp (pre-5.6 format)", DATETIME: "datetime (pre-5.6 format)",
-    TIME: "time (pre-5.6 format)",
 }  # fmt: skip
-_FRACTIONAL: Final = {TIMESTAMP2: "timestamp", DATETIME2: "datetime", TIME2: "time"}
+_WITH_FRACTION: Final = frozenset({TIMESTAMP2, DATETIME2, TIME2})
+# Tables from before MySQL 5.6 (and MariaDB with mysql56_temporal_format=OFF) send the types without a 2.
+_FRACTIONAL: Final = {
+    TIMESTAMP2: "timestamp", DATETIME2: "datetime", TIME2: "time",
+    TIMESTAMP: "timestamp", DATETIME: "datetime", TIME: "time",
+}  # fmt: skip
+
+# Kinds of optional metadata.
+_SIGNS, _DEFAULT_CHARSET, _COLUMN_CHARSETS, _NAMES, _SET_LABELS, _ENUM_LABELS, _PRIMARY_KEY = 1, 2, 3, 4, 5, 6, 8
+_LABEL_DEFAULT_CHARSET, _LABEL_CHARSETS, _VISIBILITY = 10, 11, 12
 
 
 @dataclass(frozen=True)
@@ -53,9 +64,14 @@ class WireColumn:
 
 @dataclass(frozen=True)
 class TableMap:
+    """named: whether the event has the columns' names. Without them they are called `@1`, `@2` ..., ENUM and SET have no
+    labels, there is no key; and where signs or character sets are missing (MariaDB's NO_LOG), numbers count as signed and
+    the charset is None: such a table may not be decoded before a reading of the live schema has mended it."""
+
     table_id: int
     table: Table
     wire: tuple[WireColumn, ...]
+    named: bool = True
 
 
 class _Cursor:
@@ -90,10 +106,10 @@ def table_id(body: bytes) -> int:
     return int.from_bytes(body[:6], "little")
 
 
-def parse(body: bytes, collations: Mapping[int, str]) -> TableMap:
+def parse(body: bytes, collations: Mapping[int, str], *, need_names: bool = True) -> TableMap:
     """A TABLE_MAP body. collations: collation id -> character set name, as the server lists them.
 
-    Raises SourceMisconfigured naming the table when the event has no column names.
+    Raises SourceMisconfigured naming the table when the event has no column names and they are needed; BinlogDamaged.
     """
     cursor = _Cursor(body, 8)  # table id 6, flags 2
     db = cursor.raw(cursor.number(1)).decode()
@@ -108,14 +124,14 @@ def parse(body: bytes, collations: Mapping[int, str]) -> TableMap:
     while cursor.more():
         kind = cursor.number(1)
         options[kind] = cursor.text()
-    if 4 not in options:
+    if need_names and _NAMES not in options:
         raise SourceMisconfigured(
             f"the binlog has no column names for table `{db}.{name}`",
             hint="Run `SET GLOBAL binlog_row_metadata = FULL` on the source (and set it in its configuration file).",
         )
-    columns = _columns(db, name, wire, nulls, options, collations)
+    columns = _columns(wire, nulls, options, collations)
     key = _key(options, [c.name for c in columns])
-    return TableMap(table_id(body), Table(db, name, columns, key), wire)
+    return TableMap(table_id(body), Table(db, name, columns, key), wire, _NAMES in options)
 
 
 def _wire(kind: int, meta: bytes) -> WireColumn:
@@ -134,65 +150,90 @@ def _wire(kind: int, meta: bytes) -> WireColumn:
     if kind in (VARCHAR, VAR_STRING):
         octets = int.from_bytes(meta, "little")
         return WireColumn(VARCHAR, length_bytes=1 if octets < 256 else 2, octets=octets)
-    if kind in (BLOB, JSON, GEOMETRY, VECTOR):
+    if kind in (BLOB, BLOB_COMPRESSED, JSON, GEOMETRY, VECTOR):
         return WireColumn(kind, length_bytes=meta[0])
+    if kind == VARCHAR_COMPRESSED:
+        # The stored form has a byte more than the column's octets (Field_varstring_compressed).
+        octets = int.from_bytes(meta, "little")
+        return WireColumn(kind, length_bytes=1 if octets < 256 else 2, octets=octets - 1)
     if kind == NEWDECIMAL:
         return WireColumn(kind, precision=meta[0], scale=meta[1])
     if kind == BIT:
         # Bits beyond whole bytes, whole bytes (Field_bit::do_save_field_metadata); a value has the bytes of both.
         bits = meta[1] * 8 + meta[0]
         return WireColumn(kind, precision=bits, octets=(bits + 7) // 8)
-    if kind in _FRACTIONAL:
+    if kind in _WITH_FRACTION:
         return WireColumn(kind, fsp=meta[0])
     return WireColumn(kind)
 
 
 def _columns(
-    db: str,
-    table: str,
-    wire: tuple[WireColumn, ...],
-    nulls: bytes,
-    options: Mapping[int, bytes],
-    collations: Mapping[int, str],
+    wire: tuple[WireColumn, ...], nulls: bytes, options: Mapping[int, bytes], collations: Mapping[int, str]
 ) -> tuple[Column, ...]:
-    names = _texts(options[4])
-    unsigned = _bits(options.get(1, b""), [w.type in _NUMERIC for w in wire])
-    visible = _bits(options[12], [True] * len(wire)) if 12 in options else [True] * len(wire)
-    charsets = _charsets(options, 2, 3, [w.type in (STRING, VARCHAR, BLOB) for w in wire], collations)
-    label_charsets = _charsets(options, 10, 11, [w.type in (ENUM, SET) for w in wire], collations)
-    labels = {SET: iter(_label_lists(options.get(5, b""))), ENUM: iter(_label_lists(options.get(6, b"")))}
+    names = _names(options, len(wire))
+    signs = _bits(options.get(_SIGNS, b""), [w.type in _NUMERIC for w in wire])
+    visible = [True] * len(wire)
+    if _VISIBILITY in options:
+        visible = _bits(options[_VISIBILITY], visible)
+    charsets = _charsets(options, _DEFAULT_CHARSET, _COLUMN_CHARSETS, [w.type in _CHARACTER for w in wire], collations)
+    of_labels = [w.type in (ENUM, SET) for w in wire]
+    label_charsets = _charsets(options, _LABEL_DEFAULT_CHARSET, _LABEL_CHARSETS, of_labels, collations)
+    labels = {
+        SET: iter(_label_lists(options.get(_SET_LABELS, b""))),
+        ENUM: iter(_label_lists(options.get(_ENUM_LABELS, b""))),
+    }
     columns = []
-    for i, column in enumerate(wire):
+    for i, one in enumerate(wire):
         nullable = bool(nulls[i // 8] >> (i % 8) & 1)
-        name = names[i].decode()
-        common: dict[str, Any] = {"name": name, "nullable": nullable, "invisible": not visible[i]}
-        if column.type in (ENUM, SET):
-            charset = label_charsets[i] or ""
-            texts = tuple(decode_text(raw, charset) for raw in next(labels[column.type]))
-            kind = "enum" if column.type == ENUM else "set"
+        common: dict[str, Any] = {"name": names[i], "nullable": nullable, "invisible": not visible[i]}
+        if one.type in labels:
+            charset = label_charsets[i]
+            texts = tuple(_label(raw, charset or "") for raw in next(labels[one.type], []))
+            kind = "enum" if one.type == ENUM else "set"
             columns.append(Column(type=kind, charset=charset, labels=texts, **common))
-        elif column.type in (STRING, VARCHAR, BLOB):
-            columns.append(_string_column(column, charsets[i], common))
-        elif column.type in _INTEGERS:
-            columns.append(Column(type=_INTEGERS[column.type], unsigned=unsigned[i], **common))
-        elif column.type == NEWDECIMAL:
-            columns.append(
-                Column(type="decimal", unsigned=unsigned[i], precision=column.precision, scale=column.scale, **common)
-            )
-        elif column.type == BIT:
-            columns.append(Column(type="bit", precision=column.precision, **common))
-        elif column.type in _FRACTIONAL:
-            columns.append(Column(type=_FRACTIONAL[column.type], fsp=column.fsp, **common))
+        elif one.type in _CHARACTER:
+            columns.append(_string_column(one, charsets[i], common))
         else:
-            kind = _FAMILIES.get(column.type, f"wire type {column.type}")
-            signless = column.type not in (FLOAT, DOUBLE)
-            columns.append(Column(type=kind, unsigned=unsigned[i] and not signless, **common))
+            columns.append(_plain_column(one, signs[i], common))
     return tuple(columns)
+
+
+def _label(raw: bytes, charset: str) -> str:
+    try:
+        return decode_text(raw, charset)
+    except ValueError:
+        return "0x" + raw.hex().upper()
+
+
+def _names(options: Mapping[int, bytes], count: int) -> list[str]:
+    if _NAMES not in options:
+        return [f"@{i + 1}" for i in range(count)]
+    names = [raw.decode() for raw in _texts(options[_NAMES])]
+    if len(names) != count:
+        raise BinlogDamaged(
+            f"a TABLE_MAP event has {count} columns and {len(names)} names",
+            hint="Start capture again; report this if it recurs.",
+        )
+    return names
+
+
+def _plain_column(wire: WireColumn, unsigned: bool, common: dict[str, Any]) -> Column:
+    """Of a type without a character set."""
+    if wire.type in _INTEGERS:
+        return Column(type=_INTEGERS[wire.type], unsigned=unsigned, **common)
+    if wire.type == NEWDECIMAL:
+        return Column(type="decimal", unsigned=unsigned, precision=wire.precision, scale=wire.scale, **common)
+    if wire.type == BIT:
+        return Column(type="bit", precision=wire.precision, **common)
+    if wire.type in _FRACTIONAL:
+        return Column(type=_FRACTIONAL[wire.type], fsp=wire.fsp, **common)
+    kind = _FAMILIES.get(wire.type, f"wire type {wire.type}")
+    return Column(type=kind, unsigned=unsigned and wire.type in (FLOAT, DOUBLE), **common)
 
 
 def _string_column(column: WireColumn, charset: str | None, common: dict[str, Any]) -> Column:
     binary = charset == "binary"
-    if column.type == BLOB:
+    if column.type in (BLOB, BLOB_COMPRESSED):
         return Column(type="blob" if binary else "text", charset=None if binary else charset, **common)
     if column.type == STRING:
         kind = "binary" if binary else "char"
@@ -202,9 +243,9 @@ def _string_column(column: WireColumn, charset: str | None, common: dict[str, An
 
 
 def _key(options: Mapping[int, bytes], names: list[str]) -> tuple[str, ...]:
-    """The primary key's columns in key order; none if it covers only a prefix of one of them."""
-    if 8 in options:
-        cursor = _Cursor(options[8])
+    """The primary key's columns in key order; none if it covers only a prefix of one of them (that is field 9)."""
+    if _PRIMARY_KEY in options and _NAMES in options:
+        cursor = _Cursor(options[_PRIMARY_KEY])
         indexes = []
         while cursor.more():
             indexes.append(cursor.packed())

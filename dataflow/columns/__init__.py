@@ -7,7 +7,7 @@ A builder gives the array, of the type that recovery.schema.arrow_type names, an
 from __future__ import annotations
 
 from dataflow import tablemap as tm
-from dataflow.columns import numbers, texts, times
+from dataflow.columns import mariadb, numbers, texts, times
 from dataflow.columns.cells import Builder
 from recovery.schema import INTEGER_BITS, TEMPORAL_TYPES, TEXT_TYPES, Column, arrow_type
 
@@ -17,7 +17,8 @@ _WIDTHS = {
     tm.TIME: 3, tm.TIMESTAMP: 4, tm.DATETIME: 8,
 }  # fmt: skip
 _FRACTIONAL = {tm.TIME2: 3, tm.TIMESTAMP2: 4, tm.DATETIME2: 5}
-_PREFIXED = frozenset({tm.STRING, tm.VARCHAR, tm.BLOB, tm.JSON, tm.GEOMETRY, tm.VECTOR})
+_COMPRESSED = frozenset({tm.BLOB_COMPRESSED, tm.VARCHAR_COMPRESSED})
+_PREFIXED = _COMPRESSED | {tm.STRING, tm.VARCHAR, tm.BLOB, tm.JSON, tm.GEOMETRY, tm.VECTOR}
 
 
 def width(wire: tm.WireColumn) -> int:
@@ -37,6 +38,11 @@ def width(wire: tm.WireColumn) -> int:
 
 def builder(column: Column, wire: tm.WireColumn, table_label: str) -> Builder:
     """The builder of a column. Raises UnsupportedColumn."""
+    built = _plain(column, wire, table_label)
+    return mariadb.compressed(built) if wire.type in _COMPRESSED else built
+
+
+def _plain(column: Column, wire: tm.WireColumn, table_label: str) -> Builder:
     arrow = arrow_type(column, table_label)
     kind = column.type
     if kind in INTEGER_BITS:
@@ -59,6 +65,8 @@ def builder(column: Column, wire: tm.WireColumn, table_label: str) -> Builder:
         return texts.set_(wire.length_bytes, column.labels)
     if kind == "json":
         return texts.json
+    if kind in mariadb.PRINTED:
+        return mariadb.printed(kind)
     if kind == "binary":
         return texts.padded(wire.octets)
     return texts.binary
