@@ -13,6 +13,7 @@ strings/decimal.cc (bin2decimal), strings/dtoa.cc (my_gcvt), sql-common/json_dif
 from __future__ import annotations
 
 import binascii
+import math
 import struct
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -253,7 +254,10 @@ def _temporal_text(kind: int, raw: bytes) -> str:
 
 def double_text(value: float) -> str:
     """As my_gcvt prints the shortest digits that read back the same: plain from 1e-15 to below 1e15, and above while there
-    is a fraction, else with an exponent; ".0" is added where neither point nor exponent shows that it is a double."""
+    is a fraction, else with an exponent; ".0" is added where neither point nor exponent shows that it is a double. Raises
+    ValueError for infinity and NaN, which JSON doesn't have."""
+    if not math.isfinite(value):
+        raise ValueError("a JSON number is not finite")
     mantissa, _, exponent = f"{value!r}".partition("e")
     sign = "-" if mantissa.startswith("-") else ""
     whole, _, fraction = mantissa.lstrip("-").partition(".")

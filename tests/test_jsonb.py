@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import jsonlog
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataflow import jsonb
 from dataflow.jsondiff import apply_diffs
+from dataflow.kernels.jsonb import DamagedDocument, render
 from testservers import MySQLServer
 
 
@@ -63,12 +66,24 @@ def documents(mysql_source: MySQLServer) -> Iterator[Documents]:
     found.connection.close()
 
 
+def rendered(cells: list[bytes | None]) -> pa.StringArray:
+    """The kernel's texts of documents that lie one behind the other, with a little between them."""
+    gap = b"\xff" * 3
+    buffer = np.frombuffer(b"".join((cell or b"") + gap for cell in cells), np.uint8)
+    sizes = np.array([len(cell or b"") + len(gap) for cell in cells], np.int64)
+    lengths = np.array([-1 if cell is None else len(cell) for cell in cells], np.int64)
+    return render(buffer, np.cumsum(sizes) - sizes, lengths)
+
+
 def check(documents: Documents, *expressions: str) -> None:
     documents.clear()
     documents.insert(*expressions)
     printed = documents.printed()
     cells = documents.changes()
     assert len(cells) == len(expressions)
+    texts = rendered([cell.after for cell in cells])
+    texts.validate(full=True)
+    assert texts.to_pylist() == [printed[cell.row_id] for cell in cells]
     for cell in cells:
         text = printed[cell.row_id]
         assert (None if cell.after is None else jsonb.to_text(cell.after)) == text
@@ -181,7 +196,9 @@ def test_any_document(documents: Documents, batch: list[Any]) -> None:
     rows = [json.dumps(tree) for tree in batch]
     documents.run(f"INSERT INTO {documents.name}.t (doc) VALUES " + ", ".join(["(%s)"] * len(rows)), *rows)
     printed = documents.printed()
-    for cell in documents.changes():
+    cells = documents.changes()
+    assert rendered([cell.after for cell in cells]).to_pylist() == [printed[cell.row_id] for cell in cells]
+    for cell in cells:
         assert cell.after is not None
         assert jsonb.to_text(cell.after) == printed[cell.row_id]
 
@@ -298,6 +315,62 @@ def test_damaged_documents_raise_value_error_or_print(documents: Documents) -> N
         else:
             assert len(text) <= jsonb.MAX_GROWTH * len(data) + 64
     assert refused > 1000
+
+
+def test_damaged_documents_in_the_kernel(documents: Documents) -> None:
+    """The kernel prints what the exact path prints, and what that refuses is refused with its index."""
+    documents.clear()
+    documents.insert(
+        f"'{json.dumps([BASE, BASE, 0.1, 2**63, -(2**63), 70000])}'".replace("\\", "\\\\"), '\'[[[{}, "", "a"]]]\''
+    )
+    sound = [cell.after for cell in documents.changes() if cell.after is not None]
+    source = random.Random(12)
+    good: list[bytes | None] = [None]
+    texts: list[str | None] = [None]
+    for _ in range(4000):
+        data = damaged(source.choice(sound), source)
+        try:
+            texts.append(jsonb.to_text(data))
+        except ValueError as error:
+            if "overlap" not in str(error):  # the kernel counts the text's bytes, the exact path estimates them
+                with pytest.raises(DamagedDocument) as refused:
+                    rendered([sound[0], None, data, sound[1]])
+                assert refused.value.index == 2
+        else:
+            good.append(data)
+    assert len(good) > 500
+    found = rendered(good)
+    found.validate(full=True)
+    assert found.to_pylist() == texts
+
+
+def test_any_bytes() -> None:
+    source = random.Random(13)
+    for _ in range(20_000):
+        data = bytes(
+            source.choice((0, 1, 2, 3, 4, 5, 12, 15, 255, source.randrange(256))) for _ in range(source.randrange(30))
+        )
+        try:
+            text = jsonb.to_text(data)
+        except ValueError:
+            continue
+        assert rendered([data]).to_pylist() == [text]
+
+
+def test_no_documents_and_places_outside_the_buffer() -> None:
+    empty = np.empty(0, np.int64)
+    assert render(np.empty(0, np.uint8), empty, empty).to_pylist() == []
+    assert rendered([None, b"", None]).to_pylist() == [None, "null", None]
+    for start, length in ((0, 5), (-1, 2), (5, 0)):
+        with pytest.raises(ValueError):
+            render(np.zeros(4, np.uint8), np.array([start]), np.array([length]))
+
+
+def test_texts_that_outgrow_their_buffer() -> None:
+    text = "\x01" * 1000
+    document = b"\x0c" + bytes([0x80 | len(text) & 127, len(text) >> 7]) + text.encode()
+    many: list[bytes | None] = [document] * 500
+    assert rendered(many).to_pylist() == [jsonb.quote(text)] * 500
 
 
 def test_a_document_that_names_one_part_over_and_over_is_refused() -> None:
