@@ -7,9 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from dataflow import jsonb
 from dataflow.columns.cells import Builder, Built, Bytes, CellFault, Cells, Ints, Longs, Odd, array, marked
-from dataflow.kernels import fixed, strings
+from dataflow.kernels import fixed, jsonb, strings
 from dataflow.kernels.walk import ODD
 from recovery.charset import decode_text
 from recovery.errors import UnsupportedEvent
@@ -222,13 +221,11 @@ def set_(width: int, labels: tuple[str, ...]) -> Builder:
 
 
 def json(cells: Cells) -> Built:
-    texts: list[str | None] = []
-    for row in range(len(cells)):
-        if cells.lengths[row] < 0:
-            texts.append(None)
-            continue
-        try:
-            texts.append(jsonb.to_text(cells.value(row)))
-        except ValueError as error:
-            raise CellFault(row, f"holds JSON that doesn't parse: {error}") from error
-    return pa.array(texts, pa.string()), None
+    """As the server prints it."""
+    try:
+        return jsonb.render(cells.data, cells.offsets, np.maximum(cells.lengths, -1).astype(np.int64)), None
+    except jsonb.DamagedDocument as error:
+        raise CellFault(error.index, f"holds JSON that doesn't parse: {error}") from error
+    except ValueError:
+        _room(_OFFSET_MAX + 1)
+        raise
