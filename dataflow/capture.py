@@ -18,9 +18,11 @@ from bytewax.dataflow import Dataflow
 from dataflow import drain
 from dataflow.batches import ChangeBatch, EventBatch, Stop
 from dataflow.decode import Decoder, Dictionary
+from dataflow.health import Health
+from dataflow.lifecycle import Capture
 from dataflow.resume import Begin
 from dataflow.sink import Archive, SegmentSink
-from dataflow.source import BinlogSource, Capture
+from dataflow.source import BinlogSource
 from dataflow.window import Limits, WindowLogic
 from recovery.config import ServerSettings
 from recovery.context import Context, open_context
@@ -32,35 +34,55 @@ from recovery.source import connect, read_tables
 
 @dataclass(frozen=True)
 class Options:
-    """What a run of capture may be told. window_seconds: None for the server's setting."""
+    """What a run of capture may be told. servers: their names; empty for the only one. window_seconds: None for the
+    servers' settings."""
 
     config: str | None = None
-    server: str | None = None
+    servers: tuple[str, ...] = ()
     begin: Begin = field(default_factory=Begin)
     until_caught_up: bool = False
     window_seconds: float | None = None
 
 
-def flow(options: Options | None = None) -> Dataflow:
-    """The dataflow of one configured server. Reads the settings; connects when it runs. Raises ConfigError."""
+def flow(options: Options | None = None, health: Health | None = None) -> Dataflow:
+    """The dataflow of the configured servers, a partition each. Reads the settings; connects when it runs. health: told how
+    each server is doing; whoever runs the flow asks it for their errors, for they aren't raised. Raises ConfigError."""
     drain.install()
-    options = options or Options(server=os.environ.get("ROWBACK_SERVER"))
-    context = open_context(options.config, options.server)
-    name, settings = context.server.name, context.server
-    archive = partial(Archive, context.store, context.layout, context.log)
-    capture = Capture(context.source, archive, options.begin, options.until_caught_up)
-    limits = Limits(options.window_seconds or settings.window_seconds, settings.window_rows, settings.window_bytes)
-    decode = Decode({name: partial(_dictionary, context)})
+    options = options or Options(servers=_from_environment())
+    contexts = [open_context(options.config, name) for name in options.servers or (None,)]
+    by_name = {context.server.name: context for context in contexts}
+    health = health or Health(by_name)
+    archives = {name: partial(Archive, c.store, c.layout, c.log) for name, c in by_name.items()}
+    captures = {
+        name: Capture(
+            context.source,
+            archives[name],
+            options.begin,
+            options.until_caught_up,
+            partial(health.of, name),
+            keeps_trying=len(by_name) > 1 and not options.until_caught_up,
+        )
+        for name, context in by_name.items()
+    }
+    limits = {name: _limits(options, context.server) for name, context in by_name.items()}
 
     dataflow = Dataflow("capture")
-    events = op.input("binlog", dataflow, BinlogSource({name: capture}))
+    events = op.input("binlog", dataflow, BinlogSource(captures))
     # ("shop", EventBatch(transactions=(Transaction(seq=1, rows=[...]), ...)))
-    changes = op.flat_map("decode", events, decode)
+    changes = op.flat_map("decode", events, Decode({name: partial(_dictionary, c) for name, c in by_name.items()}))
     # ("shop", ChangeBatch(changes=((Table("shop.orders"), RecordBatch), ...)))
     windows = op.stateful_batch("window", changes, lambda _: WindowLogic(limits))
     # ("shop", Window(before=Checkpoint(seq=0), after=Checkpoint(seq=940), ...))
-    op.output("archive", windows, SegmentSink({name: archive}))
+    op.output("archive", windows, SegmentSink(archives, health))
     return dataflow
+
+
+def _from_environment() -> tuple[str, ...]:
+    return tuple(filter(None, os.environ.get("ROWBACK_SERVER", "").split(",")))
+
+
+def _limits(options: Options, server: ServerSettings) -> Limits:
+    return Limits(options.window_seconds or server.window_seconds, server.window_rows, server.window_bytes)
 
 
 class Decode:
@@ -73,6 +95,7 @@ class Decode:
     def __call__(self, item: tuple[str, EventBatch | Stop]) -> list[tuple[str, ChangeBatch | Stop]]:
         name, batch = item
         if isinstance(batch, Stop):
+            self._decoders.pop(name, None)  # what may follow is a new generation, from the archive's end on
             return [(name, batch)]
         if name not in self._decoders:
             self._decoders[name] = Decoder(self._dictionaries[name]())

@@ -18,6 +18,8 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from dataflow import drain
 from dataflow.batches import Stop, Window
+from dataflow.guard import GuardedPartition
+from dataflow.health import Health, ServerHealth
 from dataflow.resume import record_gap
 from recovery.archive.actions import Action, SchemaSeen, Segment, Transactions
 from recovery.archive.log import Log
@@ -58,8 +60,9 @@ class Archive:
 class SegmentSink(FixedPartitionedSink[Window | Stop, None]):
     """Writes each server's windows to its archive, one partition a server."""
 
-    def __init__(self, archives: dict[str, Callable[[], Archive]]) -> None:
+    def __init__(self, archives: dict[str, Callable[[], Archive]], health: Health) -> None:
         self._archives = archives
+        self._health = health
 
     def list_parts(self) -> list[str]:
         return sorted(self._archives)
@@ -67,13 +70,15 @@ class SegmentSink(FixedPartitionedSink[Window | Stop, None]):
     def part_fn(self, item_key: str) -> int:
         return self.list_parts().index(item_key)
 
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _ArchivePartition:
-        return _ArchivePartition(self._archives[for_part]())
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> GuardedPartition:
+        health = self._health.of(for_part)
+        return GuardedPartition(lambda: _ArchivePartition(self._archives[for_part](), health), health)
 
 
 class _ArchivePartition(StatefulSinkPartition[Window | Stop, None]):
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, health: ServerHealth) -> None:
         self._archive = archive
+        self._health = health
         self._state: ArchiveState | None = None
 
     def write_batch(self, values: list[Window | Stop]) -> None:
@@ -82,6 +87,8 @@ class _ArchivePartition(StatefulSinkPartition[Window | Stop, None]):
                 self._state = self._archive.log.read()
             if isinstance(value, Window):
                 self._state = commit_window(self._archive, self._state, value)
+                rows = sum(batch.num_rows for _, batches in value.changes for batch in batches)
+                self._health.committed(value.after, sum(t.num_rows for t in value.transactions), rows)
                 continue
             self._check_fence(value)
             if isinstance(value.error, LEAVES_A_GAP):

@@ -1,61 +1,32 @@
-"""BinlogSource: each configured server is a partition that emits whole transactions in binlog order."""
+"""BinlogSource: each configured server is a partition that emits whole transactions in binlog order.
+
+An error of one server ends that server's partition only: it goes through the dataflow as a Stop behind everything that was
+read before it, and what ended it stands in dataflow/health.py.
+"""
 
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from dataflow import drain
 from dataflow.batches import EventBatch, Stop
-from dataflow.framer import Diverged, Framer
-from dataflow.resume import (
-    Begin,
-    check_identity,
-    check_settings,
-    collations,
-    diverged,
-    first_checkpoint,
-    identity_of,
-    record_gap,
-    replica_id,
-    stream_start,
-)
-from dataflow.sink import Archive
-from dataflow.skip_gap import behind_gap
-from dataflow.stream import EventStream
-from recovery.archive.actions import Action, Checkpoint
-from recovery.archive.state import ArchiveState
-from recovery.config import ServerSettings
-from recovery.errors import BinlogPurged, CommitConflict, ConfigError, RowbackError, SourceDiverged, SourceUnreachable
+from dataflow.framer import Diverged
+from dataflow.health import State
+from dataflow.lifecycle import Attempt, Backoff, Capture, Opened, reopen, start
+from dataflow.resume import diverged
+from recovery.errors import RowbackError, SourceUnreachable
 from recovery.failpoint import failpoint
 from recovery.gtid import binlog_order
-from recovery.source import Connection, binlog_status, connect, server_info
 
 BATCH_BYTES = 8 * 1024 * 1024
 POLL_S = 0.02
-RECONNECT_S = 600  # how long a lost source is tried for before capture ends with an error
-RECONNECT_CONNECT_S = 3  # an attempt holds the worker up for this long at most
-RECONNECT_ONCE_S = 30  # the same with --until-caught-up
 log = logging.getLogger("rowback.capture")
-
-
-@dataclass(frozen=True)
-class Capture:
-    """One server to capture. server(): its settings with the password. until_caught_up: end at the position that the
-    source has when capture starts."""
-
-    server: Callable[[], ServerSettings]
-    archive: Callable[[], Archive]
-    begin: Begin
-    until_caught_up: bool
 
 
 class BinlogSource(FixedPartitionedSource[tuple[str, EventBatch | Stop], None]):
@@ -71,47 +42,36 @@ class BinlogSource(FixedPartitionedSource[tuple[str, EventBatch | Stop], None]):
         return sorted(self._captures)
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> _ServerPartition:
-        return _ServerPartition(self._captures[for_part])
+        return _ServerPartition(for_part, self._captures[for_part])
 
 
 class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], None]):
-    def __init__(self, capture: Capture) -> None:
-        self._server = capture.server()
-        self._archive = capture.archive()
+    def __init__(self, name: str, capture: Capture) -> None:
+        self._name = name
+        self._capture = capture
+        self._health = capture.health
         self._stop: RowbackError | None = None
-        self._lost: SourceUnreachable | None = None
         self._finished = False
         self._idle = False
-        self._pause_s = self._try_at = self._give_up_at = 0.0
-        self._target: tuple[str, int] | None = None
-        self._asked_at_us = 0
-        state = self._archive.log.read()
-        with closing(connect(self._server)) as connection:
-            self._info = server_info(connection)
-            check_settings(connection, self._info)
-            self._charsets = collations(connection, self._info)
-            if capture.until_caught_up:
-                self._asked_at_us = _now_us()
-                self._target = binlog_status(connection)
-            state = self._take_over(connection, state, capture.begin)
-            self._generation = state.generation
-            assert state.checkpoint is not None
-            self._checkpoint: Checkpoint = state.checkpoint
-            self._stream, self._framer = self._open(connection, state)
-        log.info(
-            "capture started server=%s generation=%d file=%s position=%d seq=%d",
-            self._server.name, self._generation, self._checkpoint.file, self._checkpoint.position, self._checkpoint.seq,
-        )  # fmt: skip
+        self._opened: Opened | None = None
+        self._lost = False
+        self._backoff = Backoff()
+        self._attempt: Attempt[Opened] | None = None
+        self._try_at = 0.0
+        self._give_up_at = float("inf") if capture.keeps_trying else 0.0
 
     def next_batch(self) -> Iterable[tuple[str, EventBatch | Stop]]:
         if self._stop is not None and not self._finished:
-            self._finished = True
-            return [(self._server.name, Stop(self._server.name, self._generation, self._stop))]
+            return self._end(self._stop)
         if self._finished or drain.requested():
+            self._health.now(State.ENDED)
             raise StopIteration
-        if self._lost is not None:
-            self._reconnect()
+        if self._opened is None or self._lost:
+            self._connect()
             return []
+        failure = self._health.failure(self._generation)
+        if failure is not None:
+            return self._give_up_generation(failure)
         try:
             self._feed()
         except SourceUnreachable as error:
@@ -123,73 +83,98 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         return self._emit()
 
     def next_awake(self) -> datetime | None:
-        waits = self._idle or self._lost is not None
-        return datetime.now(UTC) + timedelta(seconds=POLL_S) if waits else None
+        waits = self._idle or self._lost or self._opened is None
+        return datetime.now(UTC) + timedelta(seconds=POLL_S) if waits and not self._finished else None
 
     def snapshot(self) -> None:
         return None
 
     def close(self) -> None:
-        self._stream.close()
+        if self._attempt is not None:
+            self._attempt.abandon()
+        if self._opened is not None:
+            self._stream.close()
 
-    def _take_over(self, connection: Connection, state: ArchiveState, begin: Begin) -> ArchiveState:
-        """Fence other captures. An empty archive also gets its identity and first checkpoint."""
-        if state.identity is not None:
-            check_identity(state.identity, self._info)
-        first: list[Action] = []
-        if state.checkpoint is None:
-            first = [first_checkpoint(self._server, connection, self._info, begin, _now_us())]
-        elif begin.skip_gap:
-            first = [*behind_gap(self._server, connection, self._info, state, begin, _now_us())]
-        elif begin.given:
-            raise ConfigError(
-                f"the archive of `{self._server.name}` has begun already; it goes on at "
-                f"{state.checkpoint.file}:{state.checkpoint.position}",
-                hint="Leave out --from-...; to give up what lies in a gap at its end, add --skip-gap.",
+    # --- the connection's life
+
+    def _connect(self) -> None:
+        """One step of opening the stream, the first time or again, without ever waiting for it."""
+        now = time.monotonic()
+        if self._attempt is None:
+            if now < self._try_at:
+                return
+            again = self._opened if self._lost else None
+            action = partial(reopen, again, self._checkpoint) if again else partial(start, self._capture)
+            self._attempt = Attempt(action, lambda opened: opened.stream.close())
+        if not self._attempt.done:
+            return
+        attempt, self._attempt = self._attempt, None
+        try:
+            self._adopt(attempt.result())
+        except RowbackError as error:
+            if not error.retryable or now >= self._give_up_at:
+                self._fail(error)
+                return
+            self._try_at = now + self._backoff.pause_s()
+            self._health.now(State.RECONNECTING, error.message)
+            log.warning(
+                "source not reached server=%s code=%s retry_seconds=%.1f", self._name, error.code, self._try_at - now
             )
 
-        def extra(head: ArchiveState) -> Sequence[Action]:
-            if head.identity is not None:
-                check_identity(head.identity, self._info)
-            if first and head.checkpoint != state.checkpoint:
-                raise CommitConflict(
-                    "another capture committed while this one was starting",
-                    hint="Only one can run; start again if it ended.",
-                )
-            return first if head.identity else [identity_of(self._info), *first]
+    def _adopt(self, opened: Opened) -> None:
+        if self._lost:
+            self._health.reconnected()
+        self._opened, self._lost = opened, False
+        self._server, self._info, self._charsets = opened.server, opened.info, opened.charsets
+        self._generation, self._checkpoint = opened.generation, opened.checkpoint
+        self._stream, self._framer = opened.stream, opened.framer
+        self._target, self._asked_at_us = opened.target, opened.asked_at_us
+        self._backoff.reset()
+        self._health.running(self._generation, self._checkpoint)
 
-        failpoint("capture.before-generation")
-        taken = self._archive.log.start_generation(
-            state,
-            socket.gethostname(),
-            os.getpid(),
-            extra,
-            include=self._server.include,
-            exclude=self._server.exclude,
-        )
-        failpoint("capture.generation")
-        return taken
+    def _lose(self, error: SourceUnreachable) -> None:
+        """The connection is gone. What was read stays good; the worker is free to close windows and to drain meanwhile."""
+        self._stream.close()
+        self._lost = True
+        now = time.monotonic()
+        self._try_at = now + self._backoff.pause_s()
+        self._give_up_at = now + self._capture.patience_s()
+        self._health.now(State.RECONNECTING, error.message)
+        log.warning("source lost server=%s code=%s", self._name, error.code)
 
-    def _open(self, connection: Connection, state: ArchiveState | None) -> tuple[EventStream, Framer]:
-        """The stream and framer from `self._checkpoint` on. A source that can't go on there leaves a recorded gap."""
-        try:
-            start = stream_start(connection, self._info, self._checkpoint)
-        except (BinlogPurged, SourceDiverged) as error:
-            if state is not None:
-                record_gap(self._archive.log, state, self._generation, error.message)
-            raise
-        number = replica_id(self._server, self._info)
-        stream = EventStream(self._server, self._info.flavor, number, start.file, start.position)
-        framer = Framer(
-            self._info.flavor,
-            self._checkpoint,
-            file=start.file,
-            position=start.position,
-            expect=start.expect,
-            checksummed=stream.checksummed,
-            charsets=self._charsets,
-        )
-        return stream, framer
+    def _fail(self, error: RowbackError) -> None:
+        """An opening failed for good."""
+        if self._opened is not None:
+            self._stop = error
+            return
+        self._finished = True
+        self._ended_by(error)
+
+    def _end(self, error: RowbackError) -> list[tuple[str, EventBatch | Stop]]:
+        """The stop goes behind everything that was emitted; the sink records the gap and may know a better reason."""
+        self._finished = True
+        self._ended_by(error)
+        return [(self._name, Stop(self._name, self._generation, error))]
+
+    def _ended_by(self, error: RowbackError) -> None:
+        self._health.stopped(error)
+        log.error("capture stopped server=%s code=%s", self._name, error.code)
+
+    def _give_up_generation(self, error: RowbackError) -> list[tuple[str, EventBatch | Stop]]:
+        """The sink can't write any more. Its Stop clears the steps between; then, if it may pass, a new generation begins
+        where the archive ends."""
+        if not (error.retryable and self._capture.keeps_trying):
+            return self._end(error)
+        self._stream.close()
+        stop = Stop(self._name, self._generation, error)
+        self._opened, self._lost = None, False
+        self._try_at = time.monotonic() + self._backoff.pause_s()
+        self._give_up_at = float("inf")
+        self._health.now(State.RECONNECTING, error.message)
+        log.warning("capture begins again server=%s code=%s", self._name, error.code)
+        return [(self._name, stop)]
+
+    # --- reading
 
     def _feed(self) -> None:
         events = self._stream.take(BATCH_BYTES)
@@ -212,8 +197,9 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
             return []
         before, self._checkpoint = self._checkpoint, self._framer.checkpoint(covered)
         failpoint("source.emit")
+        self._health.read(len(transactions), sum(t.size_bytes for t in transactions))
         batch = EventBatch(
-            server=self._server.name,
+            server=self._name,
             flavor=self._info.flavor,
             generation=self._generation,
             before=before,
@@ -221,42 +207,9 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
             transactions=transactions,
             charsets=self._charsets,
         )
-        return [(self._server.name, batch)]
+        return [(self._name, batch)]
 
     def _caught_up(self) -> bool:
         if self._target is None or self._framer.in_transaction:
             return False
         return binlog_order(self._framer.file, self._framer.position) >= binlog_order(*self._target)
-
-    def _lose(self, error: SourceUnreachable) -> None:
-        now = time.monotonic()
-        self._lost = error
-        self._pause_s = 0.5
-        self._try_at = now + self._pause_s
-        self._give_up_at = now + (RECONNECT_ONCE_S if self._target else RECONNECT_S)
-        log.warning("source lost code=%s", error.code)
-
-    def _reconnect(self) -> None:
-        """One attempt, when its time has come: connect, prove that it is the same binlog, go on behind the last transaction
-        that was emitted. Between attempts the worker is free to close windows and to drain."""
-        now = time.monotonic()
-        if now < self._try_at:
-            return
-        self._stream.close()
-        try:
-            with closing(connect(self._server, connect_timeout=RECONNECT_CONNECT_S)) as connection:
-                check_identity(identity_of(self._info), server_info(connection))
-                self._stream, self._framer = self._open(connection, None)
-            self._lost = None
-            log.info("source back file=%s position=%d", self._checkpoint.file, self._checkpoint.position)
-        except SourceUnreachable as error:
-            self._pause_s = min(self._pause_s * 2, 15)
-            self._try_at = now + self._pause_s
-            if now > self._give_up_at:
-                self._stop, self._lost = error, None
-        except RowbackError as error:
-            self._stop, self._lost = error, None
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
