@@ -2,6 +2,9 @@
 
 `rowback capture` runs it (dataflow/run.py), and so does `python -m bytewax.run 'dataflow.capture:flow()'` with the settings
 found as everywhere (ROWBACK_CONFIG, ROWBACK_SERVER). No recovery store: a restart resumes from the archive.
+
+Several servers are partitions of one dataflow, dealt out to its workers in the order of their names. One that stops for
+good ends alone; the process ends when all have, with the first error's exit status.
 """
 
 from __future__ import annotations
@@ -44,14 +47,19 @@ class Options:
     window_seconds: float | None = None
 
 
-def flow(options: Options | None = None, health: Health | None = None) -> Dataflow:
-    """The dataflow of the configured servers, a partition each. Reads the settings; connects when it runs. health: told how
-    each server is doing; whoever runs the flow asks it for their errors, for they aren't raised. Raises ConfigError."""
+def flow() -> Dataflow:
+    """For `bytewax.run`: the servers of ROWBACK_SERVER (comma-separated). An error of any of them ends all."""
+    names = filter(None, os.environ.get("ROWBACK_SERVER", "").split(","))
+    return build(Options(servers=tuple(names)), raises=True)[0]
+
+
+def build(options: Options, *, raises: bool = False) -> tuple[Dataflow, Health]:
+    """The dataflow of the configured servers, a partition each, and what it tells about them: unless `raises`, an error of
+    one of them isn't raised but stands there. Reads the settings; connects when it runs. Raises ConfigError."""
     drain.install()
-    options = options or Options(servers=_from_environment())
     contexts = [open_context(options.config, name) for name in options.servers or (None,)]
     by_name = {context.server.name: context for context in contexts}
-    health = health or Health(by_name)
+    health = Health(by_name, raises=raises)
     archives = {name: partial(Archive, c.store, c.layout, c.log) for name, c in by_name.items()}
     captures = {
         name: Capture(
@@ -74,11 +82,7 @@ def flow(options: Options | None = None, health: Health | None = None) -> Datafl
     windows = op.stateful_batch("window", changes, lambda _: WindowLogic(limits))
     # ("shop", Window(before=Checkpoint(seq=0), after=Checkpoint(seq=940), ...))
     op.output("archive", windows, SegmentSink(archives, health))
-    return dataflow
-
-
-def _from_environment() -> tuple[str, ...]:
-    return tuple(filter(None, os.environ.get("ROWBACK_SERVER", "").split(",")))
+    return dataflow, health
 
 
 def _limits(options: Options, server: ServerSettings) -> Limits:

@@ -52,12 +52,13 @@ class Figures:
 class ServerHealth:
     """One server's. Every method may be called from any thread."""
 
-    def __init__(self, server: str) -> None:
+    def __init__(self, server: str, *, raises: bool = False) -> None:
         self._server = server
+        self._raises = raises
         self._lock = threading.Lock()
         self._state, self._reason = State.STARTING, ""
         self._generation = 0
-        self._failed: tuple[int, RowbackError] | None = None
+        self._failed: tuple[int, float, RowbackError] | None = None
         self._error: tuple[float, RowbackError] | None = None
         self._counts = dict.fromkeys(
             ("reconnects", "read_transactions", "read_bytes", "committed_transactions", "committed_rows"), 0
@@ -90,10 +91,13 @@ class ServerHealth:
             self._counts["read_bytes"] += size_bytes
 
     def stopped(self, error: RowbackError) -> None:
-        """This server has ended with an error. A later one is the more precise: the sink knows of the fence."""
+        """This server has ended with an error, which is raised if that is wanted. A later one is the more precise: the sink
+        knows of the fence."""
         with self._lock:
             self._error = (self._error[0] if self._error else time.monotonic(), error)
             self._state, self._reason = State.STOPPED, f"[{error.code}] {error.message}"
+        if self._raises:
+            raise error
 
     # --- told by the sink
 
@@ -117,19 +121,23 @@ class ServerHealth:
     def failed(self, generation: int, error: RowbackError) -> None:
         """The sink can write nothing more of this generation."""
         with self._lock:
-            self._failed = (generation, error)
+            self._failed = (generation, time.monotonic(), error)
+        if self._raises:
+            raise error
 
     # --- asked
 
     def failure(self, generation: int | None) -> RowbackError | None:
         """Why the sink gave this generation up, if it did."""
         with self._lock:
-            return self._failed[1] if self._failed and self._failed[0] == generation else None
+            return self._failed[2] if self._failed and self._failed[0] == generation else None
 
     @property
     def error(self) -> tuple[float, RowbackError] | None:
-        """What ended this server for good, and when (monotonic)."""
+        """What ended this server, and when (monotonic): for good, or with the last generation that it had."""
         with self._lock:
+            if self._error is None and self._failed and self._failed[0] == self._generation:
+                return self._failed[1:]
             return self._error
 
     def figures(self) -> Figures:
@@ -152,10 +160,11 @@ class ServerHealth:
 
 
 class Health:
-    """All servers of a flow. Servers that another process has stay at `starting` here and have no figures."""
+    """All servers of a flow; those that another process has have no figures here. raises: an error that ends a server is
+    raised where it is told, which ends every worker."""
 
-    def __init__(self, servers: Iterable[str]) -> None:
-        self._servers = {name: ServerHealth(name) for name in servers}
+    def __init__(self, servers: Iterable[str], *, raises: bool = False) -> None:
+        self._servers = {name: ServerHealth(name, raises=raises) for name in servers}
         self._here: set[str] = set()
 
     def of(self, server: str) -> ServerHealth:

@@ -42,6 +42,7 @@ from recovery.source import Connection, ServerInfo, binlog_status, connect, serv
 
 RECONNECT_S = 600  # how long a lost source is tried for before a capture of this server alone ends with an error
 RECONNECT_ONCE_S = 30  # the same with --until-caught-up
+QUERY_S = 30  # a server that answers nothing for this long is taken for lost
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 log = logging.getLogger("rowback.capture")
@@ -58,7 +59,7 @@ class Capture:
     archive: Callable[[], Archive]
     begin: Begin
     until_caught_up: bool
-    health: ServerHealth
+    health: Callable[[], ServerHealth]
     keeps_trying: bool = False
 
     def patience_s(self) -> float:
@@ -89,7 +90,7 @@ def start(capture: Capture) -> Opened:
     server, archive = capture.server(), capture.archive()
     state = archive.log.read()
     target, asked_at_us = None, 0
-    with closing(connect(server)) as connection:
+    with closing(connect(server, read_timeout=QUERY_S)) as connection:
         info = server_info(connection)
         check_settings(connection, info)
         charsets = collations(connection, info)
@@ -113,7 +114,7 @@ def start(capture: Capture) -> Opened:
 
 def reopen(lost: Opened, checkpoint: Checkpoint) -> Opened:
     """The stream again, behind the last transaction that was emitted; checkpoint: there. Raises RowbackError."""
-    with closing(connect(lost.server)) as connection:
+    with closing(connect(lost.server, read_timeout=QUERY_S)) as connection:
         check_identity(identity_of(lost.info), server_info(connection))
         stream, framer = _open(lost.server, connection, lost.info, lost.charsets, checkpoint)
     log.info("source back server=%s file=%s position=%d", lost.server.name, checkpoint.file, checkpoint.position)
@@ -121,7 +122,12 @@ def reopen(lost: Opened, checkpoint: Checkpoint) -> Opened:
 
 
 def _take_over(
-    server: ServerSettings, archive: Archive, connection: Connection, info: ServerInfo, state: ArchiveState, begin: Begin
+    server: ServerSettings,
+    archive: Archive,
+    connection: Connection,
+    info: ServerInfo,
+    state: ArchiveState,
+    begin: Begin,
 ) -> ArchiveState:
     """Fence other captures. An empty archive also gets its identity and first checkpoint."""
     if state.identity is not None:
@@ -158,9 +164,13 @@ def _take_over(
 
 
 def _open(
-    server: ServerSettings, connection: Connection, info: ServerInfo, charsets: Mapping[int, str], checkpoint: Checkpoint
+    server: ServerSettings,
+    connection: Connection,
+    info: ServerInfo,
+    charsets: Mapping[int, str],
+    checkpoint: Checkpoint,
 ) -> tuple[EventStream, Framer]:
-    """The stream and framer from the checkpoint on. Raises BinlogPurged or SourceDiverged if the source can't go on there."""
+    """The stream and framer from the checkpoint on. Raises BinlogPurged and SourceDiverged if it can't be had."""
     begin = stream_start(connection, info, checkpoint)
     stream = EventStream(server, info.flavor, replica_id(server, info), begin.file, begin.position)
     framer = Framer(

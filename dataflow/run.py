@@ -10,25 +10,42 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import IO, Final
 
+from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
 from dataflow import drain
-from dataflow.capture import Options, flow
+from dataflow.capture import Options, build
 from dataflow.resume import Begin
-from recovery.errors import RowbackError
+from recovery.errors import CaptureError, RowbackError
+
+SHARED_EPOCH_S: Final = 0.5
 
 
-def parse(arguments: Sequence[str]) -> tuple[Options, bool]:
-    """The options, and whether errors go out as JSON. No secret is ever an argument."""
+@dataclass(frozen=True)
+class Cluster:
+    """How many workers share the servers. addresses: of all processes, this one's at process_id; empty for one process."""
+
+    workers: int = 1
+    process_id: int | None = None
+    addresses: tuple[str, ...] = ()
+
+
+def parse(arguments: Sequence[str]) -> tuple[Options, Cluster, bool]:
+    """The options, the workers, and whether errors go out as JSON. No secret is ever an argument."""
     parser = argparse.ArgumentParser(prog="rowback capture", description=__doc__)
     parser.add_argument("--config")
-    parser.add_argument("--server")
+    parser.add_argument("--server", action="append", default=[])
     parser.add_argument("--until-caught-up", action="store_true")
     parser.add_argument("--window-seconds", type=float)
     parser.add_argument("--format", choices=("text", "json"), default="text")
     parser.add_argument("--skip-gap", action="store_true")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--process-id", type=int)
+    parser.add_argument("--addresses", default="")
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument("--from-gtid")
     begin.add_argument("--from-position")
@@ -36,35 +53,70 @@ def parse(arguments: Sequence[str]) -> tuple[Options, bool]:
     given = parser.parse_args(arguments)
     options = Options(
         given.config,
-        given.server,
+        tuple(given.server),
         Begin(given.from_gtid, given.from_position, given.from_earliest, given.skip_gap),
         given.until_caught_up,
         given.window_seconds,
     )
-    return options, given.format == "json"
+    cluster = Cluster(given.workers, given.process_id, tuple(filter(None, given.addresses.split(","))))
+    return options, cluster, given.format == "json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run capture to its end; the exit status is that of the error, 0 after a drain or when caught up."""
-    options, as_json = parse(sys.argv[1:] if arguments is None else arguments)
+    """Run capture to its end; the exit status is that of the first error, 0 after a drain or when all caught up."""
+    options, cluster, as_json = parse(sys.argv[1:] if arguments is None else arguments)
     drain.install()
+    errors: list[tuple[str | None, RowbackError]] = []
     with engine_output_aside() as aside:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+        health = None
         try:
-            cli_main(flow(options))
+            dataflow, health = build(options)
+            _run(dataflow, cluster)
         except BaseException as error:
-            cause = rowback_error(error)
+            cause = rowback_error(error) or _peer_lost(error, cluster)
             if cause is None:
                 aside.seek(0)
                 sys.stderr.write(aside.read().decode(errors="replace"))
                 raise
-        else:
-            return 0
-        if as_json:
-            print(json.dumps({"code": cause.code, "error": cause.message, "hint": cause.hint}), file=sys.stderr)
-        else:
-            print(f"ERROR [{cause.code}] {cause.message}\nHINT: {cause.hint}", file=sys.stderr)
-        return cause.exit_status
+            errors.append((None, cause))
+        if health is not None:
+            several = len(options.servers) > 1
+            errors = [(name if several else None, error) for name, error in health.errors()] + errors
+        for server, found in errors:
+            _print(server, found, as_json=as_json)
+        return errors[0][1].exit_status if errors else 0
+
+
+def _run(dataflow: Dataflow, cluster: Cluster) -> None:
+    # A worker takes up to an epoch's worth of input before it waits for the other workers to have written it.
+    epoch = timedelta(seconds=10 if cluster == Cluster() else SHARED_EPOCH_S)
+    cli_main(
+        dataflow,
+        workers_per_process=cluster.workers,
+        process_id=cluster.process_id,
+        addresses=list(cluster.addresses) or None,
+        epoch_interval=epoch,
+    )
+
+
+def _peer_lost(error: BaseException, cluster: Cluster) -> RowbackError | None:
+    """What the engine's panic means when it has connections to other processes."""
+    if not cluster.addresses or type(error).__name__ != "PanicException":
+        return None
+    return CaptureError(
+        "another process of this capture has ended or can't be reached",
+        hint="Start all of them again with the same --addresses; each server goes on where its archive ends.",
+    )
+
+
+def _print(server: str | None, error: RowbackError, *, as_json: bool) -> None:
+    if as_json:
+        named = {} if server is None else {"server": server}
+        print(json.dumps({"code": error.code, "error": error.message, "hint": error.hint} | named), file=sys.stderr)
+    else:
+        named_text = "" if server is None else f"server `{server}`: "
+        print(f"ERROR [{error.code}] {named_text}{error.message}\nHINT: {error.hint}", file=sys.stderr)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class Archive:
 class SegmentSink(FixedPartitionedSink[Window | Stop, None]):
     """Writes each server's windows to its archive, one partition a server."""
 
-    def __init__(self, archives: dict[str, Callable[[], Archive]], health: Health) -> None:
+    def __init__(self, archives: Mapping[str, Callable[[], Archive]], health: Health) -> None:
         self._archives = archives
         self._health = health
 

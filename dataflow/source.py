@@ -49,7 +49,7 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
     def __init__(self, name: str, capture: Capture) -> None:
         self._name = name
         self._capture = capture
-        self._health = capture.health
+        self._health = capture.health()
         self._stop: RowbackError | None = None
         self._finished = False
         self._idle = False
@@ -64,7 +64,8 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         if self._stop is not None and not self._finished:
             return self._end(self._stop)
         if self._finished or drain.requested():
-            self._health.now(State.ENDED)
+            if self._stop is None:
+                self._health.now(State.ENDED)
             raise StopIteration
         if self._opened is None or self._lost:
             self._connect()
@@ -148,22 +149,21 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
             self._stop = error
             return
         self._finished = True
-        self._ended_by(error)
+        log.error("capture stopped server=%s code=%s", self._name, error.code)
+        self._health.stopped(error)
 
     def _end(self, error: RowbackError) -> list[tuple[str, EventBatch | Stop]]:
         """The stop goes behind everything that was emitted; the sink records the gap and may know a better reason."""
         self._finished = True
-        self._ended_by(error)
-        return [(self._name, Stop(self._name, self._generation, error))]
-
-    def _ended_by(self, error: RowbackError) -> None:
-        self._health.stopped(error)
+        self._health.now(State.STOPPED, error.message)
         log.error("capture stopped server=%s code=%s", self._name, error.code)
+        return [(self._name, Stop(self._name, self._generation, error))]
 
     def _give_up_generation(self, error: RowbackError) -> list[tuple[str, EventBatch | Stop]]:
         """The sink can't write any more. Its Stop clears the steps between; then, if it may pass, a new generation begins
         where the archive ends."""
         if not (error.retryable and self._capture.keeps_trying):
+            self._health.stopped(error)
             return self._end(error)
         self._stream.close()
         stop = Stop(self._name, self._generation, error)

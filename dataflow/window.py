@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -29,8 +29,8 @@ class Limits:
 class WindowLogic(StatefulBatchLogic[ChangeBatch | Stop, Window | Stop, None]):
     """One server's open window. Holds state in memory only: what isn't committed is read from the source again."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, limits: Mapping[str, Limits]) -> None:
+        self._limits = limits  # by server
         self._last_commit = datetime.now(UTC)
         self._clear()
 
@@ -51,7 +51,8 @@ class WindowLogic(StatefulBatchLogic[ChangeBatch | Stop, Window | Stop, None]):
                 out.append(item)
                 continue
             self._take(item)
-            if self._rows >= self._limits.rows or self._size >= self._limits.size_bytes:
+            limits = self._limits[item.server]
+            if self._rows >= limits.rows or self._size >= limits.size_bytes:
                 out.extend(self._close())
         return out, StatefulBatchLogic.RETAIN
 
@@ -76,7 +77,7 @@ class WindowLogic(StatefulBatchLogic[ChangeBatch | Stop, Window | Stop, None]):
             self._rows += rows.num_rows
         if item.transactions.num_rows:
             if not self._transactions:
-                self._closes_at = now + timedelta(seconds=self._limits.seconds)
+                self._closes_at = now + timedelta(seconds=self._limits[item.server].seconds)
             self._transactions.append(item.transactions)
         elif self._closes_at is None:
             self._closes_at = max(now, self._last_commit + timedelta(seconds=IDLE_COMMIT_S))

@@ -21,7 +21,9 @@ from recovery.cli_options import (
     print_json,
     split,
 )
-from recovery.context import Context, open_context
+from recovery.config import load
+from recovery.context import Context, context_of, open_context
+from recovery.errors import ConfigError
 from recovery.initialise import InitRequest
 from recovery.operations import CaptureRequest
 from recovery.snapshot import SnapshotRequest
@@ -44,6 +46,9 @@ _CAPTURE = """\
   rowback capture --from-position binlog.000007:4
   rowback capture --from-earliest
   rowback capture --skip-gap
+  rowback capture --server shop --server crm
+  rowback capture --all --workers 2
+  rowback capture --all --process-id 0 --addresses 127.0.0.1:7401,127.0.0.1:7402
 """
 
 
@@ -77,24 +82,63 @@ def capture(
             "--from-...; take a new snapshot afterwards.",
         ),
     ] = False,
+    server: Annotated[
+        list[str] | None,
+        typer.Option("--server", metavar="NAME", help="Server section; repeat it for several.", show_default=False),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All configured servers.")] = False,
+    workers: Annotated[int, typer.Option("--workers", "-w", min=1, max=64, help="Threads that share the servers.")] = 1,
+    process_id: Annotated[
+        int | None,
+        typer.Option("--process-id", "-i", min=0, help="Which of several processes this is, from 0 on."),
+    ] = None,
+    addresses: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--addresses", "-a", metavar="HOST:PORT,...", help="Of all the processes that share the servers, in order."
+        ),
+    ] = None,
     output_format: Annotated[Format, typer.Option("--format", help="Form of an error: text or JSON.")] = Format.table,
     config: ConfigOption = None,
-    server: ServerOption = None,
 ) -> None:
     """Capture the binary log into the archive until SIGTERM or Ctrl-C, which commit the open window first.
 
-    The first start begins at the server's current position, later ones where the archive ends.
+    The first start begins at the server's current position, later ones where the archive ends. Of several servers one that
+    can't go on ends alone; the command ends when all have, with the first error's exit status.
     """
-    context = context_for(ctx, config, server)
-    as_json = output_format is Format.json
+    context, names = _servers(ctx, config, split(server), every=every)
     request = CaptureRequest(
-        until_caught_up, window_seconds, from_gtid, from_position, from_earliest, skip_gap, as_json
+        until_caught_up,
+        window_seconds,
+        from_gtid,
+        from_position,
+        from_earliest,
+        skip_gap,
+        output_format is Format.json,
+        names,
+        workers,
+        process_id,
+        split(addresses),
     )
     command = operations.capture_command(context, request)
     sys.stdout.flush()
     sys.stderr.flush()
     # The dataflow becomes this process: signals reach it and its exit status is ours.
     os.execve(command.argv[0], list(command.argv), {**os.environ, **command.environment})  # noqa: S606
+
+
+def _servers(
+    ctx: typer.Context, config: Path | None, given: tuple[str, ...], *, every: bool
+) -> tuple[Context, tuple[str, ...]]:
+    """The servers that a capture was asked for, and the context of the first."""
+    if not every:
+        context = context_for(ctx, config, given[0] if given else None)
+        return context, given or (context.server.name,)
+    if given:
+        raise ConfigError("--all and --server can't be given together", hint="Leave one of them out.")
+    settings = load(config or (ctx.find_object(Globals) or Globals()).config)
+    names = tuple(sorted(settings.servers)) or (settings.server_name(None),)
+    return context_of(settings, names[0]), names
 
 
 _SNAPSHOT = """\

@@ -105,7 +105,8 @@ def initialise(request: InitRequest) -> Initialised:
 class CaptureRequest:
     """Where the first start begins (later ones go on at the archive's checkpoint) and when to end. At most one of
     from_gtid, from_position and from_earliest. skip_gap: go on behind the gap that the archive ends in. window_seconds:
-    None takes the server section's.
+    None takes the server section's. servers: several at once, their names; empty for the context's. workers: threads that
+    share them; process_id and addresses (`host:port` of each process, the same for all): one of several processes that do.
     json_errors: an error goes to stderr as a JSON object."""
 
     until_caught_up: bool = False
@@ -115,6 +116,10 @@ class CaptureRequest:
     from_earliest: bool = False
     skip_gap: bool = False
     json_errors: bool = False
+    servers: tuple[str, ...] = ()
+    workers: int = 1
+    process_id: int | None = None
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,8 +144,13 @@ def capture_command(context: Context, request: CaptureRequest) -> Command:
                 f"`{request.from_position}` is no binlog position",
                 hint="Write FILE:POSITION, for example binlog.000007:4.",
             )
-    context.source()
-    argv = [sys.executable, "-P", "-m", "dataflow.run", "--server", context.server.name]
+    servers = request.servers or (context.server.name,)
+    _check_shared(request, servers)
+    for name in servers:
+        context.settings.server(name)
+    argv = [sys.executable, "-P", "-m", "dataflow.run"]
+    for name in servers:
+        argv += ["--server", name]
     if context.settings.path is not None:
         argv += ["--config", str(context.settings.path)]
     if request.until_caught_up:
@@ -157,7 +167,37 @@ def capture_command(context: Context, request: CaptureRequest) -> Command:
         argv.append("--skip-gap")
     if request.json_errors:
         argv += ["--format", "json"]
+    if request.workers > 1:
+        argv += ["--workers", str(request.workers)]
+    if request.process_id is not None:
+        argv += ["--process-id", str(request.process_id), "--addresses", ",".join(request.addresses)]
     return Command(tuple(argv), _environment())
+
+
+def _check_shared(request: CaptureRequest, servers: tuple[str, ...]) -> None:
+    """Raises ConfigError where options for one server meet several, and for a half or wrong description of processes."""
+    if len(set(servers)) < len(servers):
+        raise ConfigError("a server is named twice", hint="Name each server once.")
+    one = request.from_gtid or request.from_position or request.from_earliest or request.skip_gap
+    if one and len(servers) > 1:
+        raise ConfigError(
+            "--from-... and --skip-gap are for one server at a time",
+            hint="Run that server's first capture alone with --until-caught-up, then all of them together.",
+        )
+    addresses, number = request.addresses, request.process_id
+    if (number is None) != (not addresses):
+        raise ConfigError(
+            "--process-id and --addresses go together",
+            hint="Give every process the same --addresses HOST:PORT,HOST:PORT and its own --process-id from 0 on.",
+        )
+    if number is None:
+        return
+    if any(not host or not port.isdigit() for host, _, port in (a.rpartition(":") for a in addresses)):
+        raise ConfigError(f"`{','.join(addresses)}` are no addresses", hint="Write HOST:PORT,HOST:PORT.")
+    if not 0 <= number < len(addresses):
+        raise ConfigError(
+            f"--process-id {number} is none of the {len(addresses)} processes", hint="They count from 0 on."
+        )
 
 
 def _environment() -> dict[str, str]:
