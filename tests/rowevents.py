@@ -67,7 +67,7 @@ def row_events(server: Server, database: str, names: Mapping[int, str] | None = 
                 db = event.body[9 : 9 + event.body[8]].decode()
                 if db != database:
                     continue
-                table_map = tablemap.parse(event.body, names)
+                table_map = tablemap.parse(event.body, names, flavor=server.flavor)
                 mine = found.setdefault(table_map.table.name, {})
                 current[number] = mine.setdefault(event.body[6:], TableEvents(table_map))
             elif event.type in ROW_TYPES and (target := current.get(tablemap.table_id(event.body))) is not None:
