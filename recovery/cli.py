@@ -21,7 +21,7 @@ from typing import Annotated
 
 import typer
 
-from recovery import cli_archive, cli_source
+from recovery import cli_archive, cli_source, cli_upkeep
 from recovery.cli_options import Globals
 from recovery.errors import RowbackError, StoreFull
 
@@ -66,6 +66,7 @@ def show_version() -> None:
 
 cli_source.register(app)
 cli_archive.register(app)
+cli_upkeep.register(app)
 
 
 def installed_version() -> str:

@@ -21,6 +21,8 @@ from recovery import restore as restoring
 from recovery import seqrange, source
 from recovery import status as coverage
 from recovery import undo as undoing
+from recovery.archive import rebuild as indexing
+from recovery.archive.rebuild import IndexRebuilt, IndexReport
 from recovery.archive.segments import read_transactions
 from recovery.archive.state import ArchiveState
 from recovery.changes import ChangeQuery, ChangesResult
@@ -245,11 +247,15 @@ def read_archive(context: Context) -> ArchiveState:
     """The archive's state. Raises ArchiveMissing when nothing was ever committed there."""
     state = context.log.read()
     if state.version == 0:
-        raise ArchiveMissing(
-            f"no archive of server `{context.server.name}` at `{context.store.url}`",
-            hint="Start `rowback capture` first, or check `root` and `tenant` under [archive] in rowback.toml.",
-        )
+        raise _no_archive(context)
     return state
+
+
+def _no_archive(context: Context) -> ArchiveMissing:
+    return ArchiveMissing(
+        f"no archive of server `{context.server.name}` at `{context.store.url}`",
+        hint="Start `rowback capture` first, or check `root` and `tenant` under [archive] in rowback.toml.",
+    )
 
 
 def changes(context: Context, table: str, query: ChangeQuery) -> ChangesResult:
@@ -292,3 +298,21 @@ def just_before(context: Context, gtid: str) -> str:
         row = rows.slice(seq - segments[0].first_seq, 1).to_pylist()[0]
         return f"{row['binlog_file']}:{row['start_position']}"
     raise TargetOutsideCoverage(f"transaction `{gtid}` is not in the archive", hint="See `rowback status`.")
+
+
+# --- upkeep -----------------------------------------------------------------------------------------------------------
+
+
+def index_show(context: Context) -> IndexReport:
+    """The archive's indexes, each read and checked."""
+    report = indexing.examine(context.log, context.server.name)
+    if not report.log_version:
+        raise _no_archive(context)
+    return report
+
+
+def index_rebuild(context: Context, on_version: Callable[[int], None] = lambda _: None) -> IndexRebuilt:
+    """A new index at the log's head, made from the log alone. on_version: told how far the fold is."""
+    if not context.log.newest():
+        raise _no_archive(context)
+    return indexing.rebuild(context.log, context.server.name, on_version)

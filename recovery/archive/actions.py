@@ -9,6 +9,8 @@
     ddl           a DDL statement from the binlog
     snapshot      a finished snapshot with its baselines
     gap           a range of the source's history that was not captured; nothing erases it
+    remove        an object that no longer counts: others of the same commit hold its rows
+    swept         removed objects that have been deleted
 
 Times are microseconds since the epoch, UTC. Positions are (binlog file, offset in bytes).
 """
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, get_args
 
 from recovery.errors import UnknownFormat
 from recovery.schema import Table
@@ -232,11 +234,29 @@ class Gap:
     reason: str
 
 
-Action: TypeAlias = Identity | Writer | Checkpoint | SchemaSeen | Segment | Transactions | Ddl | Snapshot | Gap
+@dataclass(frozen=True)
+class Remove:
+    """An object that no longer counts. of: what it is, "segment" or "transactions". The same commit adds segments of the
+    same table, schema and transactions with exactly its rows; the object itself stays for the grace time."""
 
-_KINDS: dict[str, type[Any]] = {
-    cls.kind: cls for cls in (Identity, Writer, Checkpoint, SchemaSeen, Segment, Transactions, Ddl, Snapshot, Gap)
-}
+    kind: ClassVar[str] = "remove"
+    path: str
+    of: str
+
+
+@dataclass(frozen=True)
+class Swept:
+    """The objects that versions up to `version` removed have been deleted."""
+
+    kind: ClassVar[str] = "swept"
+    version: int
+
+
+Action: TypeAlias = (
+    Identity | Writer | Checkpoint | SchemaSeen | Segment | Transactions | Ddl | Snapshot | Gap | Remove | Swept
+)
+
+_KINDS: dict[str, type[Any]] = {cls.kind: cls for cls in get_args(Action)}
 
 
 def action_to_json(action: Action) -> dict[str, Any]:

@@ -5,12 +5,16 @@ A commit is `put_if_absent` of the next version. Promises:
 - a writer of an older generation than the log's newest can't commit (Fenced);
 - `read` gives a state only if every version from 1 (or from the state known before) to the head is there, parses,
   follows its predecessor by hash and keeps the invariants of recovery/archive/state.py; otherwise it names the object.
+  "From 1" may be from an index (recovery/archive/index.py), which is a fold made earlier;
+- a writer that slept while the log was trimmed past what it knows can't commit: a version number that was trimmed is free
+  again in the store, so each commit proves that its predecessor is still there.
 
 The chain of hashes finds damage; it is no defence against someone who rewrites the whole log.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 import secrets
 import time
@@ -22,15 +26,19 @@ from hashlib import sha256
 from typing import Final, TypeAlias
 
 from recovery.archive.actions import Action, Writer
+from recovery.archive.index import IndexFiles
 from recovery.archive.names import Layout
-from recovery.archive.state import EMPTY, ArchiveState, Commit, InvariantError, apply, damaged
+from recovery.archive.replacing import InvariantError
+from recovery.archive.state import EMPTY, ArchiveState, Commit, apply, damaged
 from recovery.archive.store import Store
 from recovery.errors import (
+    ArchiveDamaged,
     ArchiveError,
     CommitConflict,
     Fenced,
     ObjectExists,
     ObjectNotFound,
+    StoreError,
     StoreUnavailable,
 )
 from recovery.failpoint import failpoint
@@ -39,13 +47,17 @@ Build: TypeAlias = Callable[[ArchiveState], Sequence[Action]]
 
 READERS: Final = 8  # parallel reads of log objects: each is a round trip of some 30 ms on S3
 _BATCH: Final = 256  # versions read ahead of the fold
+INDEX_EVERY: Final = 128  # commits: a reader then has at most about so many log objects to read
+_SLEPT_US: Final = 3_600_000_000  # behind a head as old as that, a writer first looks whether it is still there
+_journal = logging.getLogger("rowback.archive")
 
 
 class Log:
     """One server's log in a store.
 
     max_rebuilds: how often `commit` plans again because another writer was faster. max_attempts: how often it repeats
-    one write whose outcome it can't learn. now: aware; it is recorded, and decides nothing.
+    one write whose outcome it can't learn. now: aware; it is recorded, and decides nothing. index_every: after so many
+    commits the next one also writes an index; 0 for never.
     """
 
     def __init__(
@@ -57,6 +69,7 @@ class Log:
         max_rebuilds: int = 50,
         max_attempts: int = 4,
         sleep: Callable[[float], None] = time.sleep,
+        index_every: int = INDEX_EVERY,
     ) -> None:
         self._store = store
         self._layout = layout
@@ -64,14 +77,60 @@ class Log:
         self._max_rebuilds = max_rebuilds
         self._max_attempts = max_attempts
         self._sleep = sleep
+        self._index_every = index_every
+        self._indexed: int | None = None  # the newest version known to have an index
+        self.index = IndexFiles(store, layout)
 
     def read(self, known: ArchiveState | None = None) -> ArchiveState:
-        """The state at the head. Reads only what is newer than `known`. An archive that isn't there yet is version
-        0."""
-        head = known or EMPTY
+        """The state at the head. Reads only what is newer than `known`, or than the newest index. An archive that isn't
+        there yet is version 0."""
+        if known is None or known.version == 0:
+            return self._onward(self._opened())
+        try:
+            return self._onward(known)
+        except _KnownMissing:
+            opened = self._opened()
+            if opened.version <= known.version:
+                raise
+            return self._onward(opened)  # what was known has been trimmed since
+
+    def walk(self, start: ArchiveState = EMPTY) -> Iterator[tuple[Commit, ArchiveState]]:
+        """Each commit behind `start` with the state after it, from the log alone: no index is read."""
+        yield from self._commits_after(start)
+
+    def oldest(self) -> int:
+        """The oldest version from which on none is missing; 0 if there is none at all."""
+        oldest = newest = 0
+        for info in self._store.list(self._layout.log_prefix):
+            version = self._layout.parse_log_version(info.key)
+            if version is not None:
+                oldest = oldest if newest and version == newest + 1 else version
+                newest = version
+        return oldest
+
+    def newest(self) -> int:
+        """The newest version in the store; 0 if there is none."""
+        hint = self.index.latest()
+        return self._head(0, self._layout.log_version(hint.version - 1) if hint else "")
+
+    def _onward(self, head: ArchiveState) -> ArchiveState:
         for _, head in self._commits_after(head):  # noqa: B007, B020 - the last one is wanted
             pass
         return head
+
+    def _opened(self) -> ArchiveState:
+        """The state of the newest whole index, proved against the log object that it was made from."""
+        for state in self.index.newest():
+            name = self._layout.log_version(state.version)
+            try:
+                body = self._store.get(name)
+            except ObjectNotFound as error:
+                raise damaged(name, "is missing, though there is an index made from it") from error
+            if sha256(body).hexdigest() != state.sha256:
+                raise damaged(name, "is another one than its index was made from")
+            self._indexed = max(self._indexed or 0, state.version)
+            return state
+        return EMPTY
 
     def commit(
         self,
@@ -121,6 +180,8 @@ class Log:
         fence: int | None,
         commit_id: str,
     ) -> ArchiveState:
+        if state.version and self._now_us() - state.updated_at_us > _SLEPT_US and self._is_trimmed(state.version):
+            raise _slept(state, fence)
         for attempt in range(self._max_rebuilds + 1):
             _check_fence(state, fence)
             actions = tuple(build(state))
@@ -129,6 +190,7 @@ class Log:
             ours = Commit(state.version + 1, commit_id, generation_at(state), state.sha256, self._now_us(), actions)
             committed, head = self._write(state, ours)
             if committed:
+                self._index(head)
                 return head
             state = head
             self._pause(attempt, longest_s=2.0)
@@ -153,6 +215,9 @@ class Log:
                 failpoint("log.before-put")
                 self._store.put_if_absent(key, body)
                 failpoint("log.after-put")
+                if self._is_trimmed(state.version):
+                    self._store.delete(key)  # the number was free only because it had been trimmed; nobody reads it
+                    raise _slept(state, ours.generation)
                 return True, after
             except ObjectExists:
                 pass  # another's, or our own after an answer that was lost
@@ -165,8 +230,35 @@ class Log:
             except StoreUnavailable as error:
                 trouble = error
                 continue
-            return self._find(state, ours.commit_id)
+            try:
+                return self._find(state, ours.commit_id)
+            except _KnownMissing as error:
+                if self.index.latest() is None:
+                    raise
+                raise _slept(state, ours.generation) from error
         raise trouble
+
+    def _is_trimmed(self, known: int) -> bool:
+        """Whether the log was trimmed past this version. Trimming goes from the oldest on: while a version is there, so
+        is every later one."""
+        if known > 0:
+            return self._store.stat(self._layout.log_version(known)) is None
+        later = self._store.list(self._layout.log_prefix, self._layout.log_version(1))
+        following = next((v for info in later if (v := self._layout.parse_log_version(info.key)) is not None), 2)
+        return following != 2
+
+    def _index(self, state: ArchiveState) -> None:
+        """Write an index if the newest is old. It only makes reading faster, so a store that refuses it is no error."""
+        if not self._index_every:
+            return
+        try:
+            if self._indexed is None or state.version - self._indexed >= self._index_every:
+                hint = self.index.latest()
+                self._indexed = hint.version if hint else 0
+            if state.version - self._indexed >= self._index_every:
+                self._indexed = self.index.write(state).version
+        except StoreError as error:
+            _journal.warning("index not written version=%d code=%s", state.version, error.code)
 
     def _find(self, state: ArchiveState, commit_id: str) -> tuple[bool, ArchiveState]:
         """(True, the state just after our commit) if the log has it beyond `state`; else (False, the head)."""
@@ -195,16 +287,17 @@ class Log:
                         raise damaged(name, str(error)) from error
                     yield commit, state
 
-    def _head(self, known: int) -> int:
-        """The newest version in the store, at least `known`. Raises ArchiveDamaged if `known` itself is gone."""
-        after = self._layout.log_version(known - 1) if known > 0 else ""
+    def _head(self, known: int, after: str = "") -> int:
+        """The newest version in the store behind the key `after`, at least `known`. Raises ArchiveDamaged if `known`
+        itself is gone."""
+        after = self._layout.log_version(known - 1) if known > 0 else after
         versions = [
             version
             for info in self._store.list(self._layout.log_prefix, after)
             if (version := self._layout.parse_log_version(info.key)) is not None
         ]
         if known > 0 and known not in versions:
-            raise damaged(self._layout.log_version(known), "was there and is missing now")
+            raise _KnownMissing.of(self._layout.log_version(known))
         return max(versions, default=known)
 
     def _fetch(self, version: int) -> bytes:
@@ -219,6 +312,24 @@ class Log:
 
     def _now_us(self) -> int:
         return int(self._now().timestamp() * 1_000_000)
+
+
+class _KnownMissing(ArchiveDamaged):
+    """A version that was read before isn't there any more: trimmed, or lost."""
+
+    @staticmethod
+    def of(name: str) -> _KnownMissing:
+        error = damaged(name, "was there and is missing now")
+        return _KnownMissing(error.message, hint=error.hint)
+
+
+def _slept(state: ArchiveState, generation: int | None) -> ArchiveError:
+    """What a writer is told whose view of the log is older than the log."""
+    kind = Fenced if generation is not None else CommitConflict
+    return kind(
+        f"the log was trimmed past version {state.version}, the newest that this writer knows",
+        hint="It slept for days while others wrote. Start it again: it reads the archive anew.",
+    )
 
 
 def _checked(state: ArchiveState, commit: Commit) -> tuple[bytes, ArchiveState]:

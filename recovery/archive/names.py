@@ -66,6 +66,22 @@ class Layout:
         match = re.fullmatch(re.escape(self.log_prefix) + r"(\d{20})\.json", key)
         return int(match.group(1)) if match else None
 
+    @property
+    def index_prefix(self) -> str:
+        return f"{self.prefix}index/"
+
+    @property
+    def index_latest(self) -> str:
+        return f"{self.index_prefix}_latest.json"
+
+    def index(self, version: int) -> str:
+        return f"{self.index_prefix}{version:020d}.parquet"
+
+    def parse_index(self, key: str) -> int | None:
+        """The version number of an index object's key; None for anything else."""
+        match = re.fullmatch(re.escape(self.index_prefix) + r"(\d{20})\.parquet", key)
+        return int(match.group(1)) if match else None
+
     def segment(self, db: str, table: str, cut_at_us: int, first: int, last: int, digest: str, attempt: str) -> str:
         folder = f"{self.prefix}changes/{table_key(db, table)}/{_hour(cut_at_us)}"
         return f"{folder}/{first}-{last}-{digest[:12]}-{attempt}.parquet"

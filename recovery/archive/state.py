@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, TypeAlias, TypeVar
 
 from recovery.archive.actions import (
     Action,
@@ -21,71 +19,23 @@ from recovery.archive.actions import (
     Ddl,
     Gap,
     Identity,
+    Remove,
     SchemaSeen,
     Segment,
     Snapshot,
+    Swept,
     Transactions,
     Writer,
     action_from_json,
     action_to_json,
 )
+from recovery.archive.replacing import InvariantError, Removed, check_replaced, must
+from recovery.archive.sequences import History, Live
 from recovery.errors import ArchiveDamaged, UnknownFormat
 from recovery.schema import FORMAT, Table
 
 T = TypeVar("T")
-_growing = threading.Lock()
-
-
-class History(Sequence[T], Generic[T]):
-    """An immutable sequence that shares its items with the longer ones grown from it: growing by k items costs O(k), so
-    folding n commits costs O(n). Growing the same one twice copies, and never shows one branch's items in the other."""
-
-    __slots__ = ("_items", "_length")
-
-    def __init__(self, items: Iterable[T] = ()) -> None:
-        self._items = list(items)
-        self._length = len(self._items)
-
-    def grown(self, new: Sequence[T]) -> History[T]:
-        if not new:
-            return self
-        longer: History[T] = History.__new__(History)
-        with _growing:
-            shared = self._items if len(self._items) == self._length else self._items[: self._length]
-            shared.extend(new)
-            longer._items, longer._length = shared, self._length + len(new)
-        return longer
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[T]:
-        return islice(self._items, self._length)
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[T]: ...
-    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        if isinstance(index, slice):
-            return tuple(self._items[i] for i in range(*index.indices(self._length)))
-        position = index + self._length if index < 0 else index
-        if not 0 <= position < self._length:
-            raise IndexError(index)
-        return self._items[position]
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, History | tuple | list):
-            return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
-        return NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"History({list(self)!r})"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (History, (list(self),))
+N = TypeVar("N", Segment, Transactions)
 
 
 @dataclass(frozen=True)
@@ -157,12 +107,14 @@ def _typed(document: Mapping[str, Any], name: str, kind: type[T]) -> T:
 
 @dataclass(frozen=True)
 class ArchiveState:
-    """What the log says up to `version` (0: an empty archive). Sequences ascend: checkpoints, segments, transactions
-    and ddls as committed, snapshots by finished_at_us. Later states share their items with earlier ones; none ever
-    changes.
+    """What the log says up to `version` (0: an empty archive). Sequences ascend: checkpoints and ddls as committed,
+    transactions by seq, snapshots by finished_at_us; segments stand in the order of their commits, which compaction makes
+    another one than that of their seqs. Later states share their items with earlier ones; none ever changes. From an index
+    (recovery/archive/index.py) the items are built when they are looked at.
 
     sha256: of the newest log object's bytes; "" at version 0. generation: of the newest writer; 0 if there was none.
-    start: the first checkpoint, where coverage begins. updated_at_us: when the newest commit was made.
+    start: the first checkpoint, where coverage begins. removed: names of objects that no longer count and may still be
+    there. updated_at_us: when the newest commit was made.
     """
 
     version: int = 0
@@ -174,11 +126,12 @@ class ArchiveState:
     checkpoint: Checkpoint | None = None
     checkpoints: Sequence[Checkpoint] = field(default_factory=History)
     schemas: Mapping[str, Table] = field(default_factory=dict)
-    segments: Sequence[Segment] = field(default_factory=History)
-    transactions: Sequence[Transactions] = field(default_factory=History)
+    segments: Sequence[Segment] = field(default_factory=Live)
+    transactions: Sequence[Transactions] = field(default_factory=lambda: Live(by_seq=True))
     ddls: Sequence[Ddl] = field(default_factory=History)
     snapshots: Sequence[Snapshot] = ()
     gaps: Sequence[Gap] = field(default_factory=History)
+    removed: Sequence[Removed] = field(default_factory=History)
     updated_at_us: int = 0
 
     @property
@@ -201,10 +154,6 @@ class ArchiveState:
 EMPTY = ArchiveState()
 
 
-class InvariantError(ValueError):
-    """A commit can't follow a state. The text completes the sentence "log object X ..."."""
-
-
 def apply(state: ArchiveState, commit: Commit) -> ArchiveState:
     """The state after `commit`. Raises InvariantError."""
     if commit.version != state.version + 1:
@@ -212,7 +161,7 @@ def apply(state: ArchiveState, commit: Commit) -> ArchiveState:
     if commit.previous_sha256 != state.sha256:
         raise InvariantError(f"doesn't follow version {state.version}: its chain hash is another object's")
     try:
-        after = _fold(state, commit.actions)
+        after = _fold(state, commit.version, commit.actions)
     except TypeError as error:  # a field of the wrong JSON type
         raise InvariantError(f"holds a field of the wrong type: {error}") from error
     if commit.generation is not None and commit.generation != after.generation:
@@ -222,20 +171,28 @@ def apply(state: ArchiveState, commit: Commit) -> ArchiveState:
     return replace(after, version=commit.version, sha256=commit.sha256, updated_at_us=commit.created_at_us)
 
 
-def _fold(state: ArchiveState, actions: Sequence[Action]) -> ArchiveState:
+def _fold(state: ArchiveState, version: int, actions: Sequence[Action]) -> ArchiveState:
     def of(kind: type[T]) -> list[T]:
         return [a for a in actions if isinstance(a, kind)]
 
+    removes = of(Remove)
+    old_segments, old_transactions, removed = _removed(state, removes, of(Swept), version)
     checkpoints, segments, transactions = of(Checkpoint), of(Segment), of(Transactions)
     schemas = _schemas(state.schemas, of(SchemaSeen))
     writer = _writer(state, of(Writer))
-    last_seq = _check_transactions(state, transactions)
-    _check_segments(state, segments, schemas, last_seq)
+    last_seq = state.last_seq
+    if removes:
+        new_segments, new_transactions = _until(segments, last_seq), _until(transactions, last_seq)
+        _must_be_new(state, removes, [*(s.path for s in new_segments), *(t.path for t in new_transactions)])
+        check_replaced(old_segments[1], old_transactions[1], new_segments, new_transactions, schemas)
+    own = [t for t in transactions if not removes or t.last_seq > last_seq]
+    last_seq = _check_transactions(state, own)
+    _check_segments(state, [s for s in segments if not removes or s.last_seq > state.last_seq], schemas, last_seq)
     _check_checkpoints(state, checkpoints, last_seq)
     snapshots: Sequence[Snapshot] = state.snapshots
     if new := of(Snapshot):
         names = [s.snapshot_id for s in (*snapshots, *new)]
-        _must(len(set(names)) == len(names), f"repeats a snapshot: {', '.join(s.snapshot_id for s in new)}")
+        must(len(set(names)) == len(names), f"repeats a snapshot: {', '.join(s.snapshot_id for s in new)}")
         snapshots = tuple(sorted((*snapshots, *new), key=lambda s: (s.finished_at_us, s.snapshot_id)))
     return replace(
         state,
@@ -246,28 +203,66 @@ def _fold(state: ArchiveState, actions: Sequence[Action]) -> ArchiveState:
         checkpoint=checkpoints[-1] if checkpoints else state.checkpoint,
         checkpoints=_grown(state.checkpoints, checkpoints),
         schemas=schemas,
-        segments=_grown(state.segments, segments),
-        transactions=_grown(state.transactions, transactions),
+        segments=old_segments[0].grown(segments),
+        transactions=old_transactions[0].grown(transactions),
         ddls=_grown(state.ddls, of(Ddl)),
         snapshots=snapshots,
         gaps=_grown(state.gaps, of(Gap)),
+        removed=removed,
     )
+
+
+_Kept: TypeAlias = tuple[Live[N], list[N]]
+
+
+def _removed(
+    state: ArchiveState, removes: Sequence[Remove], swept: Sequence[Swept], version: int
+) -> tuple[_Kept[Segment], _Kept[Transactions], Sequence[Removed]]:
+    """(kept, removed) of the segments and of the transactions segments, and the names not yet swept."""
+    segments = state.segments if isinstance(state.segments, Live) else Live(state.segments)
+    transactions = state.transactions if isinstance(state.transactions, Live) else Live(state.transactions, by_seq=True)
+    names = state.removed
+    for action in swept:
+        must(action.version <= state.version, f"sweeps version {action.version}, which is newer than itself")
+        names = History([r for r in names if r.version > action.version])
+    if not removes:
+        return (segments, []), (transactions, []), names
+    must(len({r.path for r in removes}) == len(removes), "removes an object twice")
+    must(all(r.of in (Segment.kind, Transactions.kind) for r in removes), "removes an object of an unknown kind")
+    try:
+        return (
+            segments.without([r.path for r in removes if r.of == Segment.kind]),
+            transactions.without([r.path for r in removes if r.of == Transactions.kind]),
+            _grown(names, [Removed(r.path, version) for r in removes]),
+        )
+    except KeyError as error:
+        raise InvariantError(f"removes `{error.args[0]}`, which isn't live") from error
+
+
+def _must_be_new(state: ArchiveState, removes: Sequence[Remove], names: Sequence[str]) -> None:
+    taken = {r.path for r in state.removed} | {r.path for r in removes}
+    for name in names:
+        must(name not in taken, f"brings the removed name `{name}` back")
+
+
+def _until(items: Sequence[N], last_seq: int) -> list[N]:
+    return [item for item in items if item.last_seq <= last_seq]
 
 
 def _identity(state: ArchiveState, new: Sequence[Identity]) -> Identity | None:
     for identity in new:
-        _must(state.identity is None and len(new) == 1, "names the source server a second time")
+        must(state.identity is None and len(new) == 1, "names the source server a second time")
         return identity
     return state.identity
 
 
 def _writer(state: ArchiveState, new: Sequence[Writer]) -> Writer | None:
     for writer in new:
-        _must(
+        must(
             len(new) == 1 and writer.generation == state.generation + 1,
             f"starts generation {writer.generation} after generation {state.generation}",
         )
-        _must(writer.after_seq == state.last_seq, f"starts after seq {writer.after_seq} instead of {state.last_seq}")
+        must(writer.after_seq == state.last_seq, f"starts after seq {writer.after_seq} instead of {state.last_seq}")
         return writer
     return None
 
@@ -277,7 +272,7 @@ def _schemas(known: Mapping[str, Table], new: Sequence[SchemaSeen]) -> Mapping[s
         return known
     schemas = dict(known)
     for action in new:
-        _must(action.table.schema_id == action.schema_id, f"holds schema `{action.schema_id}` with another definition")
+        must(action.table.schema_id == action.schema_id, f"holds schema `{action.schema_id}` with another definition")
         schemas[action.schema_id] = action.table
     return schemas
 
@@ -288,13 +283,13 @@ def _check_transactions(state: ArchiveState, new: Sequence[Transactions]) -> int
     cut_at_us = state.transactions[-1].max_cut_at_us if state.transactions else None
     covered_to_us = state.checkpoint.covered_to_us if state.checkpoint else None
     for t in new:
-        _must(t.first_seq == last + 1, f"holds transactions from seq {t.first_seq} on, after seq {last}")
-        _must(
+        must(t.first_seq == last + 1, f"holds transactions from seq {t.first_seq} on, after seq {last}")
+        must(
             t.last_seq - t.first_seq + 1 == t.rows and t.rows > 0,
             f"says {t.rows} rows for the transactions {t.first_seq} to {t.last_seq}",
         )
-        _must(cut_at_us is None or t.min_cut_at_us >= cut_at_us, f"has a cut time before that of seq {last}")
-        _must(
+        must(cut_at_us is None or t.min_cut_at_us >= cut_at_us, f"has a cut time before that of seq {last}")
+        must(
             covered_to_us is None or t.min_cut_at_us > covered_to_us,
             f"has a cut time of {t.min_cut_at_us}, which was promised as covered to {covered_to_us}",
         )
@@ -304,8 +299,8 @@ def _check_transactions(state: ArchiveState, new: Sequence[Transactions]) -> int
 
 def _check_segments(state: ArchiveState, new: Sequence[Segment], schemas: Mapping[str, Table], last_seq: int) -> None:
     for s in new:
-        _must(s.schema_id in schemas, f"refers to the schema `{s.schema_id}`, which no commit holds")
-        _must(
+        must(s.schema_id in schemas, f"refers to the schema `{s.schema_id}`, which no commit holds")
+        must(
             state.last_seq < s.first_seq <= s.last_seq <= last_seq,
             f"holds a segment of the transactions {s.first_seq} to {s.last_seq}, outside its own "
             f"({state.last_seq + 1} to {last_seq})",
@@ -316,19 +311,14 @@ def _check_checkpoints(state: ArchiveState, new: Sequence[Checkpoint], last_seq:
     newest = state.checkpoint
     for c in new:
         if newest is not None:
-            _must(
+            must(
                 c.seq >= newest.seq and c.cut_at_us >= newest.cut_at_us and c.covered_to_us >= newest.covered_to_us,
                 f"has a checkpoint at seq {c.seq} that goes back behind the one at seq {newest.seq}",
             )
         newest = c
     covered = newest.seq if newest else 0
-    _must(covered == last_seq, f"has its checkpoint at seq {covered}, but transactions to seq {last_seq}")
+    must(covered == last_seq, f"has its checkpoint at seq {covered}, but transactions to seq {last_seq}")
 
 
 def _grown(known: Sequence[T], new: Sequence[T]) -> Sequence[T]:
     return known.grown(new) if isinstance(known, History) else History(known).grown(new)
-
-
-def _must(condition: bool, text: str) -> None:
-    if not condition:
-        raise InvariantError(text)

@@ -1,0 +1,105 @@
+"""Commands that look after the archive itself: index. They need no source server."""
+
+from __future__ import annotations
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from recovery import operations
+from recovery.archive.rebuild import IndexRebuilt, IndexReport
+from recovery.cli_options import (
+    ConfigOption,
+    Format,
+    FormatOption,
+    ServerOption,
+    context_for,
+    print_json,
+    size,
+    stderr,
+    stdout,
+)
+
+
+def register(app: typer.Typer) -> None:
+    index = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    index.command("show", epilog="\b\nExamples:\n" + _SHOW)(index_show)
+    index.command("rebuild", epilog="\b\nExamples:\n" + _REBUILD)(index_rebuild)
+    app.add_typer(
+        index,
+        name="index",
+        help="The index table of an archive: what makes opening it fast. It can be made anew at any time.",
+        epilog="\b\nExamples:\n" + _SHOW + _REBUILD,
+    )
+
+
+_SHOW = """\
+  rowback index show
+  rowback index show --server shop --format json
+"""
+
+
+def index_show(
+    ctx: typer.Context,
+    output_format: FormatOption = Format.table,
+    config: ConfigOption = None,
+    server: ServerOption = None,
+) -> None:
+    """Show the archive's indexes, whether each can be read, and how much of the log lies behind the newest."""
+    report = operations.index_show(context_for(ctx, config, server))
+    if output_format is Format.json:
+        print_json({**vars(report), "items": dict(report.items)})
+    else:
+        _index_lines(report)
+
+
+def _index_lines(report: IndexReport) -> None:
+    out = stdout()
+    out.print(f"log          versions {report.oldest_log_version} to {report.log_version}")
+    if not report.indexes:
+        out.print("index        none: `rowback index rebuild` makes one")
+        return
+    table = Table("index of version", "size", "state", box=None, padding=(0, 2, 0, 0))
+    for line in report.indexes:
+        table.add_row(str(line.version), size(line.size_bytes), escape(line.problem or "whole"))
+    out.print(table)
+    out.print(f"behind       {report.behind} versions of the log, which a reader folds itself")
+    out.print("holds        " + ", ".join(f"{count} {name}" for name, count in report.items))
+
+
+_REBUILD = """\
+  rowback index rebuild
+  rowback index rebuild --server shop --format json
+"""
+
+
+def index_rebuild(
+    ctx: typer.Context,
+    output_format: FormatOption = Format.table,
+    config: ConfigOption = None,
+    server: ServerOption = None,
+) -> None:
+    """Fold the log from its beginning and write a new index. Whatever indexes were damaged or lost no longer matter.
+
+    Where the log was trimmed, the fold begins with the oldest index that can be read.
+    """
+    console = stderr()
+    context = context_for(ctx, config, server)
+    with console.status("reading the log") as status:
+
+        def show(version: int) -> None:
+            status.update(f"reading the log: version {version}")
+
+        made = operations.index_rebuild(context, show)
+    if output_format is Format.json:
+        print_json({**vars(made), "items": dict(made.items)})
+    else:
+        _rebuilt_lines(made)
+
+
+def _rebuilt_lines(made: IndexRebuilt) -> None:
+    begin = f"version {made.from_version + 1}" if made.from_version else "the beginning"
+    out = stdout()
+    out.print(f"index of version {made.version} written, {size(made.size_bytes)}, from the log from {begin} on")
+    out.print(escape(f"object {made.path}"))
+    out.print("holds " + ", ".join(f"{count} {name}" for name, count in made.items))
