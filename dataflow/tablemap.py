@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from recovery.charset import decode_text
+from recovery.charset import label_text
 from recovery.errors import BinlogDamaged, SourceMisconfigured
 from recovery.schema import Column, Table
 
@@ -194,7 +194,7 @@ def _columns(
         common: dict[str, Any] = {"name": names[i], "nullable": nullable, "invisible": not visible[i]}
         if one.type in labels:
             charset = label_charsets[i]
-            texts = tuple(_label(raw, charset or "") for raw in next(labels[one.type], []))
+            texts = tuple(label_text(raw, charset or "") for raw in next(labels[one.type], []))
             kind = "enum" if one.type == ENUM else "set"
             columns.append(Column(type=kind, charset=charset, labels=texts, **common))
         elif one.type in _CHARACTER:
@@ -202,13 +202,6 @@ def _columns(
         else:
             columns.append(_plain_column(one, signs[i], common))
     return tuple(columns)
-
-
-def _label(raw: bytes, charset: str) -> str:
-    try:
-        return decode_text(raw, charset)
-    except ValueError:
-        return "0x" + raw.hex().upper()
 
 
 def _names(options: Mapping[int, bytes], count: int) -> list[str]:

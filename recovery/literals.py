@@ -21,7 +21,7 @@ from decimal import Decimal
 import numpy as np
 from sqlglot import exp
 
-from recovery.charset import encode_latin1
+from recovery.charset import encode_text
 from recovery.errors import NotComputable
 from recovery.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column
 
@@ -137,9 +137,7 @@ def _plain(text: str) -> exp.Literal:
 
 def _stored_bytes(column: Column, text: str) -> exp.Expression:
     """The text in the column's own character set, as CAST(column AS BINARY) gives it."""
-    if column.charset == "latin1":
-        return exp.HexString(this=encode_latin1(text).hex().upper())
-    return exp.HexString(this=text.encode().hex().upper())
+    return exp.HexString(this=encode_text(text, column.charset or "utf8mb4").hex().upper())
 
 
 def _number(text: str) -> exp.Expression:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pymysql
 import pymysql.cursors
 
+from recovery.charset import encode_text, is_raw_label, label_text
 from recovery.config import ServerSettings
 from recovery.errors import AccessDenied, PrivilegeMissing, RowbackError, SourceError, SourceUnreachable
 from recovery.schema import Column, Table
@@ -47,7 +48,7 @@ _FAMILY |= dict.fromkeys(
 _SIGNED = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double"})
 _SIZED = frozenset({"char", "varchar", "binary", "varbinary"})
 _CHARACTER = frozenset({"char", "varchar", "text", "enum", "set"})
-_LABEL = re.compile(r"'((?:[^'\\]|''|\\.)*)'(?:,|\)|$)", re.DOTALL)
+_LABEL = re.compile(r"(x?)'((?:[^'\\]|''|\\.)*)'(?:,|\)|$)", re.DOTALL)
 _UNESCAPE = re.compile(r"''|\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "r": "\r", "0": "\0", "\\": "\\"}
 _NO_SUCH_TABLE = 1146  # ER_NO_SUCH_TABLE
@@ -326,7 +327,7 @@ def _column(
         scale=int(scale) if kind == "decimal" and scale is not None else None,
         fsp=int(fsp or 0) if kind in ("time", "datetime", "timestamp") else None,
         charset=_charset(charset) if kind in _CHARACTER else None,
-        labels=parse_labels(column_type) if labelled else (),
+        labels=parse_labels(column_type, _charset(charset)) if labelled else (),
         nullable=nullable == "YES",
         generated=bool(re.search(r"\b(VIRTUAL|STORED|PERSISTENT)\b", extra, re.IGNORECASE)),
         invisible=bool(re.search(r"\bINVISIBLE\b", extra, re.IGNORECASE)),
@@ -338,13 +339,22 @@ def _charset(name: str | None) -> str:
     return "binary" if name is None else "utf8mb3" if name == "utf8" else str(name)
 
 
-def parse_labels(column_type: str) -> tuple[str, ...]:
-    """The labels of `enum('a','it''s')`. Escapes: `''`, `\\\\`, `\\n`, `\\r`, `\\0` (append_unescaped, sql/unireg.cc).
+def parse_labels(column_type: str, charset: str = "utf8mb4") -> tuple[str, ...]:
+    """The labels of `enum('a','it''s')`. Escapes: `''`, `\\\\`, `\\n`, `\\r`, `\\0` (append_unescaped, sql/unireg.cc); MySQL
+    prints labels of character set binary that aren't ASCII as `x'f09f'`.
 
-    The servers print a label's characters outside the basic plane as `?` here; only the binlog knows such a label.
+    The servers print what they can't show here as `?`: characters outside the basic plane, and on MariaDB bytes of
+    character set binary. Only the binlog knows such a label.
     """
     body = column_type[column_type.index("(") + 1 :]
-    return tuple(_UNESCAPE.sub(_unescape, label) for label in _LABEL.findall(body))
+    return tuple(_label(in_hex, text, charset) for in_hex, text in _LABEL.findall(body))
+
+
+def _label(in_hex: str, text: str, charset: str) -> str:
+    if in_hex:
+        return label_text(bytes.fromhex(text), charset)
+    label = _UNESCAPE.sub(_unescape, text)
+    return label_text(encode_text(label, charset), charset) if is_raw_label(label) else label
 
 
 def _unescape(match: re.Match[str]) -> str:

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recovery.charset import decode_text, encode_latin1
 from recovery.errors import DumperFailed, UnsupportedColumn
 from recovery.schema import Column, Table
 from recovery.snapshot.baseline import baseline_schema, to_arrow
@@ -249,11 +248,3 @@ def test_exact_texts_of_one_row_are_one_map() -> None:
         {"_rb_exact": None, "a": None, "_rb_col_rb_x": date(2024, 1, 1)},
         {"_rb_exact": [("a", "2024-00-01"), ("_rb_x", "0000-00-00")], "a": None, "_rb_col_rb_x": None},
     ]
-
-
-def test_latin1_is_reversible() -> None:
-    every = bytes(range(256))
-    assert encode_latin1(decode_text(every, "latin1")) == every
-    assert decode_text(b"\x80\x9f\x81", "latin1") == "€Ÿ\x81"
-    with pytest.raises(ValueError):
-        decode_text(b"a", "utf16")

@@ -78,6 +78,41 @@ def test_every_type_reads_as_the_archive_knows_it(server: Server, connection: Co
     check_supported(table)
 
 
+ODD_TYPES = (
+    "BIT", "BIT(10)", "BIT(64)", "GEOMETRY", "POINT", "GEOMETRYCOLLECTION", "VARCHAR(9) CHARACTER SET utf16",
+    "CHAR(9) CHARACTER SET ujis", "LONGTEXT CHARACTER SET tis620", "ENUM('a','\u00e9') CHARACTER SET ucs2",
+    "ENUM('a') CHARACTER SET binary", "ENUM('x''ff''','0xFF') CHARACTER SET latin1", "SET('a','b') CHARACTER SET cp1251",
+)  # fmt: skip
+MYSQL_TYPES = ("VECTOR(3)", "CHAR(9) CHARACTER SET gb18030", "ENUM('a',X'F09F9880',X'FF') CHARACTER SET binary")
+MARIADB_TYPES = ("VARCHAR(99) COMPRESSED", "TEXT COMPRESSED CHARACTER SET latin7", "BLOB COMPRESSED")
+
+
+def table_map(server: Server, table: str) -> bytes:
+    """The body of the newest TABLE_MAP event of a table, from the binlog file itself."""
+    data = server.binlog_files()[-1].read_bytes()
+    at, found = 4, b""
+    while at < len(data):
+        size = int.from_bytes(data[at + 9 : at + 13], "little")
+        body = data[at + 19 : at + size - 4]
+        if data[at + 4] == 19 and table.encode() + b"\0" in body:
+            found = body
+        at += size
+    return found
+
+
+def test_both_readers_of_a_definition_agree(server: Server, connection: Connection, database: str) -> None:
+    ddls = ODD_TYPES + (MYSQL_TYPES if server.flavor == "mysql" else MARIADB_TYPES)
+    columns = ", ".join(f"c{i} {ddl} NULL" for i, ddl in enumerate(ddls))
+    server.execute(f"CREATE TABLE {database}.readers (id INT PRIMARY KEY, {columns})")
+    server.execute(f"INSERT INTO {database}.readers (id) VALUES (1)")
+    (table,) = read_tables(connection, [(database, "readers")])
+    check_supported(table)
+    collations = dict(fetch(connection, "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATIONS"))
+    logged = tablemap.parse(table_map(server, "readers"), collations, flavor=server.flavor).table
+    assert [c.storage for c in logged.columns] == [c.storage for c in table.columns]
+    assert logged.key == table.key
+
+
 def test_mariadbs_own_types(mariadb_source: Server, unique_name: Callable[[str], str]) -> None:
     name = unique_name("own")
     mariadb_source.execute(f"CREATE DATABASE {name}")
