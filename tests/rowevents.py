@@ -31,7 +31,10 @@ class TableEvents:
         return RowEvents(np.frombuffer(data, np.uint8), start, start + sizes, np.array(self.types, np.uint8))
 
     def decode(self) -> RowImages:
-        return RowDecoder(self.table_map).decode(self.row_events())
+        return self.decode_as(self.table_map)
+
+    def decode_as(self, table_map: tablemap.TableMap) -> RowImages:
+        return RowDecoder(table_map).decode(self.row_events())
 
 
 def collations(server: Server) -> dict[int, str]:

@@ -1,0 +1,382 @@
+"""Every type x edge value x (insert, update, delete), from the real server's binlog through the row decoder and a Parquet
+file: what the archive holds is what SELECT said at that moment."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rowevents import TableEvents, collations, row_events
+from typematrix import Case, agrees, cases, shown
+
+from dataflow.rows import DELETE, INSERT, UPDATE_AFTER, UPDATE_BEFORE, RowFault, RowImages
+from dataflow.tablemap import TableMap
+from recovery.archive.segments import encode_parquet
+from recovery.errors import UnsupportedEvent
+from recovery.schema import Column, Table
+from testservers import Server
+
+Row = tuple[tuple[Any, Any], ...]
+"""For each column what `typematrix.shown` selects."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A row image read back from Parquet: its operation, and for each column value, exact text and whether it changed."""
+
+    op: int
+    cells: tuple[tuple[Any, str | None], ...]
+    changed: frozenset[int] | None
+
+
+def images(decoded: RowImages, table: Table) -> list[Image]:
+    """What is in the archive: columns, `_rb_exact` and `_rb_changed` through a Parquet file and back."""
+    names = [f"c{i}" for i in range(len(decoded.columns))]
+    for array in (*decoded.columns, decoded.changed, decoded.exact):
+        array.validate(full=True)
+    data = pa.table([*decoded.columns, decoded.changed, decoded.exact], names=[*names, "_rb_changed", "_rb_exact"])
+    data = pq.ParquetFile(io.BytesIO(encode_parquet(data))).read()
+    columns = [data.column(name).to_pylist() for name in names]
+    found = []
+    for i, (op, bits, exact) in enumerate(
+        zip(
+            decoded.op.tolist(),
+            data.column("_rb_changed").to_pylist(),
+            data.column("_rb_exact").to_pylist(),
+            strict=True,
+        )
+    ):
+        texts = dict(exact or ())
+        assert texts.keys() <= {c.name for c in table.columns}
+        cells = tuple(
+            (values[i], texts.get(column.name)) for values, column in zip(columns, table.columns, strict=True)
+        )
+        found.append(Image(op, cells, None if bits is None else _set_bits(bits)))
+    return found
+
+
+def _set_bits(bits: bytes) -> frozenset[int]:
+    return frozenset(i for i in range(8 * len(bits)) if bits[i // 8] >> i % 8 & 1)
+
+
+def whole(before: Image, after: Image, table: Table) -> Image:
+    """The full image behind an update_before, as FORMAT.md's SQL rebuilds it."""
+    assert (before.op, after.op) == (UPDATE_BEFORE, UPDATE_AFTER)
+    assert before.changed == after.changed is not None
+    kept = (set(table.key_indexes) if table.key else set(range(len(table.columns)))) | before.changed
+    for i, cell in enumerate(before.cells):
+        assert i in kept or cell == (None, None)
+    cells = tuple(cell if i in kept else after.cells[i] for i, cell in enumerate(before.cells))
+    return Image(UPDATE_BEFORE, cells, before.changed)
+
+
+def require_equal(image: Image, row: Row, table: Table) -> None:
+    for column, (value, exact), server in zip(table.columns, image.cells, row, strict=True):
+        assert agrees(column, value, exact, server), f"{column}: archive {value!r} {exact!r}, SELECT {server!r}"
+
+
+# --- the matrix -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Story:
+    """A table's life: its rows after the insert and after the update, as SELECT showed them, and its events."""
+
+    inserted: list[Row]
+    updated: list[Row]
+    events: list[TableEvents]
+
+
+class Run:
+    """A connection that fills tables; `story` tells what became of one."""
+
+    def __init__(self, server: Server, database: str) -> None:
+        server.execute(f"CREATE DATABASE {database}")
+        self.server, self.database = server, database
+        self.connection = server.connect(database=database)
+        self.cursor = self.connection.cursor()
+        self.do("SET sql_mode = '', time_zone = '+00:00'")
+        self.names = collations(server)
+        self.told: dict[str, tuple[list[Row], list[Row]]] = {}
+
+    def do(self, sql: str) -> None:
+        self.cursor.execute(sql)
+
+    def select(self, table: str, columns: list[Column]) -> list[Row]:
+        parts = [part for column in columns for part in shown(f"`{column.name}`", column)]
+        self.do(f"SELECT {', '.join(parts)} FROM {table} ORDER BY `{columns[0].name}`")
+        return [tuple(zip(row[::2], row[1::2], strict=True)) for row in self.cursor.fetchall()]
+
+    def live(self, name: str, case: Case, column: Column) -> None:
+        """Insert every value and NULL, give every row the next one's value, touch all rows, delete them."""
+        values = [*case.values, "NULL"]
+        n = len(values)
+        self.do(f"CREATE TABLE {name} (id INT PRIMARY KEY, c {case.ddl} NULL, k INT NOT NULL)")
+        for i, value in enumerate(values):
+            self.do(f"INSERT INTO {name} VALUES ({i}, {value}, 0)")
+        columns = [Column("id", "int"), column, Column("k", "int")]
+        inserted = self.select(name, columns)
+        self.do(f"CREATE TEMPORARY TABLE other (PRIMARY KEY (id)) SELECT id, c FROM {name}")
+        self.do(f"UPDATE {name} t JOIN other o ON o.id = (t.id + 1) % {n} SET t.c = o.c, t.k = 1")
+        self.do("DROP TEMPORARY TABLE other")
+        updated = self.select(name, columns)
+        self.do(f"UPDATE {name} SET k = 2")
+        self.do(f"DELETE FROM {name}")
+        self.told[name] = (inserted, updated)
+
+    def stories(self) -> dict[str, Story]:
+        found = row_events(self.server, self.database, self.names)
+        return {name: Story(*told, found[name]) for name, told in self.told.items()}
+
+
+def check(story: Story, kind: str | None) -> None:
+    """The images of a `Run.live` table against what SELECT showed."""
+    (events,) = story.events
+    table_map = known(events.table_map, kind)
+    found = images(events.decode_as(table_map), table_map.table)
+    n = len(story.inserted)
+    touched = [(*row[:2], ("2", 1)) for row in story.updated]
+    inserts, firsts, seconds, deletes = found[:n], found[n : 3 * n], found[3 * n : 5 * n], found[5 * n :]
+    # An update that changes nothing but `k` is there for every row, so all have both updates.
+    assert [i.op for i in found] == [INSERT] * n + [UPDATE_BEFORE, UPDATE_AFTER] * 2 * n + [DELETE] * n
+    for image, row in zip(inserts, story.inserted, strict=True):
+        require_equal(image, row, table_map.table)
+    by_key = {image.cells[0][0]: image for image in inserts}
+    for i in range(n):
+        for pairs, old, new in ((firsts, story.inserted, story.updated), (seconds, story.updated, touched)):
+            before, after = pairs[2 * i : 2 * i + 2]
+            key = after.cells[0][0]
+            require_equal(whole(before, after, table_map.table), old[key], table_map.table)
+            require_equal(after, _plain(new[key]), table_map.table)
+            assert 2 in (after.changed or ())
+            # What didn't change is the same cell; what did has another one, or the same text in other bytes.
+            if 1 not in (after.changed or ()):
+                assert old[key][1] == new[key][1]
+    assert len(by_key) == n
+    for image in deletes:
+        require_equal(image, _plain(touched[image.cells[0][0]]), table_map.table)
+
+
+def _plain(row: Row) -> Row:
+    return tuple((str(text) if isinstance(text, int) else text, second) for text, second in row)
+
+
+def known(table_map: TableMap, kind: str | None) -> TableMap:
+    """As a live schema would have it: MariaDB's UUID and INET columns look like BINARY in the binlog."""
+    if kind is None:
+        return table_map
+    columns = tuple(replace(c, type=kind, octets=None) if c.name == "c" else c for c in table_map.table.columns)
+    return replace(table_map, table=replace(table_map.table, columns=columns))
+
+
+def _kind(case: Case, table_map: TableMap | None = None) -> Column:
+    """Enough of a column to know how it is shown."""
+    word = case.ddl.split("(")[0].split()[0].lower()
+    if case.kind:
+        return Column("c", case.kind)
+    if word in ("tinytext", "text", "mediumtext", "longtext") or (word == "json" and case.flavors == {"mariadb"}):
+        return Column("c", "text")
+    if word in ("tinyblob", "blob", "mediumblob", "longblob"):
+        return Column("c", "blob")
+    return Column("c", {"point": "geometry", "boolean": "tinyint"}.get(word, word))
+
+
+@pytest.fixture(scope="module", params=["mysql", "mariadb"])
+def flavor(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def server(flavor: str, request: pytest.FixtureRequest) -> Server:
+    found: Server = request.getfixturevalue(f"{flavor}_source")
+    return found
+
+
+@pytest.fixture(scope="module")
+def matrix(flavor: str, server: Server) -> Iterator[dict[str, tuple[Case, Story]]]:
+    run = Run(server, "matrix")
+    with contextlib.closing(run.connection):
+        named = {f"t{i}": case for i, case in enumerate(cases(flavor))}
+        for name, case in named.items():
+            run.live(name, case, _kind(case))
+        stories = run.stories()
+        yield {name: (case, stories[name]) for name, case in named.items()}
+
+
+@pytest.mark.sockets
+def test_every_value_of_every_type_is_what_select_returned(matrix: dict[str, tuple[Case, Story]]) -> None:
+    wrong = []
+    for case, story in matrix.values():
+        try:
+            check(story, case.kind)
+        except (AssertionError, RowFault, ValueError) as error:
+            wrong.append(f"{case.ddl}: {type(error).__name__} {error}"[:600])
+    assert not wrong, "\n".join(wrong)
+    assert len(matrix) > 150
+
+
+# --- tables that are more than one column -----------------------------------------------------------------------------
+
+
+def follow(run: Run, table: str, steps: list[str]) -> tuple[TableEvents, list[Image], list[list[Row]]]:
+    """Run statements on a table; gives its events, its images, and its rows after each step."""
+    shape = _shape(run, table)
+    states = []
+    for step in steps:
+        run.do(step)
+        states.append(run.select(table, shape))
+    (events,) = row_events(run.server, run.database, run.names)[table]
+    return events, images(events.decode(), events.table_map.table), states
+
+
+def _shape(run: Run, table: str) -> list[Column]:
+    run.do(
+        "SELECT column_name, data_type FROM information_schema.columns"
+        f" WHERE table_schema = '{run.database}' AND table_name = '{table}' ORDER BY ordinal_position"
+    )
+    text = {"tinytext": "text", "mediumtext": "text", "longtext": "text", "point": "geometry"}
+    return [Column(name, text.get(kind, kind)) for name, kind in run.cursor.fetchall()]
+
+
+@pytest.fixture
+def run(server: Server, unique_name: Callable[[str], str]) -> Iterator[Run]:
+    run = Run(server, unique_name("rows"))
+    with contextlib.closing(run.connection):
+        yield run
+
+
+@pytest.mark.sockets
+def test_a_table_with_more_than_a_thousand_columns(run: Run) -> None:
+    kinds = ["INT", "TINYINT UNSIGNED", "VARCHAR(3)", "DATE", "DECIMAL(5,2)", "BINARY(1)", "YEAR", "SMALLINT"]
+    values = ["-7", "200", "'éx'", "'2026-05-00'", "-1.25", "X'00'", "2026", "NULL"]
+    columns = ", ".join(f"c{i} {kinds[i % 8]}" for i in range(1010))
+    run.do(f"CREATE TABLE wide (id INT PRIMARY KEY, {columns}) CHARACTER SET utf8mb4")
+    row = ", ".join(values[i % 8] for i in range(1010))
+    events, found, states = follow(
+        run,
+        "wide",
+        [
+            f"INSERT INTO wide VALUES (1, {row}), (2, {', '.join(['NULL'] * 1010)})",
+            "UPDATE wide SET c0 = 8, c1009 = 9, c503 = NULL, c508 = 1",
+            "DELETE FROM wide WHERE id = 1",
+        ],
+    )
+    table = events.table_map.table
+    assert len(table.columns) == 1011
+    for image, row_shown in zip(found[:2], states[0], strict=True):
+        require_equal(image, row_shown, table)
+    for i in range(2):
+        require_equal(whole(found[2 + 2 * i], found[3 + 2 * i], table), states[0][i], table)
+        require_equal(found[3 + 2 * i], states[1][i], table)
+    assert found[3].changed == {1, 509, 1010} | ({504} if states[0][0][504][0] is not None else set())
+    require_equal(found[6], states[1][0], table)
+
+
+@pytest.mark.sockets
+def test_generated_and_invisible_columns_and_a_key_that_changes(run: Run, flavor: str) -> None:
+    invisible = "INVISIBLE" if flavor == "mariadb" else "NOT NULL DEFAULT 3 INVISIBLE"
+    run.do(
+        "CREATE TABLE g (a INT, v VARCHAR(20) AS (CONCAT('v', b)) VIRTUAL, b BIGINT NOT NULL, s BIGINT AS (b * 2) STORED,"
+        f" h INT {invisible}, PRIMARY KEY (b), KEY (v))"
+    )
+    events, found, states = follow(
+        run,
+        "g",
+        [
+            "INSERT INTO g (a, b) VALUES (1, 10), (NULL, -5)",
+            "UPDATE g SET b = b + 100",
+            "UPDATE g SET a = a",
+            "UPDATE g SET a = 5 WHERE b = 95",
+            "DELETE FROM g",
+        ],
+    )
+    table = events.table_map.table
+    assert table.key == ("b",)
+    assert [i.op for i in found] == [INSERT] * 2 + [UPDATE_BEFORE, UPDATE_AFTER] * 3 + [DELETE] * 2
+    by_b = [{row[2][0]: row for row in state} for state in states]
+    for image in found[:2]:
+        require_equal(image, by_b[0][str(image.cells[2][0])], table)
+    for at, (old, new) in ((2, (0, 1)), (4, (0, 1)), (6, (2, 3))):
+        before = whole(found[at], found[at + 1], table)
+        require_equal(before, by_b[old][str(before.cells[2][0])], table)
+        require_equal(found[at + 1], by_b[new][str(found[at + 1].cells[2][0])], table)
+    assert found[3].changed is not None
+    assert {2, 3} <= found[3].changed
+    assert found[7].changed == {0}
+    for image in found[8:]:
+        require_equal(image, by_b[3][str(image.cells[2][0])], table)
+
+
+@pytest.mark.sockets
+def test_a_table_without_a_key_keeps_whole_before_images(run: Run) -> None:
+    run.do("CREATE TABLE k (id INT, t TEXT, d DATE)")
+    events, found, states = follow(
+        run, "k", ["INSERT INTO k VALUES (1, 'x', '0000-00-00'), (2, NULL, NULL)", "UPDATE k SET id = id + 10"]
+    )
+    for i in range(2):
+        require_equal(found[2 + 2 * i], states[0][i], events.table_map.table)
+        require_equal(found[3 + 2 * i], states[1][i], events.table_map.table)
+
+
+@pytest.mark.sockets
+def test_a_partitioned_table(run: Run) -> None:
+    """MySQL writes the partition into the event's extra data."""
+    run.do("CREATE TABLE p (id INT PRIMARY KEY, v INT) PARTITION BY HASH (id) PARTITIONS 4")
+    _, found, states = follow(
+        run,
+        "p",
+        ["INSERT INTO p VALUES (1, 1), (2, 2), (3, 3)", "UPDATE p SET v = v + 1, id = id + 10 ORDER BY id DESC"],
+    )
+    assert {tuple(cell[0] for cell in image.cells) for image in found if image.op == UPDATE_AFTER} == {
+        (int(row[0][0]), int(row[1][0])) for row in states[1]
+    }
+    assert {image.cells[0][0] for image in found if image.op == UPDATE_BEFORE} == {1, 2, 3}
+
+
+@pytest.mark.sockets
+def test_every_character_set_of_the_server(run: Run) -> None:
+    run.do("SHOW CHARACTER SET")
+    charsets = [str(row[0]) for row in run.cursor.fetchall() if row[0] not in ("binary", "filename")]
+    planes = [c for c in range(1, 0x10000, 7) if not 0xD800 <= c < 0xE000] + list(range(0x1F300, 0x1F700, 9))
+    samples = [*range(1, 0x180), *planes]
+    texts = ["".join(map(chr, samples[i : i + 16])) for i in range(0, len(samples), 16)]
+    wrong: list[str] = []
+    for charset in charsets:
+        of = f"CHARACTER SET {charset}"
+        run.do(f"CREATE TABLE c_{charset} (id INT PRIMARY KEY, c VARCHAR(40) {of}, t CHAR(16) {of})")
+        rows = ", ".join(
+            f"({i}, _utf8mb4 X'{t.encode().hex()}', _utf8mb4 X'{t.encode().hex()}')" for i, t in enumerate(texts)
+        )
+        run.do(f"INSERT INTO c_{charset} VALUES {rows}")
+    found = row_events(run.server, run.database, run.names)
+    for charset in charsets:
+        rows_shown = run.select(f"c_{charset}", [Column("id", "int"), Column("c", "varchar"), Column("t", "char")])
+        (events,) = found[f"c_{charset}"]
+        table = events.table_map.table
+        assert table.columns[1].charset == charset.replace("utf8mb3", table.columns[1].charset or "")
+        for image, row in zip(images(events.decode(), table), rows_shown, strict=True):
+            try:
+                require_equal(image, row, table)
+            except AssertionError as error:
+                wrong.append(f"{charset}: {error}"[:500])
+    assert not wrong, "\n".join(wrong[:20])
+    assert len(charsets) > 35
+
+
+@pytest.mark.sockets
+def test_partial_row_images_are_refused(run: Run) -> None:
+    run.do("CREATE TABLE part (id INT PRIMARY KEY, a INT, b INT)")
+    run.do("INSERT INTO part VALUES (1, 1, 1)")
+    run.do("SET SESSION binlog_row_image = MINIMAL")
+    run.do("UPDATE part SET a = 2")
+    run.do("SET SESSION binlog_row_image = FULL")
+    (events,) = row_events(run.server, run.database, run.names)["part"]
+    with pytest.raises(RowFault, match=r"a partial row image of table `rows\d+\.part`") as fault:
+        events.decode()
+    assert (fault.value.event, fault.value.error) == (1, UnsupportedEvent)
