@@ -42,7 +42,7 @@ class Decoder:
 
     def decode(self, batch: EventBatch) -> list[ChangeBatch | Stop]:
         """The batch decoded; if a transaction in it can't be, what stands before it and then the stop."""
-        decoding = _Decoding(partial(self._table_map, batch.charsets))
+        decoding = _Decoding(partial(self._table_map, batch.charsets, batch.flavor))
         for done, transaction in enumerate(batch.transactions):
             try:
                 decoding.add(transaction)
@@ -58,13 +58,13 @@ class Decoder:
                 self._maps.clear()  # a column may have become a generated one, or the other way round
         return [decoding.result(batch)]
 
-    def _table_map(self, charsets: Mapping[int, str], body: bytes) -> TableMap | None:
+    def _table_map(self, charsets: Mapping[int, str], flavor: str, body: bytes) -> TableMap | None:
         """The definition of a TABLE_MAP body; None for a table that the filter leaves out."""
         # The table id (6 bytes) changes when the server reopens a table; the rest is the definition.
         definition = body[6:]
         if definition in self._maps:
             return self._maps[definition]
-        found: TableMap | None = tablemap.parse(body, charsets)
+        found: TableMap | None = tablemap.parse(body, charsets, flavor=flavor)
         assert found is not None
         if not self._dictionary.wants(found.table.db, found.table.name):
             found = None
@@ -72,7 +72,7 @@ class Decoder:
             generated = self._dictionary.generated(found.table)
             if generated is None:
                 return found  # ask again at the next event
-            found = TableMap(found.table_id, found.table.with_generated(generated), found.wire)
+            found = replace(found, table=found.table.with_generated(generated))
         self._maps[definition] = found
         return found
 

@@ -108,8 +108,9 @@ def table_id(body: bytes) -> int:
     return int.from_bytes(body[:6], "little")
 
 
-def parse(body: bytes, collations: Mapping[int, str], *, need_names: bool = True, flavor: str = "mysql") -> TableMap:
-    """A TABLE_MAP body. collations: collation id -> character set name, as the server lists them.
+def parse(body: bytes, collations: Mapping[int, str], *, flavor: str, need_names: bool = True) -> TableMap:
+    """A TABLE_MAP body. collations: collation id -> character set name, as the server lists them. flavor: "mysql" or
+    "mariadb", which count their columns differently.
 
     Raises SourceMisconfigured naming the table when the event has no column names and they are needed; BinlogDamaged.
     """
