@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recovery.failpoint import VARIABLE
 from testservers import Server
 
 COMMAND = (sys.executable, "-c", "from recovery.cli import main; main()")
@@ -55,11 +57,22 @@ class Rowback:
     def json(self, *arguments: str) -> Any:
         return json.loads(self.run(*arguments, "--format", "json").stdout)
 
-    def start_capture(self, *arguments: str) -> subprocess.Popen[bytes]:
-        log = (self.folder / "capture.log").open("ab")
-        return subprocess.Popen(
-            [*COMMAND, "capture", *arguments], env=self.environment, cwd=self.folder, stdout=log, stderr=log
-        )
+    def start_capture(
+        self, *arguments: str, failpoint: str = "", command: Sequence[str] = (*COMMAND, "capture")
+    ) -> subprocess.Popen[bytes]:
+        """failpoint: what recovery/failpoint.py takes. command: a capture that isn't the real one."""
+        environment = {**self.environment, **({VARIABLE: failpoint} if failpoint else {})}
+        with (self.folder / "capture.log").open("ab") as log:
+            return subprocess.Popen([*command, *arguments], env=environment, cwd=self.folder, stdout=log, stderr=log)
+
+    def catch_up(self, *arguments: str, timeout: float = 180) -> None:
+        """A capture from the archive's end to the source's present; its output goes to the capture log."""
+        process = self.start_capture("--until-caught-up", *arguments)
+        try:
+            status = process.wait(timeout)
+        finally:
+            process.kill()
+        assert status == 0, self.capture_log()[-3000:]
 
     def capture_log(self) -> str:
         return (self.folder / "capture.log").read_text()
