@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -15,6 +16,8 @@ from recovery.archive.actions import Checkpoint, Ddl
 from recovery.errors import RowbackError
 from recovery.gtid import parse_gtid_set
 from recovery.schema import Table
+
+Changes: TypeAlias = tuple[tuple[Table, tuple[pa.RecordBatch, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -85,15 +88,46 @@ class ChangeBatch:
 
 @dataclass(frozen=True)
 class Window:
-    """What one log commit takes in. changes: per table definition, its record batches in order."""
+    """What one log commit takes in. changes: per table definition, its record batches in order. parts: how many Parts of
+    its last transaction went ahead of it; they become visible with this commit."""
 
     server: str
     generation: int
     before: Checkpoint
     after: Checkpoint
-    changes: tuple[tuple[Table, tuple[pa.RecordBatch, ...]], ...]
+    changes: Changes
     transactions: tuple[pa.RecordBatch, ...]
     ddl: tuple[Ddl, ...]
+    prepared: tuple[Prepared, ...] = ()
+    resolved: tuple[Resolved, ...] = ()
+    parts: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one transaction that is too large to be held until its end: uploaded now, committed with its Window."""
+
+    server: str
+    generation: int
+    changes: Changes
+    prepared: tuple[Prepared, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """The Parts since the last window are void: the source reads their transaction again from its beginning."""
+
+    server: str
+    generation: int
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """Lets errors of the background surface when nothing else comes. flush: also wait until all is committed."""
+
+    server: str
+    generation: int
+    flush: bool
 
 
 @dataclass(frozen=True)
@@ -103,6 +137,9 @@ class Stop:
     server: str
     generation: int
     error: RowbackError
+
+
+Item: TypeAlias = Window | Part | Dropped | Pulse | Stop  # what goes from the window step to the sink
 
 
 def checkpoint_after(before: Checkpoint, flavor: str, transactions: tuple[Transaction, ...]) -> Checkpoint:

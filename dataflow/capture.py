@@ -81,12 +81,21 @@ def build(options: Options, *, raises: bool = False) -> tuple[Dataflow, Health]:
     # ("shop", ChangeBatch(changes=((Table("shop.orders"), RecordBatch), ...)))
     windows = op.stateful_batch("window", changes, lambda _: WindowLogic(limits))
     # ("shop", Window(before=Checkpoint(seq=0), after=Checkpoint(seq=940), ...))
-    op.output("archive", windows, SegmentSink(archives, health))
+    memory = {name: context.server.memory_bytes // 2 for name, context in by_name.items()}
+    op.output("archive", windows, SegmentSink(archives, health, memory))
     return dataflow, health
 
 
 def _limits(options: Options, server: ServerSettings) -> Limits:
-    return Limits(options.window_seconds or server.window_seconds, server.window_rows, server.window_bytes)
+    """Of the memory a quarter is for the open window, a half for what is on its way, the rest for what encoding makes. A
+    window's age that is asked for on the command line is not stretched."""
+    return Limits(
+        options.window_seconds or server.window_seconds,
+        server.window_rows,
+        server.window_bytes,
+        options.window_seconds or server.window_max_seconds,
+        server.memory_bytes // 4,
+    )
 
 
 class Decode:

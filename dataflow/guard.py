@@ -11,21 +11,21 @@ from collections.abc import Callable
 
 from bytewax.outputs import StatefulSinkPartition
 
-from dataflow.batches import Stop, Window
+from dataflow.batches import Item, Stop
 from dataflow.health import ServerHealth
 from recovery.errors import RowbackError
 
 
-class GuardedPartition(StatefulSinkPartition[Window | Stop, None]):
+class GuardedPartition(StatefulSinkPartition[Item, None]):
     """build: makes the partition that does the work; again for each generation that follows on a failed one."""
 
-    def __init__(self, build: Callable[[], StatefulSinkPartition[Window | Stop, None]], health: ServerHealth) -> None:
+    def __init__(self, build: Callable[[], StatefulSinkPartition[Item, None]], health: ServerHealth) -> None:
         self._build = build
         self._health = health
-        self._inner: StatefulSinkPartition[Window | Stop, None] | None = None
+        self._inner: StatefulSinkPartition[Item, None] | None = None
         self._failed = -1
 
-    def write_batch(self, values: list[Window | Stop]) -> None:
+    def write_batch(self, values: list[Item]) -> None:
         for value in values:
             if value.generation <= self._failed:
                 continue
@@ -43,7 +43,7 @@ class GuardedPartition(StatefulSinkPartition[Window | Stop, None]):
         if self._inner is not None:
             self._inner.close()
 
-    def _fail(self, value: Window | Stop, error: RowbackError) -> None:
+    def _fail(self, value: Item, error: RowbackError) -> None:
         self._failed = value.generation
         if isinstance(value, Stop):
             self._health.stopped(error)

@@ -52,12 +52,25 @@ class ServerOptions(BaseModel):
         10,
         gt=0,
         le=300,
-        description="Seconds after which an open window of changes is committed: what a crash of the source can "
-        "cost at most.",
+        description="Seconds after which an open window of changes is committed, if it holds much for the number of "
+        "objects that it makes.",
     )
-    window_rows: int = Field(500_000, ge=1, description="Rows after which the window is committed early.")
+    window_max_seconds: float = Field(
+        300,
+        gt=0,
+        le=3600,
+        description="Seconds to which a window that holds little is stretched, 2 for each object that it would make: what a "
+        "loss of the source with its binlog can cost at most. Not above `window_seconds`: never stretched.",
+    )
+    window_rows: int = Field(500_000, ge=1, description="Row images after which the window is committed early.")
     window_bytes: int = Field(
         64 * 1024 * 1024, ge=1, description="Bytes of binlog events after which the window is committed early."
+    )
+    memory_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=16 * 1024 * 1024,
+        description="Bytes of decoded rows that capture holds at most; a larger transaction is uploaded in parts that "
+        "become visible with its commit.",
     )
 
     def wants(self, db: str, table: str) -> bool:
