@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from recovery.archive.actions import Checkpoint
 from recovery.errors import RowbackError
+
+RATE_S: Final = 60
 
 
 class State(StrEnum):
@@ -47,6 +51,8 @@ class Figures:
     spool_windows: int
     spool_bytes: int
     pending_xa: int
+    transactions_per_s: float  # committed, mean of the last RATE_S seconds
+    rows_per_s: float
 
 
 class ServerHealth:
@@ -67,6 +73,7 @@ class ServerHealth:
         self._at: Checkpoint | None = None
         self._spool = (0, 0)
         self._pending_xa = 0
+        self._commits: deque[tuple[float, int, int]] = deque()  # (when, transactions, rows) of the last RATE_S seconds
 
     # --- told by the source
 
@@ -107,6 +114,8 @@ class ServerHealth:
             self._counts["committed_transactions"] += transactions
             self._counts["committed_rows"] += rows
             self._last_commit_us = time.time_ns() // 1000
+            self._commits.append((time.monotonic(), transactions, rows))
+            self._forget()
 
     def spooled(self, windows: int, size_bytes: int) -> None:
         """What waits in the spool now."""
@@ -124,6 +133,10 @@ class ServerHealth:
             self._failed = (generation, time.monotonic(), error)
         if self._raises:
             raise error
+
+    def _forget(self) -> None:
+        while self._commits and self._commits[0][0] < time.monotonic() - RATE_S:
+            self._commits.popleft()
 
     # --- asked
 
@@ -143,6 +156,7 @@ class ServerHealth:
     def figures(self) -> Figures:
         with self._lock:
             at = self._at
+            self._forget()
             return Figures(
                 server=self._server,
                 state=self._state,
@@ -155,6 +169,8 @@ class ServerHealth:
                 spool_windows=self._spool[0],
                 spool_bytes=self._spool[1],
                 pending_xa=self._pending_xa,
+                transactions_per_s=sum(c[1] for c in self._commits) / RATE_S,
+                rows_per_s=sum(c[2] for c in self._commits) / RATE_S,
                 **self._counts,
             )
 
