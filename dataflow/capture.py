@@ -23,6 +23,7 @@ from dataflow.batches import ChangeBatch, EventBatch, Stop
 from dataflow.decode import Decoder, Dictionary
 from dataflow.health import Health
 from dataflow.lifecycle import Capture
+from dataflow.metrics import Target
 from dataflow.resume import Begin
 from dataflow.sink import Archive, SegmentSink
 from dataflow.source import BinlogSource
@@ -53,9 +54,10 @@ def flow() -> Dataflow:
     return build(Options(servers=tuple(names)), raises=True)[0]
 
 
-def build(options: Options, *, raises: bool = False) -> tuple[Dataflow, Health]:
-    """The dataflow of the configured servers, a partition each, and what it tells about them: unless `raises`, an error of
-    one of them isn't raised but stands there. Reads the settings; connects when it runs. Raises ConfigError."""
+def build(options: Options, *, raises: bool = False) -> tuple[Dataflow, Health, dict[str, Target]]:
+    """The dataflow of the configured servers, a partition each, what it tells about them, and where metrics ask. Unless
+    `raises`, an error of a server isn't raised but stands in its health. Reads the settings; connects when it runs. Raises
+    ConfigError."""
     drain.install()
     contexts = [open_context(options.config, name) for name in options.servers or (None,)]
     by_name = {context.server.name: context for context in contexts}
@@ -83,7 +85,7 @@ def build(options: Options, *, raises: bool = False) -> tuple[Dataflow, Health]:
     # ("shop", Window(before=Checkpoint(seq=0), after=Checkpoint(seq=940), ...))
     memory = {name: context.server.memory_bytes // 2 for name, context in by_name.items()}
     op.output("archive", windows, SegmentSink(archives, health, memory))
-    return dataflow, health
+    return dataflow, health, {name: Target(c.source, c.log) for name, c in by_name.items()}
 
 
 def _limits(options: Options, server: ServerSettings) -> Limits:

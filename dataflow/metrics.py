@@ -183,7 +183,7 @@ def _values(reports: list[dict[str, object]]) -> Iterator[str]:
 class _Handler(BaseHTTPRequestHandler):
     owner: MetricsServer
 
-    def do_GET(self) -> None:  # noqa: N802  (the base class's name)
+    def do_GET(self) -> None:
         reports = self.owner.reports(time.time_ns() // 1000)
         if self.path == "/metrics":
             self._answer("text/plain; version=0.0.4; charset=utf-8", exposition(reports))

@@ -19,6 +19,7 @@ from bytewax.run import cli_main
 
 from dataflow import drain
 from dataflow.capture import Options, build
+from dataflow.metrics import MetricsServer
 from dataflow.resume import Begin
 from recovery.errors import CaptureError, RowbackError
 
@@ -27,11 +28,13 @@ SHARED_EPOCH_S: Final = 0.5
 
 @dataclass(frozen=True)
 class Cluster:
-    """How many workers share the servers. addresses: of all processes, this one's at process_id; empty for one process."""
+    """How many workers share the servers. addresses: of all processes, this one's at process_id; empty for one process.
+    metrics_port: of 127.0.0.1, for this process's figures."""
 
     workers: int = 1
     process_id: int | None = None
     addresses: tuple[str, ...] = ()
+    metrics_port: int | None = None
 
 
 def parse(arguments: Sequence[str]) -> tuple[Options, Cluster, bool]:
@@ -46,6 +49,7 @@ def parse(arguments: Sequence[str]) -> tuple[Options, Cluster, bool]:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--process-id", type=int)
     parser.add_argument("--addresses", default="")
+    parser.add_argument("--metrics-port", type=int)
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument("--from-gtid")
     begin.add_argument("--from-position")
@@ -58,7 +62,8 @@ def parse(arguments: Sequence[str]) -> tuple[Options, Cluster, bool]:
         given.until_caught_up,
         given.window_seconds,
     )
-    cluster = Cluster(given.workers, given.process_id, tuple(filter(None, given.addresses.split(","))))
+    addresses = tuple(filter(None, given.addresses.split(",")))
+    cluster = Cluster(given.workers, given.process_id, addresses, given.metrics_port)
     return options, cluster, given.format == "json"
 
 
@@ -71,7 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
         health = None
         try:
-            dataflow, health = build(options)
+            dataflow, health, targets = build(options)
+            if cluster.metrics_port is not None:
+                MetricsServer(health, cluster.metrics_port, targets)
             _run(dataflow, cluster)
         except BaseException as error:
             cause = rowback_error(error) or _peer_lost(error, cluster)
@@ -90,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(dataflow: Dataflow, cluster: Cluster) -> None:
     # A worker takes up to an epoch's worth of input before it waits for the other workers to have written it.
-    epoch = timedelta(seconds=10 if cluster == Cluster() else SHARED_EPOCH_S)
+    epoch = timedelta(seconds=10 if cluster.workers == 1 and not cluster.addresses else SHARED_EPOCH_S)
     cli_main(
         dataflow,
         workers_per_process=cluster.workers,

@@ -13,7 +13,7 @@ from recovery.doctor import Report
 from recovery.plain import iso
 from recovery.restore import RestoreResult
 from recovery.snapshot import SnapshotResult
-from recovery.status import Point, Status
+from recovery.status import Point, Process, Status
 
 _STYLES = {Verdict.OK: "green", Verdict.FAIL: "bold red", Verdict.ADVICE: "yellow", Verdict.SKIPPED: "dim"}
 
@@ -30,6 +30,10 @@ def status(result: Status) -> None:
             facts.add_row(label, escape(point.gtid_set))
     if result.lag_s is not None:
         facts.add_row("lag", _lag(result))
+    if result.last_commit_age_s is not None:
+        facts.add_row("last commit", f"{duration(result.last_commit_age_s)} ago")
+    if result.process is not None:
+        facts.add_row("capture", escape(_process(result.process)))
     window = result.last_window
     if window:
         text = f"{window.transactions} transactions, {window.row_changes} row changes, {size(window.size_bytes)}"
@@ -39,8 +43,15 @@ def status(result: Status) -> None:
     if result.ddl_statements:
         facts.add_row("DDL", f"{result.ddl_statements} statements")
     facts.add_row("generation", str(result.generation))
+    if result.rates is not None:
+        per_s = (
+            f"{result.rates.transactions_per_s:.3g} transactions/s, {result.rates.row_changes_per_s:.3g} row changes/s"
+        )
+        facts.add_row("rate", f"{per_s}, mean of the last {duration(result.rates.seconds)} covered")
     out.print(facts)
     _snapshots(result)
+    if result.snapshot_needed and result.snapshots:
+        out.print(f"[bold red]SNAPSHOT NEEDED[/] {escape(result.snapshot_needed)}: take one with `rowback snapshot`")
     for gap in result.gaps:
         end = gap.to_position or "an end not yet known"
         if gap.closed:
@@ -62,6 +73,17 @@ def _lag(result: Status) -> str:
     if result.live:
         return f"{text}; the server no longer has the binlog file that capture needs next"
     return escape(f"{text} (server not asked: {result.live_problem})" if result.live_problem else text)
+
+
+def _process(process: Process) -> str:
+    text = process.state + (f" ({process.reason})" if process.reason else "")
+    if process.reconnects:
+        text += f", {process.reconnects} reconnects"
+    if process.spool_windows:
+        text += f"; {process.spool_windows} windows ({size(process.spool_bytes)}) in the spool, not yet safe"
+    if process.pending_xa:
+        text += f"; {process.pending_xa} prepared XA transactions"
+    return text
 
 
 def _snapshots(result: Status) -> None:

@@ -47,7 +47,7 @@ _CAPTURE = """\
   rowback capture --from-earliest
   rowback capture --skip-gap
   rowback capture --server shop --server crm
-  rowback capture --all --workers 2
+  rowback capture --all --workers 2 --metrics-port 9187
   rowback capture --all --process-id 0 --addresses 127.0.0.1:7401,127.0.0.1:7402
 """
 
@@ -98,6 +98,12 @@ def capture(
             "--addresses", "-a", metavar="HOST:PORT,...", help="Of all the processes that share the servers, in order."
         ),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port", min=1, max=65535, help="Give figures on this port of 127.0.0.1: /metrics and /health."
+        ),
+    ] = None,
     output_format: Annotated[Format, typer.Option("--format", help="Form of an error: text or JSON.")] = Format.table,
     config: ConfigOption = None,
 ) -> None:
@@ -119,6 +125,7 @@ def capture(
         workers,
         process_id,
         split(addresses),
+        metrics_port,
     )
     command = operations.capture_command(context, request)
     sys.stdout.flush()

@@ -39,6 +39,18 @@ class ServerOptions(BaseModel):
         None,
         description="CA certificate file (PEM). With it, TLS is required and the server's certificate is verified.",
     )
+    ssl_verify_identity: bool = Field(
+        True,
+        description="With `ssl_ca`: the certificate must also name `host`. Turn it off only where the CA signs for this "
+        "server alone.",
+    )
+    ssl_cert: str | None = Field(None, description="Client certificate file (PEM), for accounts that require one.")
+    ssl_key: str | None = Field(None, description="Its private key file (PEM).")
+    failover: bool = Field(
+        False,
+        description="Follow the address to another MySQL server of the same lineage, by GTIDs, after proof that it holds "
+        "all that was captured. Off: another server is refused.",
+    )
     connect_timeout_s: int = Field(10, ge=1, le=300, description="Seconds to wait for a connection.")
     include: tuple[str, ...] = Field(
         (),
@@ -147,12 +159,27 @@ class ArchiveSettings(BaseModel):
         raise ValueError(f"must be {_LABEL_RULE}, for it stands in object names as it is")
 
 
+class CaptureSettings(BaseModel):
+    """`[capture]`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port of 127.0.0.1 on which a running capture gives its figures (`/metrics` for Prometheus, `/health`); "
+        "`rowback status` asks there, too. Of several processes each takes the port plus its number.",
+    )
+
+
 class Document(BaseModel):
     """The whole file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     archive: ArchiveSettings
+    capture: CaptureSettings = CaptureSettings()
     servers: dict[str, ServerSection] = Field(default_factory=dict)
 
     @field_validator("servers")
@@ -174,6 +201,7 @@ class Settings(BaseModel):
     path: Path | None
     archive: ArchiveSettings
     servers: dict[str, ServerSection]
+    capture: CaptureSettings = CaptureSettings()
     # Passwords given directly as ROWBACK_SERVERS__<NAME>__PASSWORD.
     passwords: dict[str, SecretStr] = Field(default_factory=dict)
 
@@ -267,7 +295,11 @@ def load(config: Path | str | None = None, environ: Mapping[str, str] | None = N
     except ValidationError as error:
         raise _readable(error, origin, variables) from None
     return Settings(
-        path=path.absolute() if path else None, archive=document.archive, servers=document.servers, passwords=passwords
+        path=path.absolute() if path else None,
+        archive=document.archive,
+        servers=document.servers,
+        capture=document.capture,
+        passwords=passwords,
     )
 
 
@@ -315,6 +347,8 @@ def known_keys(section: tuple[str, ...]) -> list[str]:
         model = ServerSection
     elif section == ("archive",):
         model = ArchiveSettings
+    elif section == ("capture",):
+        model = CaptureSettings
     elif section == ("archive", "s3"):
         model = S3Settings
     return list(model.model_fields)
@@ -342,4 +376,6 @@ def _toml(value: object) -> str:
         return "not set"
     if isinstance(value, tuple):
         return "[]"
+    if isinstance(value, bool):
+        return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else str(value)

@@ -22,7 +22,7 @@ from recovery.errors import ConfigError
 
 FILE_NAME = "rowback.toml"
 PREFIX = "ROWBACK_"
-_SECTIONS = ("archive", "servers")
+_SECTIONS = ("archive", "capture", "servers")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def overlay(
         if location[0] not in _SECTIONS:
             raise ConfigError(
                 f"environment variable `{variable}`: unknown section `{location[0]}`",
-                hint=f"Sections are {' and '.join(_SECTIONS)}.{did_you_mean(location[0], _SECTIONS)}",
+                hint=f"Sections are {', '.join(_SECTIONS)}.{did_you_mean(location[0], _SECTIONS)}",
             )
         if location[0] == "servers" and len(location) > 1:
             location = ("servers", _server_label(raw, location[1]), *location[2:])

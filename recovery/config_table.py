@@ -44,6 +44,7 @@ def render() -> str:
             "Optional, for `s3://` roots. Credentials come from boto3's usual chain.",
             config.S3Settings,
         ),
+        ("[capture]", "Optional: of the capture process, whatever servers it captures.", config.CaptureSettings),
         (
             "[servers.&lt;name&gt;]",
             "One table for each source server. The name stands in object names: 1 to 63 of `a-z`, `0-9`, `-` and `_`.",

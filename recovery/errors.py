@@ -4,6 +4,7 @@
     ├── ConfigError               2   configuration file, environment or arguments
     ├── SourceError               3   the MySQL or MariaDB server
     │   ├── SourceUnreachable         (retryable)
+    │   ├── SourceUntrusted
     │   ├── AccessDenied
     │   ├── PrivilegeMissing
     │   ├── SourceMisconfigured
@@ -82,6 +83,12 @@ class SourceError(RowbackError):
 class SourceUnreachable(SourceError):
     code = "source_unreachable"
     retryable = True
+
+
+class SourceUntrusted(SourceError):
+    """The server's TLS certificate isn't the one that the settings ask for."""
+
+    code = "source_untrusted"
 
 
 class AccessDenied(SourceError):

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from recovery import config
 from recovery.archive import names
-from recovery.config import ArchiveSettings, S3Settings, ServerSection
+from recovery.config import ArchiveSettings, CaptureSettings, S3Settings, ServerSection
 from recovery.errors import ConfigError
 
 
@@ -102,6 +102,10 @@ def render(request: InitRequest, variable: str) -> str:
         "# Only for an s3:// root; credentials come from the environment, a profile or the instance's role.",
         "[archive.s3]",
         *_section(S3Settings, {}),
+        "",
+        "# Of the capture process, whatever servers it captures.",
+        "[capture]",
+        *_section(CaptureSettings, {}),
     ]
     given: dict[str, str | int] = {
         "host": request.host,

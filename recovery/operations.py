@@ -25,6 +25,7 @@ from recovery.archive import rebuild as indexing
 from recovery.archive.rebuild import IndexRebuilt, IndexReport
 from recovery.archive.segments import read_transactions
 from recovery.archive.state import ArchiveState
+from recovery.capture_process import capture_process
 from recovery.changes import ChangeQuery, ChangesResult
 from recovery.checks import Check
 from recovery.context import Context
@@ -54,9 +55,11 @@ def unreported(progress: SnapshotProgress) -> None:
 
 
 def status(context: Context, *, ask_server: bool = True) -> Status:
-    """What the archive covers. The server is asked for its newest position; if it doesn't answer, the result says so."""
+    """What the archive covers. The server is asked for its newest position, and a capture on this machine that has a metrics
+    port for its state; if one doesn't answer, the result says so."""
     state = context.log.read()
     live, problem = _live(context, state) if ask_server else (None, "not asked to")
+    process, process_problem = capture_process(context.settings.capture.metrics_port, context.server.name)
     return coverage.build(
         state,
         server=context.server.name,
@@ -65,6 +68,8 @@ def status(context: Context, *, ask_server: bool = True) -> Status:
         now=context.now(),
         live=live,
         live_problem=problem,
+        process=process,
+        process_problem=process_problem,
     )
 
 
@@ -81,7 +86,8 @@ def _live(context: Context, state: ArchiveState) -> tuple[Live | None, str | Non
         return None, "its binary log is off"
     behind = None
     if state.checkpoint is not None:
-        behind = coverage.bytes_behind([(str(row[0]), int(row[1])) for row in logs], state.checkpoint)
+        sizes = [(str(row[0]), int(row[1])) for row in logs]
+        behind = coverage.bytes_behind(sizes, state.checkpoint.file, state.checkpoint.position)
     return Live(*position, behind), None
 
 
@@ -109,6 +115,7 @@ class CaptureRequest:
     from_gtid, from_position and from_earliest. skip_gap: go on behind the gap that the archive ends in. window_seconds:
     None takes the server section's. servers: several at once, their names; empty for the context's. workers: threads that
     share them; process_id and addresses (`host:port` of each process, the same for all): one of several processes that do.
+    metrics_port: None takes the settings' (plus process_id).
     json_errors: an error goes to stderr as a JSON object."""
 
     until_caught_up: bool = False
@@ -122,6 +129,7 @@ class CaptureRequest:
     workers: int = 1
     process_id: int | None = None
     addresses: tuple[str, ...] = ()
+    metrics_port: int | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +181,11 @@ def capture_command(context: Context, request: CaptureRequest) -> Command:
         argv += ["--workers", str(request.workers)]
     if request.process_id is not None:
         argv += ["--process-id", str(request.process_id), "--addresses", ",".join(request.addresses)]
+    port = request.metrics_port
+    if port is None and context.settings.capture.metrics_port is not None and not request.until_caught_up:
+        port = context.settings.capture.metrics_port + (request.process_id or 0)
+    if port is not None:
+        argv += ["--metrics-port", str(port)]
     return Command(tuple(argv), _environment())
 
 

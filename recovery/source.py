@@ -15,8 +15,10 @@ Sources: MySQL manual "Error Message Reference", information_schema COLUMNS and 
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pymysql
@@ -24,7 +26,15 @@ import pymysql.cursors
 
 from recovery.charset import encode_text, is_raw_label, label_text
 from recovery.config import ServerSettings
-from recovery.errors import AccessDenied, PrivilegeMissing, RowbackError, SourceError, SourceUnreachable
+from recovery.errors import (
+    AccessDenied,
+    ConfigError,
+    PrivilegeMissing,
+    RowbackError,
+    SourceError,
+    SourceUnreachable,
+    SourceUntrusted,
+)
 from recovery.schema import Column, Table
 
 SYSTEM_SCHEMAS = frozenset({"mysql", "sys", "performance_schema", "information_schema"})
@@ -33,7 +43,7 @@ READ_TIMEOUT_S = 300  # per read from the socket, not per statement; a streamed 
 # Server error numbers (mysqld_error.h) and client ones (errmsg.h).
 _DENIED = frozenset({1045, 1698, 1130, 1820, 1862, 3118, 1524, 1251, 2054, 2058, 2059, 2061})
 _PRIVILEGE = frozenset({1227, 1142, 1143, 1044, 1370, 1410})
-_UNREACHABLE = frozenset({2002, 2003, 2005, 2006, 2012, 2013, 2026, 2055, 1040, 1053, 1129, 1203, 1927, 4031})
+_UNREACHABLE = frozenset({2002, 2003, 2005, 2006, 2012, 2013, 2055, 1040, 1053, 1129, 1203, 1927, 4031})
 
 _FAMILY = {"integer": "int", "numeric": "decimal"}
 _FAMILY |= dict.fromkeys(("tinytext", "text", "mediumtext", "longtext"), "text")
@@ -52,6 +62,7 @@ _LABEL = re.compile(r"(x?)'((?:[^'\\]|''|\\.)*)'(?:,|\)|$)", re.DOTALL)
 _UNESCAPE = re.compile(r"''|\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "r": "\r", "0": "\0", "\\": "\\"}
 _NO_SUCH_TABLE = 1146  # ER_NO_SUCH_TABLE
+_SSL_CONNECTION_ERROR = 2026  # CR_SSL_CONNECTION_ERROR: the server offers no TLS and ssl_ca requires it
 _BATCH = 200  # tables per information_schema query
 
 if TYPE_CHECKING:
@@ -76,7 +87,8 @@ class ServerInfo:
 def connect(server: ServerSettings, **kw: Any) -> Connection:
     """A pinned session. `kw` goes to pymysql.connect and wins over the defaults. The caller closes it.
 
-    A host that begins with `/` is a UNIX socket. TLS is used where the server offers it, verified if `ssl_ca` is given.
+    A host that begins with `/` is a UNIX socket. TLS is used where the server offers it, required and verified if `ssl_ca`
+    is given.
     """
     given: dict[str, Any] = {
         "user": server.user,
@@ -91,8 +103,7 @@ def connect(server: ServerSettings, **kw: Any) -> Connection:
         given["unix_socket"] = server.host
     else:
         given |= {"host": server.host, "port": server.port}
-    if server.ssl_ca:
-        given |= {"ssl_ca": server.ssl_ca, "ssl_verify_cert": True}
+        given |= _tls(server)
     try:
         connection = pymysql.connect(**(given | kw))
     except (pymysql.MySQLError, OSError, RuntimeError, UnicodeError) as error:
@@ -103,6 +114,25 @@ def connect(server: ServerSettings, **kw: Any) -> Connection:
         connection.close()
         raise
     return connection
+
+
+def _tls(server: ServerSettings) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if server.ssl_ca:
+        given |= {
+            "ssl_ca": server.ssl_ca,
+            "ssl_verify_cert": True,
+            "ssl_verify_identity": server.ssl_verify_identity,
+        }
+    if server.ssl_cert:
+        given |= {"ssl_cert": server.ssl_cert, "ssl_key": server.ssl_key}
+    missing = [path for path in given.values() if isinstance(path, str) and not Path(path).is_file()]
+    if missing:
+        raise ConfigError(
+            f"the TLS file `{missing[0]}` of server `{server.name}` isn't there",
+            hint="Correct ssl_ca, ssl_cert or ssl_key in rowback.toml; a relative path starts at the working directory.",
+        )
+    return given
 
 
 def _pin(connection: Connection) -> None:
@@ -153,12 +183,29 @@ def source_error(
             f"{where} refused the login{user}: {message}",
             hint="Check `user` and `password_env` or `password_file` in rowback.toml, and the account's host part.",
         )
+    if trouble := _untrusted(error):
+        return SourceUntrusted(
+            f"{where} isn't trusted: {trouble}",
+            hint="Check `ssl_ca`, and that the certificate names `host` (`ssl_verify_identity`); if both are right, "
+            "somebody else answers there.",
+        )
     if number in _UNREACHABLE or isinstance(error, OSError | pymysql.err.InterfaceError):
         return SourceUnreachable(
             f"{where} can't be reached: {message or 'the connection is closed'}",
             hint="Check `host` and `port`, that the server runs, and that no firewall stands between.",
         )
     return SourceError(f"{where} answered with error {number}: {message}", hint="See the server's error log.")
+
+
+def _untrusted(error: BaseException | None) -> str:
+    """What is wrong with the server's certificate, if that is what failed; the driver wraps it as a lost connection."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message or str(error)
+        if isinstance(error, pymysql.MySQLError) and error.args[:1] == (_SSL_CONNECTION_ERROR,):
+            return str(error.args[-1])
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _number_and_message(error: BaseException) -> tuple[int | None, str]:

@@ -14,6 +14,9 @@ from recovery.archive.actions import Checkpoint, Gap, Mark, Snapshot
 from recovery.archive.state import ArchiveState
 from recovery.gtid import binlog_order, is_subset
 
+RATE_S = 600
+WAITING = "waiting for the stream to reach the snapshot's end"
+
 
 @dataclass(frozen=True)
 class Point:
@@ -76,6 +79,30 @@ class Live:
 
 
 @dataclass(frozen=True)
+class Rates:
+    """Means over the newest `seconds` of the source's time that the archive covers."""
+
+    seconds: float
+    transactions_per_s: float
+    row_changes_per_s: float
+
+
+@dataclass(frozen=True)
+class Process:
+    """What a running capture says about this server on its metrics port. state: starting, running, reconnecting, paused,
+    stopped or ended; reason: why it isn't running. Spooled windows are closed and not yet safe."""
+
+    state: str
+    reason: str
+    reconnects: int
+    spool_windows: int
+    spool_bytes: int
+    pending_xa: int
+    transactions_per_s: float
+    rows_per_s: float
+
+
+@dataclass(frozen=True)
 class Status:
     server: str
     tenant: str
@@ -97,6 +124,11 @@ class Status:
     ddl_statements: int
     live: Live | None
     live_problem: str | None
+    last_commit_age_s: float | None = None
+    rates: Rates | None = None
+    snapshot_needed: str | None = None  # why no restore to a new moment is possible until one is taken
+    process: Process | None = None
+    process_problem: str | None = None
 
     @property
     def restorable(self) -> bool:
@@ -104,13 +136,13 @@ class Status:
         return self.coverage_to is not None and any(line.usable for line in self.snapshots)
 
 
-def bytes_behind(logs: Sequence[tuple[str, int]], checkpoint: Checkpoint) -> int | None:
-    """Binlog bytes after the checkpoint. logs: SHOW BINARY LOGS as (file, size), oldest first. None: it was purged."""
+def bytes_behind(logs: Sequence[tuple[str, int]], file: str, position: int) -> int | None:
+    """Binlog bytes after a position. logs: SHOW BINARY LOGS as (file, size), oldest first. None: the file was purged."""
     names = [name for name, _ in logs]
-    if checkpoint.file not in names:
+    if file not in names:
         return None
-    index = names.index(checkpoint.file)
-    return max(0, logs[index][1] - checkpoint.position) + sum(size for _, size in logs[index + 1 :])
+    index = names.index(file)
+    return max(0, logs[index][1] - position) + sum(size for _, size in logs[index + 1 :])
 
 
 def build(
@@ -122,9 +154,13 @@ def build(
     now: datetime,
     live: Live | None = None,
     live_problem: str | None = None,
+    process: Process | None = None,
+    process_problem: str | None = None,
 ) -> Status:
-    """The status at `now` (aware). live_problem: why the server wasn't asked or didn't answer."""
+    """The status at `now` (aware). live_problem, process_problem: why the server or the running capture wasn't asked or
+    didn't answer."""
     to = state.checkpoint
+    snapshots = tuple(_snapshot(state, s) for s in state.snapshots)
     rows = sum(s.inserts + s.updates + s.deletes for s in state.segments)
     sizes = [s.size_bytes for s in state.segments] + [t.size_bytes for t in state.transactions]
     sizes += [o.size_bytes for s in state.snapshots for b in s.baselines for o in b.objects]
@@ -137,9 +173,9 @@ def build(
         source=None if state.identity is None else f"{state.identity.flavor} {state.identity.server_version}",
         coverage_from=None if state.start is None else _point(state.start),
         coverage_to=None if to is None else _point(to),
-        lag_s=None if to is None else max(0.0, (now - moment(to.covered_to_us)).total_seconds()),
+        lag_s=None if to is None else _age_s(now, to.covered_to_us),
         last_window=_last_window(state),
-        snapshots=tuple(_snapshot(state, s) for s in state.snapshots),
+        snapshots=snapshots,
         gaps=_gaps(state),
         tables=len(
             {(s.db, s.table) for s in state.segments} | {(b.db, b.table) for s in state.snapshots for b in s.baselines}
@@ -151,7 +187,53 @@ def build(
         ddl_statements=len(state.ddls),
         live=live,
         live_problem=live_problem,
+        last_commit_age_s=_age_s(now, state.updated_at_us) if state.version else None,
+        rates=_rates(state),
+        snapshot_needed=_snapshot_needed(state, snapshots),
+        process=process,
+        process_problem=process_problem,
     )
+
+
+def _age_s(now: datetime, us: int) -> float:
+    return max(0.0, (now - moment(us)).total_seconds())
+
+
+def _rates(state: ArchiveState) -> Rates | None:
+    """Over the last RATE_S seconds before the end of coverage; a segment that reaches further back counts in proportion."""
+    if state.checkpoint is None:
+        return None
+    since = state.checkpoint.covered_to_us - RATE_S * 1_000_000
+
+    def share(min_us: int, max_us: int) -> float:
+        return 1.0 if min_us >= since else (max_us - since) / (max_us - min_us + 1)
+
+    transactions = rows = 0.0
+    first = None
+    for window in reversed(state.transactions):
+        if window.max_cut_at_us < since:
+            break
+        transactions += window.rows * share(window.min_cut_at_us, window.max_cut_at_us)
+        first = window.first_seq
+    for segment in reversed(state.segments):
+        if first is None or segment.last_seq < first:
+            break
+        if segment.max_cut_at_us >= since:
+            changes = segment.inserts + segment.updates + segment.deletes
+            rows += changes * share(segment.min_cut_at_us, segment.max_cut_at_us)
+    return Rates(RATE_S, transactions / RATE_S, rows / RATE_S)
+
+
+def _snapshot_needed(state: ArchiveState, snapshots: Sequence[SnapshotLine]) -> str | None:
+    if state.checkpoint is None:
+        return None
+    if not snapshots:
+        return "none was taken yet"
+    ends = [hole for hole in state.holes if hole.to_file is not None]
+    if ends and not any(line.usable or line.reason == WAITING for line in snapshots):
+        hole = ends[-1]
+        return f"none was taken since the gap at {hole.from_file}:{hole.from_position}"
+    return None
 
 
 def moment(us: int) -> datetime:
@@ -223,7 +305,7 @@ def _usable(state: ArchiveState, snapshot: Snapshot) -> tuple[bool, str]:
         if _cut_off(hole, snapshot):
             return False, f"cut off by the gap at {hole.from_file}:{hole.from_position}"
     if not covers(state, snapshot.high):
-        return False, "waiting for the stream to reach the snapshot's end"
+        return False, WAITING
     return True, ""
 
 

@@ -142,6 +142,8 @@ def _login(server: ServerSettings) -> list[str]:
     else:  # to the client library, `localhost` is whatever server has the default socket
         given = ["--host", "127.0.0.1" if server.host == "localhost" else server.host, "--port", str(server.port)]
     given += ["--user", server.user]
+    if server.ssl_cert:
+        given += [f"--cert={server.ssl_cert}", f"--key={server.ssl_key}"]
     return [*given, "--ssl", f"--ca={server.ssl_ca}"] if server.ssl_ca else given
 
 
