@@ -131,16 +131,16 @@ class Run:
 
 def follow(run: Run, table: str, steps: list[str]) -> tuple[TableEvents, list[Image], list[list[Row]]]:
     """Run statements on a table; gives its events, its images, and its rows after each step."""
-    shape = _shape(run, table)
+    columns = shape(run, table)
     states = []
     for step in steps:
         run.do(step)
-        states.append(run.select(table, shape))
+        states.append(run.select(table, columns))
     (events,) = row_events(run.server, run.database, run.names)[table]
     return events, images(events.decode(), events.table_map.table), states
 
 
-def _shape(run: Run, table: str) -> list[Column]:
+def shape(run: Run, table: str) -> list[Column]:
     run.do(
         "SELECT column_name, data_type FROM information_schema.columns"
         f" WHERE table_schema = '{run.database}' AND table_name = '{table}' ORDER BY ordinal_position"
