@@ -13,13 +13,13 @@ JOBS ?= 2
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(STAMP) provision ## the main job on real servers: back up, break, undo, restore, compare (under 2 minutes)
+demo: $(STAMP) provision kernels ## the main job on real servers: back up, break, undo, restore, compare (under 2 minutes)
 	$(BIN)/python deploy/demo.py
 
-test: $(STAMP) provision ## the whole test suite, with real servers (ARGS="-k name" narrows it, JOBS=4 widens it)
+test: $(STAMP) provision kernels ## the whole test suite, with real servers (ARGS="-k name" narrows it, JOBS=4 widens it)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(ARGS)
 
-bench: $(STAMP) provision ## how fast capture is, beside mysqlbinlog and mysql-replication (ARGS="--scale 0.1" for less; see docs/BENCHMARKS.md)
+bench: $(STAMP) provision kernels ## how fast capture is, beside mysqlbinlog and mysql-replication (ARGS="--scale 0.1" for less; see docs/BENCHMARKS.md)
 	$(BIN)/python deploy/bench.py $(ARGS)
 
 lint: $(STAMP) ## what CI runs: ruff, its formatter's check, and mypy in strict mode
@@ -34,6 +34,9 @@ format: $(STAMP) ## let ruff rewrite the files: order of imports, simple fixes, 
 venv: $(STAMP) ## the virtual environment with the exact packages of constraints.txt
 provision: ## MySQL, MariaDB and mydumper for tests and demo, cached outside the repository
 	@deploy/provision.sh
+
+kernels: $(STAMP) ## compile the decode kernels into Numba's cache (NUMBA_CACHE_DIR), once
+	@$(BIN)/python -m dataflow.kernels.warm
 
 docs: $(STAMP) ## write docs/CONFIG.md again from the settings
 	$(BIN)/python -m recovery.config_table docs/CONFIG.md

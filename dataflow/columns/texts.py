@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pyarrow as pa
 
-from dataflow.columns.cells import Builder, Built, Bytes, CellFault, Cells, Ints, Longs, Odd, array, marked
+from dataflow.columns.cells import Builder, Built, Bytes, CellFault, Cells, Ints, Longs, Odd, array
 from dataflow.kernels import fixed, jsonb, strings
 from dataflow.kernels.walk import ODD
-from recovery.charset import decode_text
+from recovery.charset import decode_text, exact_text, transcode
 from recovery.errors import UnsupportedEvent
 
 _UTF8 = frozenset({"utf8mb4", "utf8mb3", "utf8"})
@@ -70,110 +68,78 @@ def _gathered(cells: Cells) -> tuple[Ints, Bytes]:
 
 
 def text(charset: str) -> Builder:
-    if charset in _UTF8:
-        return _utf8
-    if charset in _MULTIBYTE:
-        return _multibyte(charset)
-    return _single_byte(charset)
+    return _utf8(charset) if charset in _UTF8 else _transcoded(charset)
 
 
-def _hex_odd(cells: Cells, bad: list[int]) -> Odd:
+def _hex_odd(cells: Cells, rows: Longs) -> Odd:
     """Marks cells whose bytes aren't text; their stored bytes are what is kept."""
-    rows = np.array(bad, np.int64)
-    texts = pa.array([f"0x{cells.value(row).hex().upper()}" for row in bad], pa.string())
+    texts = pa.array([exact_text(cells.value(row)) for row in rows.tolist()], pa.string())
     cells.lengths[rows] = ODD
     return Odd(rows, texts)
 
 
-def _utf8(cells: Cells) -> Built:
-    ends, out = _gathered(cells)
-    built = array(pa.string(), cells, ends, out)
-    if strings.is_ascii(out):
-        return built, None
+def _utf8(charset: str) -> Builder:
+    """No transcoding, only a check: by 8 bytes at a time while all is ASCII, else by Arrow, at last value by value."""
+
+    def build(cells: Cells) -> Built:
+        ends, out = _gathered(cells)
+        built = array(pa.string(), cells, ends, out)
+        narrow = charset == "utf8mb4" or int(out.max(initial=0)) < 0xF0  # utf8mb3 ends at U+FFFF
+        if strings.is_ascii(out) or (narrow and _is_utf8(built)):
+            return built, None
+        bad = np.array(
+            [row for row in np.flatnonzero(cells.lengths > 0).tolist() if not _is_text(cells.value(row), charset)]
+        )
+        if not len(bad):
+            return built, None
+        odd = _hex_odd(cells, bad.astype(np.int64))
+        ends, out = _gathered(cells)
+        return array(pa.string(), cells, ends, out), odd
+
+    return build
+
+
+def _is_utf8(built: pa.Array) -> bool:
     try:
         built.validate(full=True)
     except pa.ArrowInvalid:
-        odd = _hex_odd(
-            cells, [int(row) for row in np.flatnonzero(cells.lengths > 0) if not _is_utf8(cells.value(int(row)))]
-        )
-        ends, out = _gathered(cells)
-        return array(pa.string(), cells, ends, out), odd
-    return built, None
+        return False
+    return True
 
 
-def _is_utf8(raw: bytes) -> bool:
+def _is_text(raw: bytes, charset: str) -> bool:
     try:
-        raw.decode()
+        decode_text(raw, charset)
     except ValueError:
         return False
     return True
 
 
-def _single_byte(charset: str) -> Builder:
-    """By a table of the 256 characters."""
-    sizes = np.zeros(256, np.uint8)
-    characters = np.zeros(1024, np.uint8)
-    for byte in range(256):
-        try:
-            encoded = decode_text(bytes([byte]), charset).encode()
-        except ValueError:
-            continue
-        sizes[byte] = len(encoded)
-        characters[4 * byte : 4 * byte + len(encoded)] = np.frombuffer(encoded, np.uint8)
+def _transcoded(charset: str) -> Builder:
     plain = _is_plain(charset)
 
     def build(cells: Cells) -> Built:
-        ends, raw = _gathered(cells)
-        if plain and strings.is_ascii(raw):
-            return array(pa.string(), cells, ends, raw), None
-        lengths = cells.lengths.copy()
-        out = np.empty(_room(strings.transcoded_size(cells.data, cells.offsets, cells.lengths, sizes)), np.uint8)
-        odd = None
-        if strings.transcode(cells.data, cells.offsets, cells.lengths, sizes, characters, ends, out):
-            bad = [int(row) for row in marked(cells, ODD)]
-            cells.lengths[:] = lengths
-            odd = _hex_odd(cells, bad)
-        return array(pa.string(), cells, ends, out[: ends[-1]]), odd
+        if plain:
+            ends, raw = _gathered(cells)
+            if strings.is_ascii(raw):
+                return array(pa.string(), cells, ends, raw), None
+        try:
+            built, bad = transcode(cells.data, cells.offsets, cells.lengths.astype(np.int64), charset)
+        except ValueError:
+            _room(_OFFSET_MAX + 1)
+            raise
+        return built, _hex_odd(cells, bad) if len(bad) else None
 
     return build
 
 
 def _is_plain(charset: str) -> bool:
-    """Whether ASCII bytes are ASCII characters in it."""
+    """Whether each ASCII byte is that ASCII character in it."""
     raw = bytes(range(128))
     try:
         return decode_text(raw, charset) == raw.decode()
     except ValueError:
         return False
-
-
-def _multibyte(charset: str) -> Builder:
-    plain = _is_plain(charset)
-
-    def build(cells: Cells) -> Built:
-        ends, raw = _gathered(cells)
-        if plain and strings.is_ascii(raw):
-            return array(pa.string(), cells, ends, raw), None
-        return _by_value(cells, ends, raw, lambda value: decode_text(value, charset))
-
-    return build
-
-
-def _by_value(cells: Cells, ends: Ints, raw: Bytes, decode: Callable[[bytes], str]) -> Built:
-    """Decodes each different value once. A ValueError makes a value odd."""
-    coded = array(pa.binary(), cells, ends, raw).dictionary_encode()
-    texts: list[str | None] = []
-    for value in coded.dictionary.to_pylist():
-        try:
-            texts.append(decode(value))
-        except ValueError:
-            texts.append(None)
-    _room(sum(len(t) for t in texts if t is not None))
-    built = pa.array(texts, pa.string()).take(coded.indices)
-    if built.null_count == np.count_nonzero(cells.lengths < 0):
-        return built, None
-    nulls = built.is_null().to_numpy(zero_copy_only=False)
-    return built, _hex_odd(cells, [int(row) for row in np.flatnonzero(nulls & (cells.lengths >= 0))])
 
 
 def enum(width: int, labels: tuple[str, ...]) -> Builder:
