@@ -6,15 +6,14 @@ Each carries the server's name, the writer's generation and a checkpoint, so tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import pyarrow as pa
 
-from dataflow.framer import Transaction
+from dataflow.pieces import Piece
 from recovery.archive.actions import Checkpoint, Ddl
 from recovery.errors import RowbackError
-from recovery.gtid import parse_gtid_set
 from recovery.schema import Table
 
 Changes: TypeAlias = tuple[tuple[Table, tuple[pa.RecordBatch, ...]], ...]
@@ -22,15 +21,12 @@ Changes: TypeAlias = tuple[tuple[Table, tuple[pa.RecordBatch, ...]], ...]
 
 @dataclass(frozen=True)
 class EventBatch:
-    """Whole transactions, undecoded. before, after: the checkpoints around them; with no transactions, `after` only says
-    how far the source is known to be idle. charsets: the server's character set names by collation id."""
+    """A piece of a source's stream, undecoded. charsets: the server's character set names by collation id."""
 
     server: str
     flavor: str
     generation: int
-    before: Checkpoint
-    after: Checkpoint
-    transactions: tuple[Transaction, ...]
+    piece: Piece
     charsets: Mapping[int, str]
 
 
@@ -140,26 +136,3 @@ class Stop:
 
 
 Item: TypeAlias = Window | Part | Dropped | Pulse | Stop  # what goes from the window step to the sink
-
-
-def checkpoint_after(before: Checkpoint, flavor: str, transactions: tuple[Transaction, ...]) -> Checkpoint:
-    """The checkpoint behind the last of these transactions, which follow on `before`."""
-    if not transactions:
-        return before
-    gtids = parse_gtid_set(before.gtid_set, flavor)
-    for transaction in transactions:
-        if transaction.gtid is not None:
-            gtids.add(transaction.gtid)
-    last = transactions[-1]
-    return replace(
-        before,
-        seq=last.seq,
-        file=last.file,
-        position=last.end,
-        gtid_set=str(gtids),
-        cut_at_us=last.cut_at_us,
-        covered_to_us=max(last.cut_at_us, before.covered_to_us),
-        transaction_file=last.file,
-        transaction_position=last.start,
-        transaction_digest=last.digest,
-    )

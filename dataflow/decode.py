@@ -1,24 +1,32 @@
-"""The decode step: event batches to change batches."""
+"""The decode step: pieces of a stream to record batches, one per table definition, with the metadata of each row image."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
 
+import numpy as np
 import pyarrow as pa
 
 from dataflow import tablemap
-from dataflow.batches import ChangeBatch, EventBatch, Stop, checkpoint_after
-from dataflow.events import TABLE_MAP
-from dataflow.framer import DdlStatement, Transaction
-from dataflow.rows import TableRows
-from dataflow.tablemap import TableMap
-from recovery.archive.actions import Ddl
-from recovery.archive.segments import TRANSACTIONS_SCHEMA
-from recovery.errors import BinlogDamaged, CaptureError, SourceMisconfigured
-from recovery.schema import Table
+from dataflow.batches import ChangeBatch, EventBatch, Prepared, Resolved, Stop
+from dataflow.grammar import PREPARE
+from dataflow.kernels import transactions as tk
+from dataflow.pieces import Piece
+from dataflow.rows import UPDATE_AFTER, RowDecoder, RowEvents, RowFault, RowImages
+from recovery.archive import segments
+from recovery.archive.segments import METADATA_FIELDS, TRANSACTIONS_SCHEMA
+from recovery.errors import CaptureError, RowbackError, SourceMisconfigured
+from recovery.schema import EXACT, Table, table_metadata, value_fields
+
+_OPERATIONS: Final = pa.array([segments.INSERT, segments.DELETE, segments.UPDATE_BEFORE, segments.UPDATE_AFTER])
+# Few different values: as dictionaries they cost next to nothing until the Parquet writer, which takes them as they are.
+_DICTIONARIES: Final = {
+    "_rb_op": pa.dictionary(pa.int8(), pa.string()),
+    "_rb_gtid": pa.dictionary(pa.int32(), pa.string()),
+    "_rb_binlog_file": pa.dictionary(pa.int8(), pa.string()),
+}
 
 
 @dataclass(frozen=True)
@@ -34,127 +42,226 @@ class Dictionary:
 
 
 class Decoder:
-    """Decodes the batches of one server, in order. Keeps only a cache of table definitions."""
+    """Decodes the pieces of one server, in order. Keeps a cache of table definitions, and how many row changes the
+    transaction that is open has had."""
 
     def __init__(self, dictionary: Dictionary) -> None:
         self._dictionary = dictionary
-        self._maps: dict[bytes, TableMap | None] = {}
+        self._decoders: dict[bytes, RowDecoder | None] = {}
+        self._open_changes = 0
 
     def decode(self, batch: EventBatch) -> list[ChangeBatch | Stop]:
         """The batch decoded; if a transaction in it can't be, what stands before it and then the stop."""
-        decoding = _Decoding(partial(self._table_map, batch.charsets, batch.flavor))
-        for done, transaction in enumerate(batch.transactions):
-            try:
-                decoding.add(transaction)
-            except (CaptureError, SourceMisconfigured) as error:
-                stop = Stop(batch.server, batch.generation, error)
-                if done == 0:
-                    return [stop]
-                whole = batch.transactions[:done]
-                # Again without the transaction that failed half-way: its rows must not come along.
-                part = replace(batch, after=checkpoint_after(batch.before, batch.flavor, whole), transactions=whole)
-                return [*self.decode(part), stop]
-            if any(d.tables != () for d in transaction.ddl):
-                self._maps.clear()  # a column may have become a generated one, or the other way round
-        return [decoding.result(batch)]
+        try:
+            return [self._decode(batch, batch.piece)]
+        except _Refused as refused:
+            stop = Stop(batch.server, batch.generation, refused.error)
+            if refused.tx == 0:
+                return [stop]
+            return [self._decode(batch, batch.piece.upto(refused.tx, batch.flavor)), stop]
 
-    def _table_map(self, charsets: Mapping[int, str], flavor: str, body: bytes) -> TableMap | None:
-        """The definition of a TABLE_MAP body; None for a table that the filter leaves out."""
-        # The table id (6 bytes) changes when the server reopens a table; the rest is the definition.
-        definition = body[6:]
-        if definition in self._maps:
-            return self._maps[definition]
-        found: TableMap | None = tablemap.parse(body, charsets, flavor=flavor)
-        assert found is not None
-        if not self._dictionary.wants(found.table.db, found.table.name):
-            found = None
-        else:
+    def _decode(self, batch: EventBatch, piece: Piece) -> ChangeBatch:
+        decoded = list(self._images(batch, piece))
+        ordinals, row_changes = self._count(piece, decoded)
+        pending = {x.tx: x.xid for x in piece.xa if x.kind == PREPARE}
+        changes: list[tuple[Table, pa.RecordBatch]] = []
+        prepared: dict[int, list[tuple[Table, pa.RecordBatch]]] = {tx: [] for tx in pending}
+        for each in decoded:
+            rows = _record_batch(piece, each, ordinals)
+            for tx, part in _apart(rows, piece.rows[each.events[each.images.event], tk.ROW_TX], pending):
+                (changes if tx is None else prepared[tx]).append((each.table, part))
+        seq = piece.transactions.first_seq
+        row_changes[list(pending)] = 0
+        return ChangeBatch(
+            server=batch.server,
+            generation=batch.generation,
+            before=piece.before,
+            after=piece.after,
+            changes=tuple(changes),
+            transactions=_transactions(piece, row_changes),
+            ddl=tuple(ddl for _, ddl in piece.ddl),
+            size_bytes=piece.size_bytes,
+            open=piece.open,
+            prepared=tuple(Prepared(pending[tx], seq + tx, tuple(rows)) for tx, rows in prepared.items() if rows),
+            resolved=tuple(_resolved(piece)),
+        )
+
+    def _images(self, batch: EventBatch, piece: Piece) -> Iterator[_Decoded]:
+        """All row events' images by definition, in runs between DDL statements."""
+        start = 0
+        for end in [*(n for n, ddl in piece.ddl if ddl.tables != ()), None]:
+            rows = piece.rows[start:end]
+            for number in np.unique(rows[:, tk.ROW_DEFINITION]).tolist():
+                events = start + np.flatnonzero(rows[:, tk.ROW_DEFINITION] == number)
+                found = self._decode_events(batch, piece, piece.definitions[number], events)
+                if found is not None:
+                    yield found
+            if end is not None:
+                self._decoders.clear()  # a column may have become a generated one, or the other way round
+                start = end
+
+    def _decode_events(self, batch: EventBatch, piece: Piece, definition: bytes, events: np.ndarray) -> _Decoded | None:
+        rows = piece.rows[events]
+        tx = int(rows[0, tk.ROW_TX])
+        try:
+            decoder = self._decoder(definition, batch)
+            if decoder is None:
+                return None
+            images = decoder.decode(
+                RowEvents(
+                    piece.buffer,
+                    np.ascontiguousarray(rows[:, tk.ROW_BODY]),
+                    np.ascontiguousarray(rows[:, tk.ROW_END]),
+                    rows[:, tk.ROW_TYPE].astype(np.uint8),
+                )
+            )
+        except RowFault as fault:
+            row = rows[fault.event]
+            where = f"{piece.transactions.file}:{row[tk.ROW_POSITION]}"
+            error = fault.error(f"{where} holds {fault.text}", hint=fault.hint)
+            raise _Refused(int(row[tk.ROW_TX]), error) from fault
+        except (CaptureError, SourceMisconfigured) as error:
+            raise _Refused(tx, error) from error
+        return _Decoded(decoder.table, events, images)
+
+    def _decoder(self, definition: bytes, batch: EventBatch) -> RowDecoder | None:
+        """The decoder of a TABLE_MAP body; None for a table that the filter leaves out."""
+        if definition in self._decoders:
+            return self._decoders[definition]
+        found = tablemap.parse(definition, batch.charsets, flavor=batch.flavor)
+        decoder: RowDecoder | None = None
+        if self._dictionary.wants(found.table.db, found.table.name):
             generated = self._dictionary.generated(found.table)
             if generated is None:
-                return found  # ask again at the next event
-            found = replace(found, table=found.table.with_generated(generated))
-        self._maps[definition] = found
-        return found
-
-
-class _Decoding:
-    def __init__(self, table_map: Callable[[bytes], TableMap | None]) -> None:
-        self._table_map = table_map
-        self._tables: dict[str, TableRows] = {}
-        self._transactions: list[tuple[object, ...]] = []
-        self._ddl: list[Ddl] = []
-        self._size = 0
-
-    def add(self, transaction: Transaction) -> None:
-        ordinal = 0
-        current: dict[int, TableRows | None] = {}
-        for rows in transaction.rows:
-            number = tablemap.table_id(rows.body)
-            if rows.type == TABLE_MAP:
-                found = self._table_map(rows.body)
-                current[number] = None if found is None else self._rows_of(found)
-            elif number in current:
-                target = current[number]
-                if target is not None:
-                    ordinal = target.add(transaction, rows, ordinal)
-            elif number != 0xFFFFFF:  # a dummy event that only ends a statement
-                _raise_unmapped(transaction, rows.start)
-        self._ddl.extend(_ddl_action(transaction, d) for d in transaction.ddl)
-        self._size += transaction.size_bytes
-        self._transactions.append(
-            (
-                transaction.seq,
-                transaction.gtid,
-                transaction.committed_at_us,
-                transaction.cut_at_us,
-                transaction.file,
-                transaction.start,
-                transaction.end,
-                transaction.connection_id,
-                ordinal,
+                return RowDecoder(found)  # ask again at the next piece
+            decoder = RowDecoder(
+                tablemap.TableMap(found.table_id, found.table.with_generated(generated), found.wire, found.named)
             )
-        )
+        self._decoders[definition] = decoder
+        return decoder
 
-    def _rows_of(self, found: TableMap) -> TableRows:
-        key = found.table.schema_id
-        if key not in self._tables:
-            self._tables[key] = TableRows(found)
-        return self._tables[key]
-
-    def result(self, batch: EventBatch) -> ChangeBatch:
-        columns = list(zip(*self._transactions, strict=True)) or [()] * len(TRANSACTIONS_SCHEMA)
-        transactions = pa.RecordBatch.from_arrays(
-            [pa.array(c, f.type) for c, f in zip(columns, TRANSACTIONS_SCHEMA, strict=True)], schema=TRANSACTIONS_SCHEMA
-        )
-        changes = tuple((rows.table, rows.batch()) for rows in self._tables.values() if len(rows))
-        return ChangeBatch(
-            batch.server,
-            batch.generation,
-            batch.before,
-            batch.after,
-            changes,
-            transactions,
-            tuple(self._ddl),
-            self._size,
-        )
+    def _count(self, piece: Piece, decoded: list[_Decoded]) -> tuple[np.ndarray, np.ndarray]:
+        """The ordinal of each row event's first change, and how many changes each transaction has."""
+        changes = np.zeros(len(piece.rows), np.int64)
+        for each in decoded:
+            counted = each.images.event[each.images.op != UPDATE_AFTER]
+            changes[each.events] = np.bincount(counted, minlength=len(each.events))
+        tx = piece.rows[:, tk.ROW_TX]
+        total = np.bincount(tx, weights=changes, minlength=len(piece.transactions)).astype(np.int64)
+        before = np.cumsum(changes) - changes
+        ordinals = before - before[np.searchsorted(tx, tx)]
+        if piece.continued:
+            ordinals[tx == 0] += self._open_changes
+            total[0] += self._open_changes
+        self._open_changes = int(total[0]) if piece.open else 0
+        return ordinals, total
 
 
-def _ddl_action(transaction: Transaction, ddl: DdlStatement) -> Ddl:
-    return Ddl(
-        seq=transaction.seq,
-        gtid=transaction.gtid,
-        file=transaction.file,
-        position=ddl.start,
-        cut_at_us=transaction.cut_at_us,
-        default_db=ddl.default_db,
-        statement=ddl.statement,
-        verb=ddl.verb,
-        tables=ddl.tables,
+@dataclass(frozen=True)
+class _Decoded:
+    """events: numbers of the row events in the piece that `images` are of."""
+
+    table: Table
+    events: np.ndarray
+    images: RowImages
+
+
+class _Refused(Exception):
+    """Transaction `tx` of a piece can't be decoded."""
+
+    def __init__(self, tx: int, error: RowbackError) -> None:
+        super().__init__(str(error))
+        self.tx, self.error = tx, error
+
+
+def _record_batch(piece: Piece, decoded: _Decoded, ordinals: np.ndarray) -> pa.RecordBatch:
+    images, transactions = decoded.images, piece.transactions
+    event = decoded.events[images.event]
+    tx = piece.rows[event, tk.ROW_TX]
+    metadata = {
+        "_rb_op": pa.DictionaryArray.from_arrays(pa.array(images.op), _OPERATIONS),
+        "_rb_seq": pa.array(transactions.first_seq + tx),
+        "_rb_ordinal": pa.array(ordinals[event] + images.change),
+        "_rb_committed_at_us": pa.array(transactions.committed_at_us[tx]),
+        "_rb_cut_at_us": pa.array(transactions.cut_at_us[tx]),
+        "_rb_gtid": _gtids(piece, tx),
+        "_rb_binlog_file": _constant(transactions.file, len(tx)),
+        "_rb_binlog_pos": pa.array(piece.rows[event, tk.ROW_POSITION]),
+        "_rb_connection_id": _connections(transactions.connection[tx]),
+        "_rb_changed": images.changed,
+        EXACT: images.exact,
+    }
+    fields = [f.with_type(_DICTIONARIES.get(f.name, f.type)) for f in METADATA_FIELDS]
+    schema = pa.schema([*fields, *value_fields(decoded.table)], metadata=table_metadata(decoded.table))
+    return pa.RecordBatch.from_arrays([*(metadata[f.name] for f in METADATA_FIELDS), *images.columns], schema=schema)
+
+
+def _gtids(piece: Piece, tx: np.ndarray) -> pa.DictionaryArray:
+    used, index = np.unique(tx, return_inverse=True)
+    known = piece.transactions.source[used] >= 0
+    mask = None if known.all() else ~known[index]
+    texts = piece.transactions.gtids().take(pa.array(used))
+    if mask is not None:
+        texts = texts.fill_null("")
+    return pa.DictionaryArray.from_arrays(pa.array(index.astype(np.int32), mask=mask), texts)
+
+
+def _constant(text: str, length: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(length, np.int8)), pa.array([text], pa.string()))
+
+
+def _connections(connection: np.ndarray) -> pa.Array:
+    unknown = connection < 0
+    return pa.array(connection, mask=unknown if unknown.any() else None)
+
+
+def _apart(
+    rows: pa.RecordBatch, tx: np.ndarray, pending: Mapping[int, str]
+) -> Iterator[tuple[int | None, pa.RecordBatch]]:
+    """The rows in slices: with a transaction's number where it is pending, with None where it isn't."""
+    start = 0
+    for each in sorted(pending):
+        first, end = np.searchsorted(tx, [each, each + 1]).tolist()
+        if start < first:
+            yield None, rows.slice(start, first - start)
+        if first < end:
+            yield each, rows.slice(first, end - first)
+        start = end
+    if start < len(tx):
+        yield None, rows.slice(start)
+
+
+def _transactions(piece: Piece, row_changes: np.ndarray) -> pa.RecordBatch:
+    found = piece.transactions
+    count = 0 if piece.open else len(found)
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(np.arange(found.first_seq, found.first_seq + count)),
+            found.gtids().slice(0, count),
+            pa.array(found.committed_at_us[:count]),
+            pa.array(found.cut_at_us[:count]),
+            pa.array([found.file], pa.string()).take(pa.array(np.zeros(count, np.int64))),
+            pa.array(found.start[:count]),
+            pa.array(found.end[:count]),
+            _connections(found.connection[:count]),
+            pa.array(row_changes[:count]),
+        ],
+        schema=TRANSACTIONS_SCHEMA,
     )
 
 
-def _raise_unmapped(transaction: Transaction, start: int) -> NoReturn:
-    raise BinlogDamaged(
-        f"the row event at {transaction.file}:{start} has no TABLE_MAP before it",
-        hint="Start capture again; report this if it recurs.",
-    )
+def _resolved(piece: Piece) -> Iterator[Resolved]:
+    found = piece.transactions
+    for each in piece.xa:
+        if each.kind == PREPARE:
+            continue
+        connection = int(found.connection[each.tx])
+        yield Resolved(
+            xid=each.xid,
+            committed=each.kind == "commit",
+            seq=found.first_seq + each.tx,
+            gtid=found.gtid(each.tx),
+            committed_at_us=int(found.committed_at_us[each.tx]),
+            cut_at_us=int(found.cut_at_us[each.tx]),
+            connection_id=None if connection < 0 else connection,
+        )

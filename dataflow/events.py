@@ -7,15 +7,11 @@ sql/log_event.h. All integers are little endian unless said.
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from recovery.errors import BinlogDamaged
-
-HEADER = struct.Struct("<IBIIIH")  # timestamp, type, server id, event size, end position, flags (binlog v4)
-HEADER_LENGTH: Final = 19
 
 QUERY: Final = 2
 STOP: Final = 3
@@ -40,17 +36,18 @@ DELETE_ROWS: Final = 32
 GTID: Final = 33
 ANONYMOUS_GTID: Final = 34
 PREVIOUS_GTIDS: Final = 35
+VIEW_CHANGE: Final = 37
 XA_PREPARE: Final = 38
 PARTIAL_UPDATE_ROWS: Final = 39
 TRANSACTION_PAYLOAD: Final = 40
 HEARTBEAT_V2: Final = 41
 GTID_TAGGED: Final = 42
-MARIADB_ANNOTATE_ROWS: Final = 160
-MARIADB_BINLOG_CHECKPOINT: Final = 161
 MARIADB_GTID: Final = 162
 MARIADB_GTID_LIST: Final = 163
+MARIADB_QUERY_COMPRESSED: Final = 165
 
-ROW_EVENTS: Final = frozenset({WRITE_ROWS_V1, UPDATE_ROWS_V1, DELETE_ROWS_V1, WRITE_ROWS, UPDATE_ROWS, DELETE_ROWS})
+# Group replication's mark of a change of its members; it changes no data.
+IGNORED: Final = frozenset({VIEW_CHANGE})
 NAMES: Final = {
     INTVAR: "statement-format DML (an INTVAR event)",
     RAND: "statement-format DML (a RAND event)",
@@ -58,10 +55,6 @@ NAMES: Final = {
     BEGIN_LOAD_QUERY: "statement-format LOAD DATA",
     EXECUTE_LOAD_QUERY: "statement-format LOAD DATA",
     INCIDENT: "an INCIDENT event: the server itself lost binlog events here",
-    XA_PREPARE: "an XA transaction",
-    PARTIAL_UPDATE_ROWS: "a partial JSON update (binlog_row_value_options=PARTIAL_JSON)",
-    TRANSACTION_PAYLOAD: "a compressed transaction (binlog_transaction_compression=ON)",
-    GTID_TAGGED: "a tagged GTID",
 }
 
 ARTIFICIAL_FLAG: Final = 0x20  # LOG_EVENT_ARTIFICIAL_F: made by the dump thread, not in the file
@@ -73,7 +66,8 @@ MARIADB_COMPLETED_XA: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event as sent. body: after the header, without the checksum. raw: all of it. start: 0 if artificial."""
+    """One event as sent. body: after the header, without the checksum. start: modulo 2**32, 0 if artificial. end: where the
+    next one starts, modulo 2**32. size: in bytes, with header and checksum."""
 
     type: int
     timestamp: int
@@ -82,38 +76,16 @@ class Event:
     end: int
     flags: int
     body: bytes
-    checksum: bytes
+    size: int
 
     @property
     def artificial(self) -> bool:
         return bool(self.flags & ARTIFICIAL_FLAG) or self.end == 0
 
 
-def parse(raw: bytes, *, checksummed: bool) -> Event:
-    """Take an event apart and verify its CRC32. Raises BinlogDamaged.
-
-    checksummed: whether events of this file carry a CRC32; a FORMAT_DESCRIPTION event always does (its own algorithm byte
-    says so, and `format_checksummed` reads it), as does a ROTATE in a checksummed stream.
-    """
-    if len(raw) < HEADER_LENGTH:
-        raise _damaged(f"an event of {len(raw)} bytes is shorter than its header")
-    timestamp, kind, server_id, size, end, flags = HEADER.unpack_from(raw)
-    if size != len(raw):
-        raise _damaged(f"an event says it has {size} bytes and has {len(raw)}")
-    if kind == FORMAT_DESCRIPTION:
-        checksummed = format_checksummed(raw)
-    stop = len(raw) - 4 if checksummed else len(raw)
-    checksum = raw[stop:]
-    if checksummed and zlib.crc32(memoryview(raw)[:stop]) != int.from_bytes(checksum, "little"):
-        raise _damaged(f"the event that ends at {end} has a wrong CRC32")
-    if kind == FORMAT_DESCRIPTION and not checksummed:
-        stop -= 5  # the algorithm byte and an unused checksum are there all the same
-    return Event(kind, timestamp, server_id, end - size if end else 0, end, flags, raw[HEADER_LENGTH:stop], checksum)
-
-
-def format_checksummed(raw: bytes) -> bool:
+def format_checksummed(event: Event) -> bool:
     """Whether a FORMAT_DESCRIPTION event announces CRC32 (algorithm 1) or none (0): the byte before its own checksum."""
-    algorithm = raw[-5]
+    algorithm = event.body[-1]
     if algorithm not in (0, 1):
         raise _damaged(f"unknown binlog checksum algorithm {algorithm}")
     return algorithm == 1
@@ -124,32 +96,133 @@ def rotate(event: Event) -> tuple[str, int]:
     return event.body[8:].decode(), int.from_bytes(event.body[:8], "little")
 
 
+def mysql_gtid(event: Event) -> str | None:
+    """GTID and ANONYMOUS_GTID: flags 1, uuid 16, number 8, ... (the kernels and dataflow/pieces.py read the rest)."""
+    if event.type == GTID_TAGGED:
+        tagged = tagged_gtid(event)
+        return f"{tagged.source}{tagged.number}"
+    if event.type != GTID:
+        return None
+    return f"{uuid_text(event.body[1:17])}:{int.from_bytes(event.body[17:25], 'little', signed=True)}"
+
+
 @dataclass(frozen=True, slots=True)
-class GtidEvent:
-    """committed_at_us: None where only the header's whole seconds are known."""
+class TaggedGtid:
+    """source: `<uuid>:<tag>:`."""
 
-    gtid: str | None
-    committed_at_us: int | None
-    standalone: bool = False
+    source: str
+    number: int
+    committed_at_us: int
 
 
-def mysql_gtid(event: Event) -> GtidEvent:
-    """GTID and ANONYMOUS_GTID: flags 1, uuid 16, number 8, logical timestamp type 1, last_committed 8, sequence_number 8,
-    immediate commit time 7 (bit 55 says that an original commit time follows)."""
+def tagged_gtid(event: Event) -> TaggedGtid:
+    """GTID_TAGGED, in the format of libs/mysql/serialization/readme.md: version 1 byte, size, last field that may not be
+    skipped, then fields by number, each behind its number (Gtid_event::define_fields): 0 flags, 1 uuid, 2 number, 3 tag,
+    4 last committed, 5 sequence number, 6 and 7 commit times. Raises BinlogDamaged."""
+    reader = _Serialized(event.body)
+    uuid, tag, number, committed_at_us = b"", "", 0, 0
+    try:
+        version = reader.unsigned()
+        reader.unsigned()
+        reader.unsigned()
+        while reader.more():
+            field = reader.unsigned()
+            if field == 0:
+                reader.unsigned()
+            elif field == 1:
+                uuid = bytes(reader.unsigned() for _ in range(16))
+            elif field == 2:
+                number = reader.signed()
+            elif field == 3:
+                tag = reader.raw(reader.unsigned()).decode()
+            elif field in (4, 5):
+                reader.signed()
+            elif field == 6:
+                committed_at_us = reader.unsigned()
+                break
+            else:
+                raise ValueError(f"field {field}")
+    except (ValueError, IndexError) as error:
+        raise _damaged(f"the tagged GTID event at {event.start} doesn't parse: {error}") from error
+    if version != 1 or not uuid or number < 1 or not committed_at_us:
+        raise _damaged(f"the tagged GTID event at {event.start} lacks a field")
+    return TaggedGtid(f"{uuid_text(uuid)}:{tag}:" if tag else f"{uuid_text(uuid)}:", number, committed_at_us)
+
+
+class _Serialized:
+    """Numbers of 1 to 9 bytes: as many low ones in the first byte as bytes follow, then a zero and the value; after eight
+    ones the value has 64 bits of its own. Signed ones keep their sign in the lowest bit."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def more(self) -> bool:
+        return self._at < len(self._data)
+
+    def raw(self, length: int) -> bytes:
+        chunk = self._data[self._at : self._at + length]
+        if len(chunk) != length:
+            raise ValueError("it is cut short")
+        self._at += length
+        return chunk
+
+    def unsigned(self) -> int:
+        first = self._data[self._at]
+        ones = 0
+        while ones < 8 and first >> ones & 1:
+            ones += 1
+        raw = self.raw(min(ones, 8) + 1)
+        if ones == 8:
+            return int.from_bytes(raw[1:], "little")
+        return int.from_bytes(raw, "little") >> (ones + 1)
+
+    def signed(self) -> int:
+        value = self.unsigned()
+        return -(value >> 1) - 1 if value & 1 else value >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class MariaDBGtid:
+    """standalone: one statement, no COMMIT event follows. prepares: the xid whose rows follow and stay pending.
+    alter_begins, alter_fails: START ALTER and ROLLBACK ALTER (binlog_alter_two_phase)."""
+
+    domain: int
+    number: int
+    standalone: bool
+    prepares: str | None
+    alter_begins: bool
+    alter_fails: bool
+
+
+def mariadb_gtid(event: Event) -> MariaDBGtid:
+    """MariaDB's GTID: sequence 8, domain 4, flags 1; then as the flags say a group commit id 8 and an xid (format 4, lengths
+    1 and 1, bytes), and more flags 1 (Gtid_log_event in sql/log_event.h). Raises BinlogDamaged."""
     body = event.body
-    gtid = None
-    if event.type == GTID:
-        gtid = f"{uuid_text(body[1:17])}:{int.from_bytes(body[17:25], 'little', signed=True)}"
-    if len(body) < 49:  # before MySQL 8.0.1
-        return GtidEvent(gtid, None)
-    return GtidEvent(gtid, int.from_bytes(body[42:49], "little") & ((1 << 55) - 1))
+    try:
+        number, domain, flags = struct.unpack_from("<QIB", body)
+        at = 13 + (8 if flags & MARIADB_GROUP_COMMIT_ID else 0)
+        xid = None
+        if flags & (MARIADB_PREPARED_XA | MARIADB_COMPLETED_XA):
+            form, first, second = struct.unpack_from("<iBB", body, at)
+            at += 6
+            xid = xid_text(form, body[at : at + first], body[at + first : at + first + second])
+            at += first + second
+        extra = body[at] if at < len(body) else 0
+    except struct.error as error:
+        raise _damaged(f"the GTID event at {event.start} doesn't parse: {error}") from error
+    prepares = xid if flags & MARIADB_PREPARED_XA else None
+    standalone = bool(flags & MARIADB_STANDALONE)
+    return MariaDBGtid(domain, number, standalone, prepares, bool(extra & 2), bool(extra & 8))
 
 
-def mariadb_gtid(event: Event) -> tuple[GtidEvent, int]:
-    """MariaDB's GTID: sequence 8, domain 4, flags 1. The flags come second in the answer."""
-    sequence, domain, flags = struct.unpack_from("<QIB", event.body)
-    gtid = f"{domain}-{event.server_id}-{sequence}"
-    return GtidEvent(gtid, None, bool(flags & MARIADB_STANDALONE)), flags
+def mariadb_gtid_text(event: Event) -> str:
+    number, domain = struct.unpack_from("<QI", event.body)
+    return f"{domain}-{event.server_id}-{number}"
+
+
+def xid_text(form: int, gtrid: bytes, bqual: bytes) -> str:
+    """As the servers print an xid in the binlog (serialize_xid in MySQL's sql/xa.cc, XID::serialize in MariaDB's)."""
+    return f"X'{gtrid.hex()}',X'{bqual.hex()}',{form}"
 
 
 def mariadb_gtid_list(event: Event) -> list[str]:
@@ -200,13 +273,14 @@ class QueryEvent:
     exact: bool
 
 
-def query(event: Event, charsets: Mapping[int, str]) -> QueryEvent:
+def query(body: bytes, charsets: Mapping[int, str]) -> QueryEvent:
     """QUERY: thread 4, seconds 4, db length 1, error 2, status length 2; status variables; db, NUL, statement.
 
     The statement is in the client's character set, which status variable 4 names by collation id; charsets: the server's
     names for these ids.
     """
-    body = event.body
+    if len(body) < 13:
+        raise _damaged("a QUERY event is cut short")
     thread, _, db_length, _, status_length = struct.unpack_from("<IIBHH", body)
     status = body[13 : 13 + status_length]
     at = 13 + status_length

@@ -1,75 +1,48 @@
-"""From raw events to whole transactions: checksums, the position chain, GTIDs, seq and the two times.
+"""From the bytes of a replication stream to pieces of whole transactions: packets, checksums, the position chain.
 
-The framer is where completeness is judged. It raises at the first event that is damaged, doesn't follow on the one before,
+The framer is where completeness is judged. It stops at the first event that is damaged, doesn't follow on the one before,
 or isn't on the list of known types; nothing after that point is emitted, everything before it stays good.
-Pure: bytes in, transactions out; it connects to nothing.
+Pure: bytes in, pieces out; it connects to nothing.
+
+A transaction of which the input has only the beginning is kept back and read again with what follows, unless that is longer
+than REWIND_BYTES: then the part comes out as an open piece.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
 
 from dataflow import events as ev
-from recovery.archive.actions import Checkpoint
-from recovery.ddl import classify
-from recovery.errors import BinlogDamaged, UnsupportedEvent
-from recovery.gtid import GtidSet, parse_gtid_set
+from dataflow import packets, payload
+from dataflow.grammar import COMMIT, PREPARE, Grammar, Statement, damaged, event_of
+from dataflow.kernels import frame as fk
+from dataflow.kernels import transactions as tk
+from dataflow.pieces import Numbering, Piece
+from dataflow.transactions import Transactions
+from recovery.archive.actions import Checkpoint, Ddl
+from recovery.errors import RowbackError
+from recovery.gtid import parse_gtid_set
 
-_UTF8_ONLY: Mapping[int, str] = {45: "utf8mb4"}
-# Statements that stand beside row events between BEGIN and COMMIT: CREATE TABLE .. SELECT, and temporary tables.
-_IN_BLOCK = frozenset({"CREATE TABLE", "CREATE TEMPORARY TABLE", "ALTER TEMPORARY TABLE", "DROP TEMPORARY TABLE"})
-_DML = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "CALL", "DO", "WITH", "SELECT", "VALUES", "ANALYZE"})
-_IGNORED = frozenset({ev.ROWS_QUERY, ev.STOP, ev.MARIADB_ANNOTATE_ROWS, ev.MARIADB_BINLOG_CHECKPOINT})
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """A row event or the TABLE_MAP before it, still undecoded."""
-
-    type: int
-    start: int
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class DdlStatement:
-    """verb, tables: see `recovery.ddl.Classified`."""
-
-    start: int
-    default_db: str
-    statement: str
-    verb: str
-    tables: tuple[tuple[str, str], ...] | None
-
-
-@dataclass(slots=True)
-class Transaction:
-    """A committed transaction. seq is 0 until it is complete. Positions are offsets in `file`: of its first event's first
-    byte and behind its last event. digest: SHA-256 over its events' checksums (or bytes, where the binlog has none)."""
-
-    file: str
-    start: int
-    gtid: str | None
-    committed_at_us: int
-    in_block: bool = False  # between BEGIN and its end; a DDL statement stands alone
-    end: int = 0
-    seq: int = 0
-    cut_at_us: int = 0
-    connection_id: int | None = None
-    digest: str = ""
-    rows: list[Rows] = field(default_factory=list)
-    ddl: list[DdlStatement] = field(default_factory=list)
-    size_bytes: int = 0
+REWIND_BYTES: Final = 1 << 20
+_INDEX_ROWS: Final = 1 << 18
+_INNER_ROWS: Final = 1 << 14
+_NO_BYTES: Final = np.empty(0, np.uint8)
+_NO_CRCS: Final = np.empty(0, np.uint32)
 
 
 class Framer:
-    """Feed it the events of one source in order; `take` gives the transactions that are complete.
+    """Feed it what arrives from one source, in order.
 
     file, position: where the stream begins. expect: the digest that the first transaction must have because the archive
     holds it already (it takes no seq), or None. checksummed: whether the stream's first events carry a CRC32.
     charsets: collation id -> character set, for the statements of clients.
+
+    failure: why it stopped (a RowbackError or Diverged). ending: the packet with which the server ended the stream.
+    idle_since_us: when the server last said that it has nothing more.
     """
 
     def __init__(
@@ -81,206 +54,372 @@ class Framer:
         position: int,
         expect: str | None,
         checksummed: bool = True,
-        charsets: Mapping[int, str] = _UTF8_ONLY,
+        charsets: Mapping[int, str] | None = None,
     ) -> None:
         self.flavor = flavor
-        self.file = file
-        self.position = position  # where the next event must start
-        self.seq = resume.seq
-        self.cut_at_us = resume.cut_at_us
-        self.covered_to_us = resume.covered_to_us
-        self.gtids: GtidSet = parse_gtid_set(resume.gtid_set, flavor)
-        self.safe = (resume.file, resume.position)  # end of the last complete transaction, or a file's start after it
-        self.last = (resume.transaction_file, resume.transaction_position, resume.transaction_digest)
         self.expect = expect
+        self.failure: Exception | None = None
+        self.ending: bytes | None = None
         self.idle_since_us: int | None = None
-        self._checksummed = checksummed
-        self._charsets = charsets
-        self._open: Transaction | None = None
-        self._hash = hashlib.sha256()
-        self._done: list[Transaction] = []
+        self._grammar = Grammar(
+            flavor, file=file, position=position, checksummed=checksummed, charsets=charsets, capacity=_INDEX_ROWS
+        )
+        self._numbering = Numbering(resume, flavor)
+        self._checkpoint = resume
+        self._safe = (resume.file, resume.position)  # end of the last whole transaction, or a file's start after it
+        self._arrived_at_us = 0
+        self._index = np.empty((_INDEX_ROWS, fk.EVENT_FIELDS), np.int64)
+        self._count = self._next = self._first = 0  # events in the index; the next to read; the piece's first
+        self._side: list[np.ndarray] = []  # what compressed events unpacked to; lies behind the buffer
+        self._waiting: list[np.ndarray] = []
+        self._held = 0
+        self._wanted = 1  # bytes without which there is no point in trying again
+        self._out: list[Piece] = []
+        self._parts = False  # a part of the transaction that is now open has been emitted
+        self._rescuable = False  # what the grammar holds is whole and lies in the buffer that is being read
+        self._flushed = 0  # whole transactions that have left the grammar
+        self._idle_after = -1  # how many there were at the last heartbeat
+
+    @property
+    def file(self) -> str:
+        return self._grammar.file
+
+    @property
+    def position(self) -> int:
+        """Where the next event must start in `file`."""
+        return self._grammar.position
 
     @property
     def in_transaction(self) -> bool:
-        return self._open is not None
+        """Whether a transaction has begun and not ended, or an event has arrived in part."""
+        return self._grammar.open or self._held > 0
 
-    def take(self) -> list[Transaction]:
-        done, self._done = self._done, []
-        return done
+    @property
+    def emitted_open(self) -> bool:
+        """Whether a part of a transaction was emitted whose end was not."""
+        return self._parts
 
-    def checkpoint(self, covered_to_us: int | None = None) -> Checkpoint:
-        """The archive's checkpoint after everything that `take` has given."""
+    def feed(self, data: np.ndarray, arrived_at_us: int) -> list[Piece]:
+        """Take in bytes (uint8) as they come from the socket; gives what is whole. Doesn't raise: see `failure`."""
+        if self.failure is not None:
+            return []
+        self._arrived_at_us = arrived_at_us
+        self._waiting.append(data)
+        self._held += len(data)
+        if self._held >= self._wanted:
+            buffer = np.concatenate(self._waiting) if len(self._waiting) > 1 else self._waiting[0]
+            self._waiting, self._held, self._wanted = [], 0, 1
+            try:
+                self._packets(buffer)
+            except (RowbackError, Diverged) as error:
+                self.failure = error
+                if self._rescuable:
+                    self._rescue(buffer)
+            if self._idle_after != self._flushed + self._grammar.txs:
+                self.idle_since_us = None
+        out, self._out = self._out, []
+        return out
+
+    def idle(self, covered_to_us: int) -> Piece:
+        """A piece without transactions that says how far the source is known to be idle. Not inside a transaction."""
         # Later transactions are cut above what is promised here.
-        self.covered_to_us = max(self.cut_at_us, self.covered_to_us, covered_to_us or 0)
-        return Checkpoint(
-            seq=self.seq,
-            file=self.safe[0],
-            position=self.safe[1],
-            gtid_set=str(self.gtids),
-            cut_at_us=self.cut_at_us,
-            covered_to_us=self.covered_to_us,
-            transaction_file=self.last[0],
-            transaction_position=self.last[1],
-            transaction_digest=self.last[2],
+        covered_to_us = max(self._numbering.cut_at_us, self._numbering.covered_to_us, covered_to_us)
+        self._numbering.covered_to_us = covered_to_us
+        before = self._checkpoint
+        file, position = self._safe
+        self._checkpoint = replace(before, file=file, position=position, covered_to_us=covered_to_us)
+        nothing = self._numbering.number(
+            self._grammar, _NO_BYTES, (0, 0), _NO_CRCS, first_event=0, arrived_at_us=self._arrived_at_us
         )
+        rows = self._grammar.rows[:0].copy()
+        return Piece(_NO_BYTES, rows, nothing, False, False, before, self._checkpoint, {}, (), (), 0)
 
-    def feed(self, raw: bytes, arrived_at_us: int) -> None:
-        """Take in one event. Raises BinlogDamaged or UnsupportedEvent."""
-        event = ev.parse(raw, checksummed=self._checksummed)
-        if event.type in (ev.HEARTBEAT, ev.HEARTBEAT_V2):
-            # The server has nothing more to send: all commits up to now are read, unless one is half-way here.
-            if self._open is None:
-                self.idle_since_us = arrived_at_us
-            return
-        if event.type == ev.ROTATE:
-            self._rotate(event)
-            return
-        if event.type == ev.FORMAT_DESCRIPTION:
-            self._checksummed = ev.format_checksummed(raw)
-            if not event.artificial and self.position == 4:
-                self.position = event.end
-            return
-        if event.artificial:
-            raise self._damaged(f"an unexpected artificial event of type {event.type}")
-        self._chain(event)
-        if self._open is not None:
-            self._hash.update(event.checksum or raw)
-            self._open.size_bytes += len(raw)
-        self._dispatch(event, raw, arrived_at_us)
+    # --- packets -------------------------------------------------------------------------------------------------------
 
-    def _chain(self, event: ev.Event) -> None:
-        # log_pos is 32 bits wide; files over 4 GiB wrap it.
-        if (self.position & 0xFFFFFFFF) != event.start & 0xFFFFFFFF:
-            raise self._damaged(
-                f"the event after position {self.position} starts at {event.start}: {self.file} has a hole here"
+    def _packets(self, buffer: np.ndarray) -> None:
+        at = 0
+        self._start_piece()
+        self._rescuable = True
+        while True:
+            status, at, self._count = fk.frame(
+                buffer, at, len(buffer), True, self._grammar.checksummed, self._index, self._count
             )
-        self.position += event.end - event.start if event.end >= event.start else (event.end + (1 << 32)) - event.start
+            self._read(buffer)
+            if status == fk.NEED_MORE:
+                break
+            if status == fk.INDEX_FULL:
+                self._flush(buffer)
+                self._start_piece()
+            elif status == fk.LARGE_PACKET:
+                size = packets.span_of_event(buffer, at)
+                if size is None or len(buffer) - at < size:
+                    self._wanted = size or self._wanted
+                    break
+                self._flush(buffer)
+                self._rescuable = False
+                self._large_event(buffer[at : at + size])
+                self._rescuable = True
+                at += size
+                self._start_piece()
+            elif status in (fk.END_PACKET, fk.ERROR_PACKET):
+                length = int.from_bytes(buffer[at : at + 3].tobytes(), "little")
+                self.ending = buffer[at + 4 : at + 4 + length].tobytes()
+                break
+            elif status != fk.FORMAT_SEEN:
+                raise self._broken(status)
+        self._finish(buffer, at)
 
-    def _rotate(self, event: ev.Event) -> None:
-        file, position = ev.rotate(event)
-        if event.artificial:
-            if file != self.file or position != self.position:
-                if self._open is not None or position != 4:
-                    raise self._damaged(f"the stream jumps from {self.file}:{self.position} to {file}:{position}")
-                self._enter(file)
-            return
-        self._chain(event)
-        if self._open is not None:
-            raise self._damaged(f"{self.file} ends inside a transaction")
-        self._enter(file)
+    def _finish(self, buffer: np.ndarray, at: int) -> None:
+        """Emit what is whole; keep the rest for the next time."""
+        grammar = self._grammar
+        carried = grammar.txs == 0 and self._numbering.carries
+        if grammar.open and not carried:
+            first = int(grammar.transactions[grammar.txs, tk.TX_FIRST])
+            begin = int(self._index[first, fk.EVENT_PACKET])
+            if len(buffer) - begin <= REWIND_BYTES:
+                at = begin
+                grammar.back_to_start()
+        self._flush(buffer)
+        if at < len(buffer) and self.ending is None:
+            rest = buffer[at:].copy()
+            self._waiting, self._held = [rest], len(rest)
+            self._wanted = max(self._wanted, len(rest) + 1)
 
-    def _enter(self, file: str) -> None:
-        self.file, self.position = file, 4
+    def _large_event(self, whole: np.ndarray) -> None:
+        """An event of 16 MiB or more, in all its packets."""
+        event = packets.joined(whole)
+        self._start_piece()
+        status, at, self._count = fk.frame(event, 0, len(event), False, self._grammar.checksummed, self._index, 0)
+        if status != fk.NEED_MORE or at != len(event):
+            raise self._broken(status)
+        self._read(event)
+        self._flush(event)
 
-    def _dispatch(self, event: ev.Event, raw: bytes, arrived_at_us: int) -> None:
-        kind = event.type
-        if kind in (ev.GTID, ev.ANONYMOUS_GTID):
-            parsed = ev.mysql_gtid(event)
-            self._begin(event, raw, parsed.gtid, parsed.committed_at_us)
-        elif kind == ev.MARIADB_GTID:
-            parsed, flags = ev.mariadb_gtid(event)
-            if flags & (ev.MARIADB_PREPARED_XA | ev.MARIADB_COMPLETED_XA):
-                raise self._unsupported(event, "an XA transaction")
-            self._begin(event, raw, parsed.gtid, None)
-            assert self._open is not None
-            self._open.in_block = not parsed.standalone
-        elif kind == ev.TABLE_MAP or kind in ev.ROW_EVENTS:
-            self._require_open(event).rows.append(Rows(kind, event.start, event.body))
-        elif kind == ev.QUERY:
-            self._query(event, arrived_at_us)
-        elif kind == ev.XID:
-            self._require_open(event)
-            self._commit(arrived_at_us)
-        elif kind == ev.PREVIOUS_GTIDS:
-            self._check_previous(ev.previous_gtids(event))
-            self._between_files()
-        elif kind == ev.MARIADB_GTID_LIST:
-            self._check_previous(",".join(ev.mariadb_gtid_list(event)))
-            self._between_files()
-        elif kind not in _IGNORED:
-            raise self._unsupported(event, ev.NAMES.get(kind, f"an event of unknown type {kind}"))
+    def _broken(self, status: int) -> RowbackError:
+        where = f"{self.file}:{self.position}"
+        if status == fk.BAD_CRC:
+            return damaged(f"the event at {where} has a wrong CRC32")
+        return damaged(f"what the server sent for {where} is not a binlog event")
 
-    def _begin(self, event: ev.Event, raw: bytes, gtid: str | None, committed_at_us: int | None) -> None:
-        if self._open is not None:
-            raise self._damaged(f"a transaction begins inside the one from {self.file}:{self._open.start}")
-        if committed_at_us is None:
-            committed_at_us = event.timestamp * 1_000_000
-        self._open = Transaction(self.file, event.start, gtid, committed_at_us, size_bytes=len(raw))
-        self._hash = hashlib.sha256(event.checksum or raw)
+    # --- events --------------------------------------------------------------------------------------------------------
 
-    def _query(self, event: ev.Event, arrived_at_us: int) -> None:
-        query = ev.query(event, self._charsets)
-        transaction = self._require_open(event)
-        transaction.connection_id = query.connection_id or transaction.connection_id
-        word = query.statement[:12].strip().upper()
-        if word == "BEGIN":
-            transaction.in_block = True
-        elif word == "COMMIT":
-            self._commit(arrived_at_us)
-        elif word.startswith("SAVEPOINT"):
-            return
-        elif word.startswith(("ROLLBACK", "XA ")):
-            raise self._unsupported(event, f"`{_shorten(query.statement)}`")
-        else:
-            found = classify(query.statement, query.db)
-            unknown = found.tables is None and found.verb in _DML
-            if unknown or (transaction.in_block and found.verb not in _IN_BLOCK):
-                raise self._unsupported(event, f"a statement-format change: `{_shorten(query.statement)}`")
-            tables = found.tables if query.exact else None
-            transaction.ddl.append(DdlStatement(event.start, query.db, query.statement, found.verb, tables))
-            if not transaction.in_block:
-                self._commit(arrived_at_us)
+    def _read(self, buffer: np.ndarray) -> None:
+        """Go over the events that are indexed and not yet read."""
+        grammar = self._grammar
+        while True:
+            self._next = grammar.read(buffer, self._index, self._next, self._count, chained=True)
+            if self._next == self._count:
+                return
+            event = event_of(buffer, self._index[self._next])
+            if event.type == ev.TRANSACTION_PAYLOAD:
+                self._payload(event, buffer)
+            elif event.type in (ev.PREVIOUS_GTIDS, ev.MARIADB_GTID_LIST) and not event.artificial:
+                self._flush(buffer)
+                grammar.follow(event)
+                self._check_previous(event)
+            else:
+                if event.type == ev.ROTATE:
+                    self._flush(buffer)
+                file = grammar.file
+                grammar.special(event, self._next)
+                if grammar.file != file:
+                    self._numbering.enter_file()
+                if grammar.heartbeat:
+                    self.idle_since_us, grammar.heartbeat = self._arrived_at_us, False
+                    self._idle_after = self._flushed + grammar.txs
+            self._next += 1
 
-    def _commit(self, arrived_at_us: int) -> None:
-        transaction, self._open = self._open, None
-        assert transaction is not None
-        transaction.end = self.position
-        transaction.digest = self._hash.hexdigest()
-        if self.expect is not None:
-            expected, self.expect = self.expect, None
-            if transaction.digest != expected:
-                raise Diverged(self.file, transaction.start)
-            return
-        self.seq += 1
-        transaction.seq = self.seq
-        logged = min(transaction.committed_at_us, arrived_at_us)
-        self.cut_at_us = max(self.cut_at_us, self.covered_to_us + 1, logged)
-        transaction.cut_at_us = self.cut_at_us
-        if transaction.gtid is not None:
-            self.gtids.add(transaction.gtid)
-        self.safe = (self.file, self.position)
-        self.last = (self.file, transaction.start, transaction.digest)
-        self.idle_since_us = None
-        self._done.append(transaction)
-
-    def _check_previous(self, text: str) -> None:
+    def _check_previous(self, event: ev.Event) -> None:
+        mysql = event.type == ev.PREVIOUS_GTIDS
+        text = ev.previous_gtids(event) if mysql else ",".join(ev.mariadb_gtid_list(event))
         previous = parse_gtid_set(text, self.flavor)
-        if not previous.issubset(self.gtids):  # type: ignore[arg-type]
-            raise self._damaged(f"{self.file} says that `{text}` stand before it, and the stream didn't bring them all")
+        if not previous.issubset(self._numbering.gtids):  # type: ignore[arg-type]
+            raise damaged(f"{self.file} says that `{text}` stand before it, and the stream didn't bring them all")
+        if not self._grammar.open and self.expect is None:
+            self._safe = (self.file, self.position)
 
-    def _between_files(self) -> None:
-        if self._open is None and self.expect is None:
-            self.safe = (self.file, self.position)
+    # --- compressed transactions ---------------------------------------------------------------------------------------
 
-    def _require_open(self, event: ev.Event) -> Transaction:
-        if self._open is None:
-            raise self._unsupported(
-                event, "a change outside any transaction (a server older than this version supports)"
-            )
-        return self._open
+    def _payload(self, event: ev.Event, buffer: np.ndarray) -> None:
+        """A compressed transaction: the events inside stand for the one that holds them."""
+        start = self.position
+        self._grammar.follow(event)
+        try:
+            content = payload.Payload(event.body)
+            if content.size_bytes > payload.PART_BYTES:
+                self._long_payload(content, buffer, start)
+                return
+            plain = payload.as_array(b"".join(content.parts()))
+        except ValueError as error:
+            raise self._bad_payload(start, str(error)) from error
+        base = len(buffer) + sum(len(s) for s in self._side)
+        self._side.append(plain)
+        if self._inner_events(plain, base, start) != len(plain):
+            raise self._bad_payload(start, "its last event is cut short")
 
-    def _unsupported(self, event: ev.Event, what: str) -> UnsupportedEvent:
-        return UnsupportedEvent(
-            f"{self.file}:{event.start} holds {what}, which this version can't capture",
-            hint="Nothing after it is captured. Mend the setting that causes it (`rowback doctor` knows most), then go on "
-            "with `rowback capture --skip-gap` and take a new snapshot.",
+    def _long_payload(self, content: payload.Payload, buffer: np.ndarray, start: int) -> None:
+        """Part by part, each an open piece of its own, so that memory doesn't grow with the transaction."""
+        outer = self._index[self._next : self._next + 1, fk.EVENT_CRC].astype(np.uint32)
+        self._flush(buffer)
+        self._rescuable = False
+        rest = _NO_BYTES
+        for part in content.parts():
+            plain = np.concatenate((rest, payload.as_array(part)))
+            used = self._inner_events(plain, 0, start)
+            rest = plain[used:].copy()
+            # The event that holds them counts once, with the last part.
+            self._flush(plain, _NO_CRCS if self._grammar.open else outer)
+        if len(rest) or self._grammar.open:
+            raise self._bad_payload(start, "its last event is cut short")
+        self._rescuable = True
+        self._first = self._next + 1
+
+    def _inner_events(self, plain: np.ndarray, base: int, start: int) -> int:
+        """Read bare events; gives how many bytes were whole events. base: where `plain` lies in the piece's buffer; start:
+        position of the event that holds them."""
+        grammar = self._grammar
+        end, first_row, txs, statements = self.position, grammar.n_rows, grammar.txs, len(grammar.statements)
+        inner = np.empty((_INNER_ROWS, fk.EVENT_FIELDS), np.int64)
+        at, status = 0, fk.INDEX_FULL
+        while status == fk.INDEX_FULL:
+            status, at, count = fk.frame(plain, at, len(plain), False, False, inner, 0)
+            if status not in (fk.NEED_MORE, fk.INDEX_FULL):
+                raise self._bad_payload(start, "it holds what is not an event")
+            done = grammar.read(plain, inner, 0, count, chained=False)
+            while done < count:
+                grammar.special(event_of(plain, inner[done]), self._next, chained=False)
+                done = grammar.read(plain, inner, done + 1, count, chained=False)
+        grammar.statements[statements:] = [replace(s, position=start) for s in grammar.statements[statements:]]
+        rows = grammar.rows[first_row : grammar.n_rows]
+        rows[:, tk.ROW_BODY] += base
+        rows[:, tk.ROW_END] += base
+        rows[:, tk.ROW_POSITION] = start
+        grammar.place_at(end)
+        grammar.complete(txs, self._next, end)
+        return at
+
+    def _bad_payload(self, start: int, why: str) -> RowbackError:
+        return damaged(f"the compressed transaction at {self.file}:{start} doesn't unpack: {why}")
+
+    # --- pieces --------------------------------------------------------------------------------------------------------
+
+    def _start_piece(self) -> None:
+        """The index is empty again; an open transaction goes on."""
+        self._count = self._next = self._first = 0
+        self._carry()
+
+    def _carry(self) -> None:
+        grammar = self._grammar
+        carried = grammar.transactions[grammar.txs].copy() if grammar.open else None
+        grammar.clear(carried, self._first)
+        self._side = []
+
+    def _rescue(self, buffer: np.ndarray) -> None:
+        """After a failure: emit the transactions that were whole before it."""
+        try:
+            self._emit(buffer, (0, self._grammar.txs), self._crcs(), open_=False)
+        except (RowbackError, Diverged) as error:
+            self.failure = error
+
+    def _crcs(self) -> np.ndarray:
+        return self._index[self._first : self._next + 1, fk.EVENT_CRC].astype(np.uint32)
+
+    def _flush(self, buffer: np.ndarray, crcs: np.ndarray | None = None) -> None:
+        """Emit what was read up to the event `_next`: the whole transactions, then the open one's part. crcs: of the events,
+        if not those of the index."""
+        grammar = self._grammar
+        if crcs is None:
+            crcs = self._index[self._first : self._next, fk.EVENT_CRC].astype(np.uint32)
+        txs = grammar.txs
+        self._emit(buffer, (0, txs), crcs, open_=False)
+        if grammar.open:
+            self._emit(buffer, (txs, txs + 1), crcs, open_=True)
+        self._flushed += txs
+        self._first = self._next
+        self._carry()
+
+    def _emit(self, buffer: np.ndarray, span: tuple[int, int], crcs: np.ndarray, *, open_: bool) -> None:
+        """Number the transactions span[0] to span[1] and put them out as a piece."""
+        if span[0] == span[1]:
+            return
+        rescuable, self._rescuable = self._rescuable, False
+        found = self._numbering.number(
+            self._grammar, buffer, span, crcs, first_event=self._first, arrived_at_us=self._arrived_at_us
+        )
+        if open_:
+            self._numbering.keep_open(found)
+        if self.expect is not None and not open_:
+            expected, self.expect = self.expect, None
+            if found.digest(0) != expected:
+                raise Diverged(self.file, int(found.start[0]))
+            found, span = found.behind_first(), (span[0] + 1, span[1])
+            self._numbering.drop_open()
+        if self.expect is None and len(found):
+            piece = self._piece(buffer, found, span, open_=open_, continued=self._parts and span[0] == 0)
+            if not open_:
+                self._numbering.took(found)
+                self._checkpoint = found.checkpoint(self._checkpoint, self._numbering.gtids, len(found))
+                self._safe = (self._checkpoint.file, self._checkpoint.position)
+            self._parts = open_
+            self._out.append(replace(piece, after=self._checkpoint))
+        self._rescuable = rescuable
+
+    def _piece(
+        self,
+        buffer: np.ndarray,
+        found: Transactions,
+        span: tuple[int, int],
+        *,
+        open_: bool,
+        continued: bool,
+    ) -> Piece:
+        grammar = self._grammar
+        rows = grammar.rows[: grammar.n_rows]
+        skipped = int(np.searchsorted(rows[:, tk.ROW_TX], span[0]))
+        rows = rows[skipped : np.searchsorted(rows[:, tk.ROW_TX], span[1])].copy()
+        rows[:, tk.ROW_TX] -= span[0]
+        whole, rows = self._uncompressed(buffer, rows)
+        ddl = tuple(
+            (s.rows - skipped, _ddl_action(s, found, s.tx - span[0]))
+            for s in grammar.statements
+            if span[0] <= s.tx < span[1]
+        )
+        xa = tuple(replace(x, tx=x.tx - span[0]) for x in grammar.xa if span[0] <= x.tx < span[1])
+        if not continued:
+            # Prepared and committed in one phase, and all here: an ordinary transaction.
+            both = {x.tx for x in xa if x.kind == PREPARE} & {x.tx for x in xa if x.kind == COMMIT}
+            xa = tuple(x for x in xa if x.tx not in both)
+        return Piece(
+            buffer=whole,
+            rows=rows,
+            transactions=found,
+            open=open_,
+            continued=continued,
+            before=self._checkpoint,
+            after=self._checkpoint,
+            definitions=grammar.maps.bodies(np.unique(rows[:, tk.ROW_DEFINITION]).tolist()),
+            ddl=ddl,
+            xa=xa,
+            size_bytes=int((rows[:, tk.ROW_END] - rows[:, tk.ROW_BODY]).sum()) + 64 * len(found),
         )
 
-    def _damaged(self, what: str) -> BinlogDamaged:
-        return BinlogDamaged(
-            what,
-            hint="Check the file with `mysqlbinlog --verify-binlog-checksum`; if it is sound, start capture again.",
-        )
+    def _uncompressed(self, buffer: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The piece's buffer with what compressed events unpacked to behind it, and row events that point there."""
+        side = list(self._side)
+        at = len(buffer) + sum(len(s) for s in side)
+        for i in np.flatnonzero(rows[:, tk.ROW_TYPE] >= payload.WRITE_ROWS_COMPRESSED_V1):
+            row = rows[i]
+            body = buffer[row[tk.ROW_BODY] : row[tk.ROW_END]].tobytes()
+            try:
+                row_type, plain = payload.uncompressed_rows(int(row[tk.ROW_TYPE]), body)
+            except ValueError as error:
+                raise damaged(
+                    f"the compressed row event at {self.file}:{row[tk.ROW_POSITION]} doesn't unpack: {error}"
+                ) from error
+            side.append(payload.as_array(plain))
+            row[tk.ROW_TYPE], row[tk.ROW_BODY], row[tk.ROW_END] = row_type, at, at + len(plain)
+            at += len(plain)
+        return (np.concatenate((buffer, *side)) if side else buffer), rows
 
 
 class Diverged(Exception):
@@ -291,6 +430,15 @@ class Diverged(Exception):
         self.file, self.position = file, position
 
 
-def _shorten(statement: str) -> str:
-    text = " ".join(statement.split())
-    return text if len(text) <= 120 else text[:117] + "..."
+def _ddl_action(statement: Statement, found: Transactions, tx: int) -> Ddl:
+    return Ddl(
+        seq=found.first_seq + tx,
+        gtid=found.gtid(tx),
+        file=found.file,
+        position=statement.position,
+        cut_at_us=int(found.cut_at_us[tx]),
+        default_db=statement.default_db,
+        statement=statement.text,
+        verb=statement.verb,
+        tables=statement.tables,
+    )

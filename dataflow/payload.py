@@ -18,7 +18,7 @@ WRITE_ROWS_COMPRESSED: Final = 169
 _UPDATES: Final = frozenset({167, 170})
 _END, _SIZE, _COMPRESSION, _UNCOMPRESSED_SIZE = 0, 1, 2, 3
 _ZSTD, _NONE = 0, 255
-_PART_BYTES: Final = 8 * 1024 * 1024
+PART_BYTES: Final = 8 * 1024 * 1024
 # Where a body has its bitmaps: behind table id 6, flags 2 and, in version 2, the extra data, which counts its own length.
 _ROWS_HEADER: Final = 8
 
@@ -53,7 +53,7 @@ class Payload:
         stream = pa.CompressedInputStream(source, "zstd") if self._zstd else source
         left = self.size_bytes if self._zstd else len(self._data)
         try:
-            while part := stream.read(min(_PART_BYTES, left + 1)):
+            while part := stream.read(min(PART_BYTES, left + 1)):
                 left -= len(part)
                 if left < 0:
                     break

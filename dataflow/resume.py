@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from dataflow import events as ev
+from dataflow.reader import EventReader
 from dataflow.stream import EventStream
 from recovery.archive.actions import Action, Checkpoint, Gap, Identity
 from recovery.archive.log import Log
@@ -227,9 +228,9 @@ class _Scan:
         self.next_gtid: str | None = None
         self.ended = False  # the server has nothing more to send
         self._created_at_us = 0
-        self._waiting: deque[tuple[bytes, int]] = deque()
+        self._waiting: deque[ev.Event] = deque()
         self._stream = EventStream(server, info.flavor, replica_id(server, info, scanning=True), file, 4)
-        self._checksummed = self._stream.checksummed
+        self._reader = EventReader(checksummed=self._stream.checksummed)
 
     def close(self) -> None:
         self._stream.close()
@@ -239,7 +240,10 @@ class _Scan:
         deadline = time.monotonic() + SCAN_SILENCE_S
         while not self.ended:
             if not self._waiting:
-                self._waiting.extend(self._stream.take(1 << 20))
+                for data, _ in self._stream.take(1 << 20):
+                    self._waiting.extend(self._reader.feed(data))
+                if self._reader.ending is not None and not self._waiting:
+                    raise self._stream.ended(self._reader.ending, began=True)
                 if self._waiting:
                     deadline = time.monotonic() + SCAN_SILENCE_S
                 elif time.monotonic() > deadline:
@@ -247,10 +251,7 @@ class _Scan:
                 else:
                     time.sleep(0.005)
                 continue
-            raw = self._waiting[0][0]
-            if raw[4] == ev.FORMAT_DESCRIPTION:
-                self._checksummed = ev.format_checksummed(raw)
-            event = ev.parse(raw, checksummed=self._checksummed)
+            event = self._waiting[0]
             self.ended = event.type in (ev.HEARTBEAT, ev.HEARTBEAT_V2)
             self._look(event)
             if self.ended or reached(self):
@@ -265,11 +266,11 @@ class _Scan:
 
     def _look(self, event: ev.Event) -> None:
         self.next_gtid = None
-        self.at_transaction = event.type in (ev.GTID, ev.ANONYMOUS_GTID, ev.MARIADB_GTID)
-        if event.type == ev.GTID:
-            self.next_gtid = ev.mysql_gtid(event).gtid
-        elif event.type == ev.MARIADB_GTID:
-            self.next_gtid = ev.mariadb_gtid(event)[0].gtid
+        self.at_transaction = event.type in (ev.GTID, ev.GTID_TAGGED, ev.ANONYMOUS_GTID, ev.MARIADB_GTID)
+        if event.type == ev.MARIADB_GTID:
+            self.next_gtid = ev.mariadb_gtid_text(event)
+        elif self.at_transaction:
+            self.next_gtid = ev.mysql_gtid(event)
 
     def _pass(self, event: ev.Event) -> None:
         if event.type == ev.ROTATE:
@@ -285,7 +286,7 @@ class _Scan:
         elif self.next_gtid is not None:
             self.gtids.add(self.next_gtid)
         if not event.artificial:
-            self.position = event.end
+            self.position += event.size  # its own end wraps at 4 GiB
 
 
 def replica_id(server: ServerSettings, info: ServerInfo, *, scanning: bool = False) -> int:

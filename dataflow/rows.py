@@ -18,7 +18,6 @@ from dataflow.columns import builder, width
 from dataflow.columns.cells import DAMAGED_HINT, Bytes, CellFault, Cells, Ints, Longs, Odd
 from dataflow.jsondiff import apply_diffs
 from dataflow.kernels import walk as kernel
-from dataflow.oldrows import TableRows as TableRows
 from dataflow.tablemap import TableMap
 from recovery.errors import BinlogDamaged, CaptureError, UnsupportedEvent
 from recovery.schema import EXACT_TYPE

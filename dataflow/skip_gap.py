@@ -75,12 +75,15 @@ def _prove(server: ServerSettings, info: ServerInfo, at: Checkpoint, start: Stre
         )
         deadline = time.monotonic() + PROOF_S
         while time.monotonic() < deadline:
-            for raw, arrived_at_us in stream.take(1 << 20):
-                try:
-                    framer.feed(raw, arrived_at_us)
-                except Diverged as error:
-                    raise diverged(f"the transaction at {error} is another one") from error
-                if framer.expect is None:
-                    return
+            for data, arrived_at_us in stream.take(1 << 20):
+                framer.feed(data, arrived_at_us)
+            if isinstance(framer.failure, Diverged):
+                raise diverged(f"the transaction at {framer.failure} is another one") from framer.failure
+            if framer.expect is None:
+                return
+            if framer.failure is not None:
+                raise framer.failure
+            if framer.ending is not None:
+                raise stream.ended(framer.ending, began=True)
             time.sleep(0.005)
     raise SourceUnreachable("the source doesn't send its binlog", hint="Try again.")

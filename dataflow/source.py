@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import numpy as np
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from dataflow import drain
@@ -19,6 +20,7 @@ from dataflow.batches import EventBatch, Stop
 from dataflow.framer import Diverged
 from dataflow.health import State
 from dataflow.lifecycle import Attempt, Backoff, Capture, Opened, reopen, start
+from dataflow.pieces import Piece
 from dataflow.resume import diverged
 from recovery.errors import RowbackError, SourceUnreachable
 from recovery.failpoint import failpoint
@@ -57,6 +59,7 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         self._lost = False
         self._backoff = Backoff()
         self._attempt: Attempt[Opened] | None = None
+        self._pieces: list[Piece] = []
         self._try_at = 0.0
         self._give_up_at = float("inf") if capture.keeps_trying else 0.0
 
@@ -129,6 +132,7 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         self._server, self._info, self._charsets = opened.server, opened.info, opened.charsets
         self._generation, self._checkpoint = opened.generation, opened.checkpoint
         self._stream, self._framer = opened.stream, opened.framer
+        self._asked_for = (opened.framer.file, opened.framer.position)
         self._target, self._asked_at_us = opened.target, opened.asked_at_us
         self._backoff.reset()
         self._health.running(self._generation, self._checkpoint)
@@ -177,39 +181,42 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
     # --- reading
 
     def _feed(self) -> None:
-        events = self._stream.take(BATCH_BYTES)
-        self._idle = not events
-        for raw, arrived_at_us in events:
-            self._framer.feed(raw, arrived_at_us)
+        taken = self._stream.take(BATCH_BYTES)
+        self._idle = not taken
+        if taken:
+            # One arrival for all: the last, for a commit that is read can't be later than it.
+            data = np.concatenate([chunk for chunk, _ in taken]) if len(taken) > 1 else taken[0][0]
+            self._pieces = self._framer.feed(data, taken[-1][1])
         if self._framer.in_transaction:
             failpoint("source.mid-transaction")
+        if self._framer.failure is not None:
+            raise self._framer.failure
+        if self._framer.ending is not None:
+            began = (self._framer.file, self._framer.position) != self._asked_for
+            raise self._stream.ended(self._framer.ending, began=began)
 
     def _emit(self) -> list[tuple[str, EventBatch | Stop]]:
-        """What the framer has complete, the idle mark, and the end if that was all that was asked for."""
-        transactions = tuple(self._framer.take())
+        """What the framer has given, the idle mark, and the end if that was all that was asked for."""
+        pieces, self._pieces = self._pieces, []
         covered = None if self._framer.in_transaction else self._framer.idle_since_us
         self._framer.idle_since_us = None
-        caught_up = self._stop is None and self._caught_up()
+        caught_up = self._stop is None and not self._lost and self._caught_up()
         if caught_up:
             covered = max(covered or 0, self._asked_at_us)
             self._finished = True
-        if not transactions and covered is None:
+        if covered is not None and self._framer.failure is None:
+            pieces.append(self._framer.idle(covered))
+        if not pieces:
             return []
-        before, self._checkpoint = self._checkpoint, self._framer.checkpoint(covered)
+        self._checkpoint = pieces[-1].after
         failpoint("source.emit")
-        self._health.read(len(transactions), sum(t.size_bytes for t in transactions))
-        batch = EventBatch(
-            server=self._name,
-            flavor=self._info.flavor,
-            generation=self._generation,
-            before=before,
-            after=self._checkpoint,
-            transactions=transactions,
-            charsets=self._charsets,
-        )
-        return [(self._name, batch)]
+        self._health.read(sum(len(p.transactions) - p.open for p in pieces), sum(p.size_bytes for p in pieces))
+        return [
+            (self._name, EventBatch(self._name, self._info.flavor, self._generation, piece, self._charsets))
+            for piece in pieces
+        ]
 
     def _caught_up(self) -> bool:
-        if self._target is None or self._framer.in_transaction:
+        if self._target is None or self._framer.in_transaction or self._framer.expect is not None:
             return False
         return binlog_order(self._framer.file, self._framer.position) >= binlog_order(*self._target)

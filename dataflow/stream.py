@@ -1,7 +1,8 @@
-"""The replication connection: raw binlog events from a server, in order, through a bounded buffer.
+"""The replication connection: the bytes of a server's binlog stream, in order, through a bounded buffer.
 
 mysql-replication makes the connection (handshake, TLS, checksum and heartbeat settings, replica registration, the dump
-command); its event classes and value decoders are not used. A thread reads packets so that the dataflow never blocks.
+command); its event classes and value decoders are not used. A thread reads the socket so that the dataflow never blocks;
+what the bytes mean is for dataflow/framer.py.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+import numpy as np
 import pymysql
 from pymysql.constants import COMMAND
 from pymysqlreplication import BinLogStreamReader
 
-from dataflow import events as ev
 from recovery.config import ServerSettings
 from recovery.errors import BinlogDamaged, BinlogPurged, PrivilegeMissing, RowbackError, SourceDiverged, SourceError
 from recovery.failpoint import failpoint
@@ -26,24 +27,22 @@ from recovery.source import Connection, connect, source_error
 
 HEARTBEAT_S: Final = 2
 SILENCE_S: Final = 30  # no packet for this long, heartbeats included: the connection is dead
-BUFFERED_BYTES: Final = 64 * 1024 * 1024
+BUFFERED_BYTES: Final = 32 * 1024 * 1024
+CHUNK_BYTES: Final = 1024 * 1024
 # ER_MASTER_FATAL_ERROR_READING_BINLOG: purged file, position past the end, or a replica id used twice.
 _FATAL_READING: Final = 1236
-# What a dump begins with wherever it begins.
-_PREAMBLE: Final = frozenset({ev.ROTATE, ev.FORMAT_DESCRIPTION, ev.HEARTBEAT, ev.HEARTBEAT_V2})
 _SEND_ANNOTATE: Final = 0x02  # BINLOG_SEND_ANNOTATE_ROWS_EVENT: without them MariaDB's position chain has holes
 
 
 class EventStream:
-    """Raw events from (file, position) on. `take` never blocks; `close` ends the thread and the connection."""
+    """The packets from (file, position) on, as bytes. `take` never blocks; `close` ends the thread and the connection."""
 
     def __init__(self, server: ServerSettings, flavor: str, server_id: int, file: str, position: int) -> None:
         self._server = server
-        self._buffer: queue.SimpleQueue[tuple[bytes, int] | RowbackError] = queue.SimpleQueue()
+        self._buffer: queue.SimpleQueue[tuple[np.ndarray, int] | RowbackError] = queue.SimpleQueue()
         self._room = threading.Condition()
         self._buffered = 0
         self._closed = False
-        self._began = False
         # mysql-replication's file:position branch serves MariaDB as well; its `is_mariadb` branch takes no file name.
         self._reader: Any = BinLogStreamReader(
             connection_settings={},
@@ -66,10 +65,10 @@ class EventStream:
         self._thread = threading.Thread(target=self._read, name="binlog-reader", daemon=True)
         self._thread.start()
 
-    def take(self, budget_bytes: int) -> list[tuple[bytes, int]]:
-        """Events that have arrived, each with its arrival time (microseconds since the epoch), up to about this size.
+    def take(self, budget_bytes: int) -> list[tuple[np.ndarray, int]]:
+        """Bytes (uint8) that have arrived, each with its arrival time (microseconds since the epoch), up to about this many.
         Raises what ended the stream once everything before it has been taken."""
-        taken: list[tuple[bytes, int]] = []
+        taken: list[tuple[np.ndarray, int]] = []
         size = 0
         while size < budget_bytes:
             try:
@@ -88,6 +87,19 @@ class EventStream:
                 self._buffered -= size
                 self._room.notify()
         return taken
+
+    def ended(self, packet: bytes, *, began: bool) -> RowbackError:
+        """What the packet says with which the server ended the stream. began: whether any event of the place where the
+        stream was asked to begin has arrived. Layout: the manual's "ERR_Packet"."""
+        if packet[:1] != b"\xff":
+            return SourceError(
+                "the server ended the binlog stream", hint="It is shutting down or was asked to: start again."
+            )
+        number = int.from_bytes(packet[1:3], "little")
+        text = packet[9:] if packet[3:4] == b"#" else packet[3:]
+        return _stream_error(
+            pymysql.err.OperationalError(number, text.decode(errors="replace")), self._server, began=began
+        )
 
     def close(self) -> None:
         self._closed = True
@@ -117,25 +129,27 @@ class EventStream:
 
     def _read(self) -> None:
         connection = self._reader._stream_connection
+        sock: socket.socket = connection._sock
         try:
+            sock.settimeout(SILENCE_S)
+            chunk = np.empty(CHUNK_BYTES, np.uint8)
             while not self._closed:
-                packet = connection._read_packet()
-                data: bytes = packet._data
-                if data[:1] != b"\0":
-                    raise SourceError(
-                        "the server ended the binlog stream", hint="It is shutting down or was asked to: start again."
-                    )
-                event = data[1:]
+                size = sock.recv_into(memoryview(chunk.data))
+                if size == 0:
+                    raise OSError("the server closed the connection")
                 failpoint("stream.read")
-                self._began = self._began or event[4] not in _PREAMBLE
+                # Large reads are handed over as they are, small ones copied so that they don't hold a whole chunk.
+                whole = size > CHUNK_BYTES // 4
+                data = chunk[:size] if whole else chunk[:size].copy()
+                if whole:
+                    chunk = np.empty(CHUNK_BYTES, np.uint8)
                 with self._room:
                     while self._buffered > BUFFERED_BYTES and not self._closed:
                         self._room.wait(1)
-                    self._buffered += len(event)
-                self._buffer.put((event, time.time_ns() // 1000))
-        except (pymysql.MySQLError, OSError, AttributeError) as error:
-            # AttributeError: pymysql drops its file object when another thread shuts the socket.
-            self._buffer.put(_stream_error(error, self._server, began=self._began))
+                    self._buffered += size
+                self._buffer.put((data, time.time_ns() // 1000))
+        except OSError as error:
+            self._buffer.put(source_error(error, self._server))
         except RowbackError as error:
             self._buffer.put(error)
         finally:
@@ -154,9 +168,9 @@ def _start_error(error: BaseException, server: ServerSettings) -> RowbackError:
 
 
 def _stream_error(error: BaseException, server: ServerSettings, *, began: bool) -> RowbackError:
-    """began: events other than the dump's preamble have arrived from where it was asked to begin."""
+    """began: see `EventStream.ended`."""
     if not error.args or error.args[0] != _FATAL_READING:
-        return source_error(OSError(str(error)) if isinstance(error, AttributeError) else error, server)
+        return source_error(error, server)
     message = str(error.args[-1])
     if "Could not find first log file" in message or "purged" in message:
         return BinlogPurged(

@@ -1,20 +1,13 @@
-"""The parts of capture that need no server: DDL classification, GTID sets, JSON printing, damaged events."""
+"""The parts of capture that need no server: DDL classification, GTID sets, JSON printing."""
 
 from __future__ import annotations
-
-import struct
-import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflow import events as ev
 from dataflow import jsonb
-from dataflow.framer import Framer
-from recovery.archive.actions import Checkpoint
 from recovery.ddl import classify
-from recovery.errors import BinlogDamaged, UnsupportedEvent
 from recovery.gtid import MariaDBGtidPosition, MySQLGtidSet, is_gtid
 
 U1 = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -125,136 +118,3 @@ def test_doubles_in_json_print_as_the_server_prints_them(value: float, text: str
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_doubles_read_back(value: float) -> None:
     assert float(jsonb.double_text(value)) == value
-
-
-def event(kind: int, body: bytes, end: int, timestamp: int = 1_700_000_000, flags: int = 0) -> bytes:
-    size = 19 + len(body) + 4
-    head = struct.pack("<IBIIIH", timestamp, kind, 1, size, end or 0, flags) + body
-    return head + zlib.crc32(head).to_bytes(4, "little")
-
-
-def framer(position: int = 1000) -> Framer:
-    checkpoint = Checkpoint(0, "binlog.000001", position, "", 5, 5)
-    return Framer("mysql", checkpoint, file="binlog.000001", position=position, expect=None)
-
-
-def gtid_body(number: int) -> bytes:
-    return (
-        b"\1" + bytes(16) + number.to_bytes(8, "little") + b"\2" + bytes(16) + (10**15 + number).to_bytes(7, "little")
-    )
-
-
-def transaction(number: int, start: int) -> list[bytes]:
-    """A GTID event, BEGIN and XID."""
-    events, position = [], start
-    for kind, body in (
-        (ev.GTID, gtid_body(number)),
-        (ev.QUERY, struct.pack("<IIBHH", 7, 0, 1, 0, 0) + b"d\0BEGIN"),
-        (ev.XID, bytes(8)),
-    ):
-        position += 19 + len(body) + 4
-        events.append(event(kind, body, position))
-    return events
-
-
-def test_transactions_get_consecutive_seqs_and_rising_times() -> None:
-    f = framer()
-    position = 1000
-    for number in range(1, 4):
-        for raw in transaction(number, position):
-            f.feed(raw, 2 * 10**15)
-            position = int.from_bytes(raw[13:17], "little")
-    done = f.take()
-    assert [t.seq for t in done] == [1, 2, 3]
-    assert [t.cut_at_us for t in done] == sorted(t.cut_at_us for t in done)
-    assert done[0].connection_id == 7
-    assert f.checkpoint().position == position
-    assert f.checkpoint().gtid_set == "00000000-0000-0000-0000-000000000000:1-3"
-
-
-def test_a_transaction_is_not_seen_before_its_end() -> None:
-    f = framer()
-    for raw in transaction(1, 1000)[:-1]:
-        f.feed(raw, 2 * 10**15)
-    assert f.take() == []
-    assert f.checkpoint().seq == 0
-
-
-def test_later_transactions_are_cut_above_what_was_promised() -> None:
-    f = framer()
-    promised = f.checkpoint(covered_to_us=3 * 10**15).covered_to_us
-    for raw in transaction(1, 1000):
-        f.feed(raw, 4 * 10**15)
-    (done,) = f.take()
-    assert done.committed_at_us < promised < done.cut_at_us
-
-
-@pytest.mark.parametrize("position", [0, 30, 60, 85])
-def test_a_flipped_bit_is_found(position: int) -> None:
-    raw = bytearray(b"".join(transaction(1, 1000)))
-    raw[position] ^= 4
-    f = framer()
-    with pytest.raises((BinlogDamaged, UnsupportedEvent)):
-        at = 0
-        while at < len(raw):
-            size = max(19, int.from_bytes(raw[at + 9 : at + 13], "little"))
-            f.feed(bytes(raw[at : at + size]), 10**15)
-            at += size
-
-
-def test_a_missing_event_is_found() -> None:
-    first, _, last = transaction(1, 1000)
-    f = framer()
-    f.feed(first, 10**15)
-    with pytest.raises(BinlogDamaged, match="hole"):
-        f.feed(last, 10**15)
-
-
-def test_a_missing_file_is_found_by_its_list_of_gtids() -> None:
-    f = framer()
-    f.feed(event(ev.ROTATE, (4).to_bytes(8, "little") + b"binlog.000002", 1044), 10**15)
-    body = (1).to_bytes(8, "little") + bytes(16) + (1).to_bytes(8, "little") + struct.pack("<QQ", 1, 5)
-    with pytest.raises(BinlogDamaged, match="didn't bring them all"):
-        f.feed(event(ev.PREVIOUS_GTIDS, body, 4 + 19 + len(body) + 4), 10**15)
-
-
-@pytest.mark.parametrize(
-    ("kind", "what"),
-    [
-        (ev.XA_PREPARE, "XA"),
-        (ev.TRANSACTION_PAYLOAD, "compressed"),
-        (ev.INTVAR, "statement-format"),
-        (200, "unknown type 200"),
-    ],
-)
-def test_events_that_are_not_known_stop_the_stream(kind: int, what: str) -> None:
-    f = framer()
-    with pytest.raises(UnsupportedEvent, match=what):
-        f.feed(event(kind, bytes(8), 1031), 10**15)
-
-
-def test_a_statement_format_change_stops_the_stream() -> None:
-    f = framer()
-    first, begin, _ = transaction(1, 1000)
-    f.feed(first, 10**15)
-    f.feed(begin, 10**15)
-    body = struct.pack("<IIBHH", 7, 0, 1, 0, 0) + b"d\0UPDATE t SET a = 1"
-    with pytest.raises(UnsupportedEvent, match="UPDATE t"):
-        f.feed(event(ev.QUERY, body, int.from_bytes(begin[13:17], "little") + 19 + len(body) + 4), 10**15)
-
-
-def test_a_statement_in_another_character_set_is_decoded_or_may_touch_anything() -> None:
-    f = framer()
-    f._charsets = {51: "cp1251", 999: "martian"}
-    position = 1000
-    found = []
-    for collation in (51, 999):
-        status = b"\x04" + collation.to_bytes(2, "little") + bytes(4)
-        text = "TRUNCATE TABLE shop.`заказы`".encode("cp1251")
-        body = struct.pack("<IIBHH", 7, 0, 4, 0, len(status)) + status + b"shop\0" + text
-        for kind, content in ((ev.GTID, gtid_body(position)), (ev.QUERY, body)):
-            position += 19 + len(content) + 4
-            f.feed(event(kind, content, position), 2 * 10**15)
-        (done,) = f.take()
-        found.append(done.ddl[0].tables)
-    assert found == [(("shop", "заказы"),), None]

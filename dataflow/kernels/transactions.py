@@ -44,7 +44,8 @@ TX_TYPE: Final = 5  # type of its GTID event
 TX_TIMESTAMP: Final = 6  # the GTID event's, seconds
 TX_SERVER_ID: Final = 7
 TX_CONNECTION: Final = 8  # -1 if the binlog doesn't say
-TX_FIELDS: Final = 9
+TX_TIMED: Final = 9  # 1 if the GTID event is long enough for a commit time (MySQL 8.0.1 and newer)
+TX_FIELDS: Final = 10
 
 # The fields of a row event, one int64 each.
 ROW_DEFINITION: Final = 0
@@ -53,8 +54,7 @@ ROW_END: Final = 2
 ROW_TYPE: Final = 3
 ROW_TX: Final = 4
 ROW_POSITION: Final = 5  # where it starts in its file
-ROW_EVENT: Final = 6  # index of the event
-ROW_FIELDS: Final = 7
+ROW_FIELDS: Final = 6
 
 # Why `read` came back.
 DONE: Final = 0
@@ -219,6 +219,7 @@ def read(  # type: ignore[no-untyped-def]
             transaction[TX_TIMESTAMP] = event[EVENT_TIMESTAMP]
             transaction[TX_SERVER_ID] = event[EVENT_SERVER_ID]
             transaction[TX_CONNECTION] = -1
+            transaction[TX_TIMED] = end - body >= 49
             state[STATE_OPEN], state[STATE_BLOCK], state[STATE_MAPPED] = 1, block, 0
         elif kind == _TABLE_MAP:
             if state[STATE_OPEN] == 0:
@@ -260,7 +261,6 @@ def read(  # type: ignore[no-untyped-def]
                 row[ROW_TYPE] = kind
                 row[ROW_TX] = txs
                 row[ROW_POSITION] = start
-                row[ROW_EVENT] = at
                 n_rows += 1
             elif number != _DUMMY_TABLE:
                 return UNMAPPED, at, txs, n_rows

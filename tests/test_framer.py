@@ -1,0 +1,300 @@
+"""The framer on hand-made events: completeness, numbering, and what it refuses; and on whole binlogs of real servers."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataflow import events as ev
+from dataflow.framer import REWIND_BYTES, Diverged, Framer
+from dataflow.pieces import Piece
+from recovery.archive.actions import Checkpoint
+from recovery.errors import BinlogDamaged, RowbackError, UnsupportedEvent
+
+START = 1000
+
+
+def event(kind: int, body: bytes, end: int, timestamp: int = 1_700_000_000, flags: int = 0) -> bytes:
+    size = 19 + len(body) + 4
+    head = struct.pack("<IBIIIH", timestamp, kind, 1, size, end, flags) + body
+    return head + zlib.crc32(head).to_bytes(4, "little")
+
+
+def packets(events: Iterable[bytes]) -> np.ndarray:
+    out = bytearray()
+    for each in events:
+        data = b"\0" + each
+        while True:
+            part, data = data[:0xFFFFFF], data[0xFFFFFF:]
+            out += len(part).to_bytes(3, "little") + b"\1" + part
+            if len(part) < 0xFFFFFF:
+                break
+    return np.frombuffer(bytes(out), np.uint8)
+
+
+def framer(expect: str | None = None) -> Framer:
+    checkpoint = Checkpoint(0, "binlog.000001", START, "", 5, 5)
+    return Framer("mysql", checkpoint, file="binlog.000001", position=START, expect=expect)
+
+
+def gtid_body(number: int, sequence: int | None = None) -> bytes:
+    """flags, uuid, number, type, last committed, sequence number, commit time."""
+    sequence = number if sequence is None else sequence
+    return (
+        b"\1" + bytes(16) + number.to_bytes(8, "little") + b"\2" + bytes(8) + sequence.to_bytes(8, "little")
+        + (10**15 + number).to_bytes(7, "little")
+    )  # fmt: skip
+
+
+def query(text: bytes, db: bytes = b"d", status: bytes = b"") -> bytes:
+    return struct.pack("<IIBHH", 7, 0, len(db), 0, len(status)) + status + db + b"\0" + text
+
+
+class Binlog:
+    """Events one behind the other."""
+
+    def __init__(self) -> None:
+        self.position = START
+        self.events: list[bytes] = []
+
+    def add(self, kind: int, body: bytes) -> Binlog:
+        self.position += 19 + len(body) + 4
+        self.events.append(event(kind, body, self.position))
+        return self
+
+    def transaction(self, number: int, *between: tuple[int, bytes]) -> Binlog:
+        self.add(ev.GTID, gtid_body(number)).add(ev.QUERY, query(b"BEGIN"))
+        for kind, body in between:
+            self.add(kind, body)
+        return self.add(ev.XID, bytes(8))
+
+    @property
+    def bytes(self) -> np.ndarray:
+        return packets(self.events)
+
+
+def table_map(columns: int = 1, name: bytes = b"t") -> bytes:
+    return (
+        (7).to_bytes(6, "little") + b"\1\0" + b"\1d\0" + bytes([len(name)]) + name + b"\0"
+        + bytes([columns]) + b"\3" * columns + b"\0" + b"\0"
+    )  # fmt: skip
+
+
+def rows(payload: bytes) -> bytes:
+    return (7).to_bytes(6, "little") + b"\1\0\2\0\1\1" + payload
+
+
+def fed(f: Framer, data: np.ndarray, arrived_at_us: int = 2 * 10**15) -> list[Piece]:
+    """Feed, and raise why it stopped."""
+    pieces = f.feed(data, arrived_at_us)
+    if f.failure is not None:
+        raise f.failure
+    return pieces
+
+
+def test_transactions_get_consecutive_seqs_and_rising_times() -> None:
+    log = Binlog().transaction(1).transaction(2).transaction(3)
+    (piece,) = fed(framer(), log.bytes)
+    found = piece.transactions
+    assert (found.first_seq, len(found)) == (1, 3)
+    assert all(a <= b for a, b in pairwise(found.cut_at_us.tolist()))
+    assert found.gtids().to_pylist() == [f"00000000-0000-0000-0000-000000000000:{n}" for n in (1, 2, 3)]
+    assert found.connection.tolist() == [7, 7, 7]
+    assert piece.after.position == log.position
+    assert piece.after.gtid_set == "00000000-0000-0000-0000-000000000000:1-3"
+
+
+def test_a_transaction_is_not_seen_before_its_end() -> None:
+    f = framer()
+    assert fed(f, packets(Binlog().transaction(1).events[:-1])) == []
+    assert f.in_transaction
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=12))
+def test_the_cuts_of_the_input_change_nothing(sizes: list[int]) -> None:
+    log = Binlog()
+    for number in range(1, 8):
+        log.transaction(number, (ev.TABLE_MAP, table_map(number % 3 + 1)), (ev.WRITE_ROWS, rows(bytes(40 * number))))
+    whole = fed(framer(), log.bytes)
+    f, found, at = framer(), [], 0
+    while at < len(log.bytes):
+        size = sizes[at % len(sizes)]
+        found += fed(f, log.bytes[at : at + size])
+        at += size
+    assert found[-1].after == whole[-1].after
+
+    def contents(pieces: list[Piece]) -> list[tuple[int, bytes, bytes, int]]:
+        return [
+            (
+                p.transactions.first_seq + int(row[4]),
+                p.definitions[int(row[0])],
+                p.buffer[row[1] : row[2]].tobytes(),
+                int(row[5]),
+            )
+            for p in pieces
+            for row in p.rows
+        ]
+
+    assert contents(found) == contents(whole)
+    assert len(contents(found)) == 7
+
+
+def test_a_long_transaction_comes_in_open_parts_with_its_final_numbers() -> None:
+    events = [(ev.TABLE_MAP, table_map()), *((ev.WRITE_ROWS, rows(bytes(8000))) for _ in range(400))]
+    log = Binlog().transaction(1).transaction(2, *events).transaction(3)
+    f, pieces = framer(), []
+    for at in range(0, len(log.bytes), REWIND_BYTES + 999):
+        pieces += fed(f, log.bytes[at : at + REWIND_BYTES + 999])
+    whole = fed(framer(), log.bytes)
+    parts = [p for p in pieces if p.open]
+    assert len(parts) >= 2
+    assert all(len(p.transactions) == 1 and p.transactions.first_seq == 2 for p in parts)
+    assert {p.after.seq for p in parts} == {1}
+    assert sum(len(p.rows) for p in pieces) == 400
+    last = next(p for p in pieces if p.after.seq >= 2)
+    assert last.continued
+    assert {p.transactions.cut_at_us[0] for p in parts} == {last.transactions.cut_at_us[0]}
+    assert pieces[-1].after == whole[-1].after, "the same digest and GTIDs, however it was cut"
+
+
+def test_an_event_of_more_than_16_mib() -> None:
+    log = (
+        Binlog()
+        .transaction(1, (ev.TABLE_MAP, table_map()), (ev.WRITE_ROWS, rows(bytes(0xFFFFFF * 2 - 43))))
+        .transaction(2)
+    )
+    f, pieces = framer(), []
+    for at in range(0, len(log.bytes), 5_000_000):
+        pieces += fed(f, log.bytes[at : at + 5_000_000])
+    assert pieces[-1].after.seq == 2
+    (long,) = (p for p in pieces if len(p.rows))
+    assert long.rows[0, 2] - long.rows[0, 1] == 0xFFFFFF * 2 - 31
+
+
+def test_later_transactions_are_cut_above_what_was_promised() -> None:
+    f = framer()
+    promised = f.idle(3 * 10**15).after.covered_to_us
+    (piece,) = fed(f, Binlog().transaction(1).bytes, 4 * 10**15)
+    assert piece.transactions.committed_at_us[0] < promised < piece.transactions.cut_at_us[0]
+
+
+def test_the_transaction_that_the_archive_has_is_proved_and_takes_no_seq() -> None:
+    log = Binlog().transaction(1).transaction(2)
+    (first,) = fed(framer(), packets(log.events[:3]))
+    digest = first.after.transaction_digest
+    f = framer(expect=digest)
+    (piece,) = fed(f, log.bytes)
+    assert (piece.transactions.first_seq, len(piece.transactions)) == (1, 1)
+    assert piece.transactions.gtid(0) == "00000000-0000-0000-0000-000000000000:2"
+    other = framer(expect="0" * 64)
+    with pytest.raises(Diverged):
+        fed(other, log.bytes)
+
+
+@pytest.mark.parametrize("position", range(4, 160, 11))
+def test_a_flipped_bit_is_found(position: int) -> None:
+    data = Binlog().transaction(1).bytes.copy()
+    data[position] ^= 4
+    with pytest.raises((BinlogDamaged, UnsupportedEvent)):
+        assert fed(framer(), data) == []
+        raise BinlogDamaged("it waits for more: a packet's length was bent", hint="")
+
+
+def test_what_stands_before_the_damage_is_good() -> None:
+    log = Binlog().transaction(1).transaction(2)
+    data = log.bytes.copy()
+    data[-1] ^= 1
+    f = framer()
+    (piece,) = f.feed(data, 2 * 10**15)
+    assert piece.after.seq == 1
+    assert isinstance(f.failure, BinlogDamaged)
+    assert f.feed(data, 2 * 10**15) == []
+
+
+@given(st.binary(max_size=200), st.integers(0, 300))
+@settings(max_examples=200, deadline=None)
+def test_noise_is_refused_or_waits(noise: bytes, at: int) -> None:
+    good = Binlog().transaction(1, (ev.TABLE_MAP, table_map()), (ev.WRITE_ROWS, rows(b"\0\0\0\0\0"))).bytes.tobytes()
+    f = framer()
+    pieces = f.feed(np.frombuffer(good[:at] + noise + good[at + len(noise) :], np.uint8), 2 * 10**15)
+    assert f.failure is None or isinstance(f.failure, RowbackError)
+    assert sum(len(p.transactions) for p in pieces) <= 1
+
+
+def test_a_missing_event_is_found() -> None:
+    log = Binlog().transaction(1)
+    with pytest.raises(BinlogDamaged, match="hole"):
+        fed(framer(), packets([log.events[0], log.events[2]]))
+
+
+def test_a_missing_sequence_number_is_found() -> None:
+    log = Binlog().transaction(1)
+    log.add(ev.GTID, gtid_body(2, sequence=3)).add(ev.QUERY, query(b"BEGIN")).add(ev.XID, bytes(8))
+    with pytest.raises(BinlogDamaged, match="sequence number 3"):
+        fed(framer(), log.bytes)
+
+
+def test_a_missing_file_is_found_by_its_list_of_gtids() -> None:
+    rotate = event(ev.ROTATE, (4).to_bytes(8, "little") + b"binlog.000002", START + 44)
+    body = (1).to_bytes(8, "little") + bytes(16) + (1).to_bytes(8, "little") + struct.pack("<QQ", 1, 5)
+    previous = event(ev.PREVIOUS_GTIDS, body, 4 + 19 + len(body) + 4)
+    with pytest.raises(BinlogDamaged, match="didn't bring them all"):
+        fed(framer(), packets([rotate, previous]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"), [(ev.INTVAR, "statement-format"), (ev.INCIDENT, "INCIDENT"), (200, "unknown type 200")]
+)
+def test_events_that_are_not_known_stop_the_stream(kind: int, what: str) -> None:
+    with pytest.raises(UnsupportedEvent, match=what):
+        fed(framer(), packets([event(kind, bytes(8), START + 31)]))
+
+
+def test_a_statement_format_change_stops_the_stream() -> None:
+    log = Binlog().transaction(1)
+    log = Binlog().add(ev.GTID, gtid_body(1)).add(ev.QUERY, query(b"BEGIN")).add(ev.QUERY, query(b"UPDATE t SET a = 1"))
+    with pytest.raises(UnsupportedEvent, match="UPDATE t"):
+        fed(framer(), log.bytes)
+
+
+def test_a_statement_in_another_character_set_is_decoded_or_may_touch_anything() -> None:
+    checkpoint = Checkpoint(0, "binlog.000001", START, "", 5, 5)
+    f = Framer(
+        "mysql", checkpoint, file="binlog.000001", position=START, expect=None, charsets={51: "cp1251", 999: "martian"}
+    )
+    log = Binlog()
+    for number, collation in ((1, 51), (2, 999)):
+        status = b"\x04" + collation.to_bytes(2, "little") + bytes(4)
+        text = "TRUNCATE TABLE shop.`заказы`".encode("cp1251")
+        log.add(ev.GTID, gtid_body(number)).add(ev.QUERY, query(text, b"shop", status))
+    (piece,) = fed(f, log.bytes)
+    assert [d.tables for _, d in piece.ddl] == [(("shop", "заказы"),), None]
+
+
+def test_a_heartbeat_covers_only_what_was_read_before_it() -> None:
+    beat = event(ev.HEARTBEAT, b"binlog.000001", 0)
+    log = Binlog().transaction(1)
+    f = framer()
+    fed(f, packets([*log.events, beat]), 7 * 10**15)
+    assert f.idle_since_us == 7 * 10**15
+    f = framer()
+    fed(f, packets([beat, *log.events]), 7 * 10**15)
+    assert f.idle_since_us is None
+
+
+def test_a_piece_can_be_cut_short_at_any_transaction() -> None:
+    log = Binlog().transaction(1).transaction(2).transaction(3)
+    (piece,) = fed(framer(), log.bytes)
+    for count in range(4):
+        part = piece.upto(count, "mysql")
+        (alone,) = fed(framer(), packets(log.events[: 3 * count])) or [replace(piece, after=piece.before)]
+        assert part.after == alone.after
