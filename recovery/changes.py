@@ -133,7 +133,7 @@ def definition_of(state: ArchiveState, table: TableName) -> Table:
     """The newest definition that the archive has of a known table."""
     segments = [s for s in state.segments if (s.db, s.table) == table]
     if segments:
-        return state.schemas[segments[-1].schema_id]
+        return state.schemas[max(segments, key=lambda s: s.last_seq).schema_id]
     baselines = [b for snapshot in state.snapshots for b in snapshot.baselines if (b.db, b.table) == table]
     if baselines:
         return baselines[-1].definition

@@ -1,12 +1,16 @@
-"""Commands that look after the archive itself: index. They need no source server."""
+"""Commands that look after the archive itself: index, compact. They need no source server."""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from recovery import operations
+from recovery.archive.compaction import CompactionPlan, Merge
+from recovery.archive.compactor import Compacted
 from recovery.archive.rebuild import IndexRebuilt, IndexReport
 from recovery.cli_options import (
     ConfigOption,
@@ -19,9 +23,12 @@ from recovery.cli_options import (
     stderr,
     stdout,
 )
+from recovery.plain import iso
+from recovery.status import moment
 
 
 def register(app: typer.Typer) -> None:
+    app.command("compact", epilog="\b\nExamples:\n" + _COMPACT)(compact)
     index = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     index.command("show", epilog="\b\nExamples:\n" + _SHOW)(index_show)
     index.command("rebuild", epilog="\b\nExamples:\n" + _REBUILD)(index_rebuild)
@@ -103,3 +110,80 @@ def _rebuilt_lines(made: IndexRebuilt) -> None:
     out.print(f"index of version {made.version} written, {size(made.size_bytes)}, from the log from {begin} on")
     out.print(escape(f"object {made.path}"))
     out.print("holds " + ", ".join(f"{count} {name}" for name, count in made.items))
+
+
+_COMPACT = """\
+  rowback compact --dry-run
+  rowback compact
+  rowback compact --server shop --format json
+"""
+
+
+def compact(
+    ctx: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")] = False,
+    output_format: FormatOption = Format.table,
+    config: ConfigOption = None,
+    server: ServerOption = None,
+) -> None:
+    """Make large files, sorted by key, out of the small ones of hours that are over.
+
+    Capture and restores may go on meanwhile. The old files stay for a day, for readers that opened the archive before.
+    """
+    context = context_for(ctx, config, server)
+    if dry_run:
+        plan = operations.compact_plan(context)
+        if output_format is Format.json:
+            print_json(_plan_json(plan))
+        else:
+            _plan_lines(plan)
+        return
+    console = stderr()
+    with console.status("reading the archive") as status:
+
+        def show(merge: Merge, read_bytes: int) -> None:
+            status.update(f"compacting {escape(merge.label)}, {size(read_bytes)} read")
+
+        done = operations.compact(context, show)
+    if output_format is Format.json:
+        plan_json = _plan_json(done.plan)
+        print_json({**{k: v for k, v in vars(done).items() if k != "plan"}, "plan": plan_json})
+    else:
+        _compacted_lines(done)
+
+
+def _plan_json(plan: CompactionPlan) -> dict[str, object]:
+    merges = [
+        {
+            "of": m.of,
+            "db": m.db,
+            "table": m.table,
+            "hour": moment(m.hour_us),
+            "rows": m.rows,
+            "size_bytes": m.size_bytes,
+            "reason": m.reason,
+            "inputs": m.paths,
+        }
+        for m in plan.merges
+    ]
+    return {"log_version": plan.version, "merges": merges, "left": plan.left}
+
+
+def _plan_lines(plan: CompactionPlan) -> None:
+    out = stdout()
+    for m in plan.merges:
+        out.print(escape(f"{m.label}, hour {iso(moment(m.hour_us))}: {m.reason}, {m.rows} rows, {size(m.size_bytes)}"))
+    for left in plan.left:
+        out.print(escape(f"left: {left.segments} of {left.label}: {left.reason}"))
+    out.print(f"{plan.inputs} objects would become {len(plan.merges)} ({size(plan.size_bytes)} to read)")
+
+
+def _compacted_lines(done: Compacted) -> None:
+    out = stdout()
+    if not done.versions:
+        out.print("nothing to compact")
+    else:
+        sizes = f"{size(done.before_bytes)} became {size(done.after_bytes)}"
+        out.print(f"{done.replaced} objects became {done.objects}, {sizes}, in {len(done.versions)} commits")
+    for left in done.plan.left:
+        out.print(escape(f"left: {left.segments} of {left.label}: {left.reason}"))

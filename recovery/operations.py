@@ -22,6 +22,8 @@ from recovery import seqrange, source
 from recovery import status as coverage
 from recovery import undo as undoing
 from recovery.archive import rebuild as indexing
+from recovery.archive.compaction import CompactionPlan, Merge, plan_compaction
+from recovery.archive.compactor import Compacted, Compactor
 from recovery.archive.rebuild import IndexRebuilt, IndexReport
 from recovery.archive.segments import read_transactions
 from recovery.archive.state import ArchiveState
@@ -329,3 +331,14 @@ def index_rebuild(context: Context, on_version: Callable[[int], None] = lambda _
     if not context.log.newest():
         raise _no_archive(context)
     return indexing.rebuild(context.log, context.server.name, on_version)
+
+
+def compact_plan(context: Context) -> CompactionPlan:
+    """What `compact` would do now."""
+    return plan_compaction(read_archive(context))
+
+
+def compact(context: Context, on_merge: Callable[[Merge, int], None] = lambda merge, size: None) -> Compacted:
+    """Small segments of hours that are over become larger ones. on_merge: told of each new file and the bytes read."""
+    compactor = Compactor(context.store, context.layout, context.log, on_merge=on_merge)
+    return compactor.run(read_archive(context))

@@ -323,7 +323,7 @@ def _gone(last: Ddl, name: TableName, segments: Sequence[Segment]) -> bool:
     """Whether a table surely doesn't exist at the cut: its last DDL dropped it, spelled as it is, and nothing was written
     to it afterwards."""
     dropped = last.verb in ("DROP TABLE", "DROP DATABASE") and {name, (name[0], "")} & set(last.tables or ())
-    return bool(dropped) and not any(s.first_seq > last.seq for s in segments)
+    return bool(dropped) and not any(s.last_seq > last.seq for s in segments)
 
 
 def _touches(ddl: Ddl, name: TableName) -> bool:

@@ -14,8 +14,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from longhistory import LongHistory
 
 from recovery.archive.actions import Baseline, Checkpoint, DataObject, Mark, SchemaSeen, Snapshot
+from recovery.archive.compaction import Policy
+from recovery.archive.compactor import Compactor
 from recovery.archive.filestore import FileStore
 from recovery.archive.log import Log
 from recovery.archive.names import Layout
@@ -166,6 +169,37 @@ def test_the_log_and_its_chain(db: duckdb.DuckDBPyConnection, tmp_path: Path) ->
     assert db.execute(SQL["chain"]).fetchall() == [(3,)]
     second.unlink()
     assert db.execute(SQL["chain"]).fetchall() == [(3,)]
+
+
+def test_a_compacted_log_and_its_index(tmp_path: Path) -> None:
+    """The views name live objects only, from the log alone and from an index with the log behind it."""
+    history = LongHistory(FileStore(tmp_path), 5)
+    history.windows(9)
+    history.idle()
+    compactor = Compactor(history.store, LAYOUT, history.log, Policy(keyless_days=0))
+    state = compactor.run(history.state) and history.log.read()
+    history.state = state
+    for version in (3, state.version):
+        base = next(s for _, s in history.log.walk() if s.version == version)
+        history.log.index.write(base)
+    history.windows(2)
+    server = f"{tmp_path}/default/shop"
+    db = duckdb.connect()
+    db.execute(f"SET VARIABLE server = '{server}'")
+    db.execute(SQL["log"])
+    live = (
+        sorted(s.path for s in history.state.segments),
+        [t.path for t in history.state.transactions],
+    )
+    for version in (None, 3, state.version):
+        if version is not None:
+            db.execute(f"SET VARIABLE index_version = {version}")
+            db.execute(f"SET VARIABLE index = '{server}/index/{version:020d}.parquet'")
+            db.execute(SQL["index"])
+        paths = sorted(path for (path,) in db.sql("SELECT path FROM segments").fetchall())
+        runs = [path for (path,) in db.sql("SELECT path FROM transactions_segments").fetchall()]
+        assert (paths, runs) == live
+    assert db.execute(SQL["chain"]).fetchall() == []
 
 
 def test_whole_old_rows(db: duckdb.DuckDBPyConnection) -> None:
