@@ -20,16 +20,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Rowback:
-    """One configured server with its archive in `folder`."""
+    """One configured server with its archive in `folder`. port: of a proxy in front of the server."""
 
-    def __init__(self, folder: Path, server: Server, *, root: str | None = None, extra: str = "", s3: str = "") -> None:
+    def __init__(
+        self, folder: Path, server: Server, *, root: str | None = None, extra: str = "", s3: str = "", port: int = 0
+    ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.config = folder / "rowback.toml"
         self.root = root or f"file://{folder}/archive"
         self.config.write_text(
             f'[archive]\nroot = "{self.root}"\n{s3}\n'
-            f'[servers.shop]\nhost = "{server.host}"\nport = {server.port}\nuser = "{server.user}"\n'
+            f'[servers.shop]\nhost = "{server.host}"\nport = {port or server.port}\nuser = "{server.user}"\n'
             f'password_env = "ROWBACK_TEST_PASSWORD"\n{extra}\n'
         )
         self.environment = {
