@@ -7,10 +7,10 @@ why it matters and gives the exact statement that mends it. Nothing here writes 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from recovery import source
+from recovery import doctor_binlog, source
 from recovery.checks import Check, advice, fail, ok
 from recovery.errors import PrivilegeMissing, SourceError, UnsupportedColumn
 from recovery.grants import account_sql, read_grants
@@ -31,6 +31,14 @@ _VARIABLES = (
     "log_bin_compress",
     "binlog_checksum",
     "innodb_native_foreign_keys",
+    "binlog_error_action",
+    "sync_binlog",
+    "innodb_flush_log_at_trx_commit",
+    "log_replica_updates",
+    "log_slave_updates",
+    "max_binlog_cache_size",
+    "max_binlog_total_size",
+    "init_connect",
 )
 _NAMED = 5  # tables named in one line of advice
 CLOCK_ADVICE_S = 2.0
@@ -40,7 +48,9 @@ EXPIRY_ADVICE_S = 86_400
 @dataclass(frozen=True)
 class Facts:
     """The server's answers. grants: privileges on *.*, active roles included; database_grants: per database.
-    cascade_children: tables whose rows a foreign key may change without row events in the binlog."""
+    cascade_children: tables whose rows a foreign key may change without row events in the binlog. replica: it takes changes
+    from another server. engines: tables by storage engine. unlogging: routines and events whose text switches the binlog
+    off."""
 
     flavor: str
     version: str
@@ -53,6 +63,9 @@ class Facts:
     tables: tuple[Table, ...]
     data_bytes: int
     cascade_children: tuple[tuple[str, str], ...] = ()
+    replica: bool = False
+    engines: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unlogging: tuple[str, ...] = ()
 
 
 def read_facts(connection: source.Connection, now: datetime) -> Facts:
@@ -79,6 +92,9 @@ def read_facts(connection: source.Connection, now: datetime) -> Facts:
         tables=tuple(source.read_tables(connection, None)),
         data_bytes=int(sizes[0][0] or 0),
         cascade_children=tuple(sorted({(c.db, c.table) for c in unlogged_cascades(connection, info)})),
+        replica=doctor_binlog.is_replica(connection, info),
+        engines=doctor_binlog.engines(connection),
+        unlogging=doctor_binlog.unlogging(connection),
     )
 
 
@@ -96,6 +112,7 @@ def checks(facts: Facts) -> Iterator[Check]:
     yield from privilege_checks(facts)
     yield from binlog_checks(facts)
     yield from retention_checks(facts)
+    yield from doctor_binlog.checks(facts)
     yield clock_check(facts)
     yield from table_checks(facts)
 

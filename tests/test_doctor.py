@@ -310,7 +310,9 @@ def test_missing_privileges_are_mended_by_the_printed_grants(
         for name, check in checks.items():
             if name.startswith("privilege "):
                 server.execute(check["fix"])
-        assert {check["verdict"] for check in examined(rowback, 0).values()} == {"ok"}
+        mended = {name: check["verdict"] for name, check in examined(rowback, 0).items()}
+        mended.pop("durability")  # the test servers don't sync
+        assert set(mended.values()) == {"ok"}
     finally:
         server.execute("DROP USER 'poor one'@'127.%'")
 
