@@ -8,7 +8,7 @@ PACKAGES := flows dataflow recovery
 # How many test processes; each has servers of its own (about 1 GB together).
 JOBS ?= 2
 
-.PHONY: help demo bench test lint format venv provision docs clean
+.PHONY: help demo bench test lint format venv provision kernels docs clean
 
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -52,13 +52,16 @@ class Decoder:
 
     def decode(self, batch: EventBatch) -> list[ChangeBatch | Stop]:
         """The batch decoded; if a transaction in it can't be, what stands before it and then the stop."""
-        try:
-            return [self._decode(batch, batch.piece)]
-        except _Refused as refused:
-            stop = Stop(batch.server, batch.generation, refused.error)
-            if refused.tx == 0:
-                return [stop]
-            return [self._decode(batch, batch.piece.upto(refused.tx, batch.flavor)), stop]
+        piece = batch.piece
+        stop: list[Stop] = []
+        while True:
+            try:
+                return [self._decode(batch, piece), *stop]
+            except _Refused as refused:  # another definition's may come earlier: again without
+                stop = [Stop(batch.server, batch.generation, refused.error)]
+                if refused.tx == 0:
+                    return [*stop]
+                piece = piece.upto(refused.tx, batch.flavor)
 
     def _decode(self, batch: EventBatch, piece: Piece) -> ChangeBatch:
         decoded = list(self._images(batch, piece))

@@ -25,8 +25,10 @@ from recovery.schema import EXACT_TYPE
 INSERT, DELETE, UPDATE_BEFORE, UPDATE_AFTER = kernel.INSERT, kernel.DELETE, kernel.BEFORE, kernel.AFTER
 
 _PARTIAL_UPDATE = 39
-# Cells that one call of the walk kernel makes room for (12 bytes each, touched only when used).
-_CELLS_AT_ONCE = 8_000_000
+# Cells that one call of the walk kernel makes room for. Columns are gathered one after the other from the same stretch of
+# the buffer: a stretch that stays in the processor's cache is worth more than fewer calls (measured, 30 %).
+_CELLS_AT_ONCE = 160_000
+_IMAGES_AT_LEAST = 512
 _PARTIAL_HINT = (
     "Run `SET GLOBAL binlog_row_image = FULL` on the source, let its sessions reconnect, go on with "
     "`rowback capture --skip-gap`, and take a new snapshot."
@@ -83,10 +85,13 @@ class _Walked:
 
 
 class RowDecoder:
-    """Decodes the row events of one table definition. Raises UnsupportedColumn if one of its columns can't be captured."""
+    """Decodes the row events of one table definition. Raises UnsupportedColumn if one of its columns can't be captured, and
+    SourceMisconfigured if the definition isn't complete."""
 
     def __init__(self, table_map: TableMap) -> None:
         self.table = table_map.table
+        if not table_map.named:
+            raise tm.unnamed(self.table.label)
         pairs = list(zip(self.table.columns, table_map.wire, strict=True))
         self._builders = [builder(column, wire, self.table.label) for column, wire in pairs]
         self._widths = np.array([width(wire) for _, wire in pairs], np.int64)
@@ -105,14 +110,19 @@ class RowDecoder:
             walked, more = self._walk(events, state)
             parts.append(self._images(events, walked))
             if not more:
-                return _joined(parts)
+                break
+        try:
+            return _joined(parts)
+        except pa.ArrowInvalid as error:  # offsets of 32 bits
+            text = f"more than 2 GiB of values for a column of table `{self.table.label}`: {error}"
+            raise RowFault(0, UnsupportedEvent, text, "Exclude the table with `exclude` in rowback.toml.") from error
 
     def _walk(self, events: RowEvents, state: Longs) -> tuple[_Walked, bool]:
         columns = len(self._widths)
         bitmap = (columns + 7) // 8
         rest = int((events.end[state[kernel.EVENT] :] - events.start[state[kernel.EVENT] :]).sum())
         # An image has at least its NULL bits.
-        room = max(2, min(_CELLS_AT_ONCE // columns, rest // bitmap + 1))
+        room = max(2, min(max(_IMAGES_AT_LEAST, _CELLS_AT_ONCE // columns), rest // bitmap + 1))
         offsets = np.empty((columns, room), np.int64)
         lengths = np.empty((columns, room), np.int32)
         changed = np.zeros((room, bitmap), np.uint8)

@@ -108,6 +108,14 @@ def table_id(body: bytes) -> int:
     return int.from_bytes(body[:6], "little")
 
 
+def unnamed(label: str) -> SourceMisconfigured:
+    """What a definition without names is refused with where nothing else gives them."""
+    return SourceMisconfigured(
+        f"the binlog has no column names for table `{label}`",
+        hint="Run `SET GLOBAL binlog_row_metadata = FULL` on the source (and set it in its configuration file).",
+    )
+
+
 def parse(body: bytes, collations: Mapping[int, str], *, flavor: str, need_names: bool = True) -> TableMap:
     """A TABLE_MAP body. collations: collation id -> character set name, as the server lists them. flavor: "mysql" or
     "mariadb", which count their columns differently.
@@ -128,10 +136,7 @@ def parse(body: bytes, collations: Mapping[int, str], *, flavor: str, need_names
         kind = cursor.number(1)
         options[kind] = cursor.text()
     if need_names and _NAMES not in options:
-        raise SourceMisconfigured(
-            f"the binlog has no column names for table `{db}.{name}`",
-            hint="Run `SET GLOBAL binlog_row_metadata = FULL` on the source (and set it in its configuration file).",
-        )
+        raise unnamed(f"{db}.{name}")
     columns = _columns(wire, nulls, options, collations, _COUNTED_AS_CHARACTER[flavor])
     key = _key(options, [c.name for c in columns])
     return TableMap(table_id(body), Table(db, name, columns, key), wire, _NAMES in options)
