@@ -7,9 +7,9 @@ warm this takes under a second.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import pkgutil
+import sys
 import time
 
 from dataflow import kernels
@@ -20,9 +20,27 @@ logger = logging.getLogger(__name__)
 def warm() -> float:
     """Compile or load all kernels; the seconds that it took."""
     began = time.monotonic()
-    for module in pkgutil.iter_modules(kernels.__path__):
-        importlib.import_module(f"{kernels.__name__}.{module.name}")
-    importlib.import_module("recovery.charset_kernels")
+    from dataflow.kernels import (
+        crc32,
+        decimals,
+        fixed,
+        frame,
+        jsonb,
+        memory,
+        numbers,
+        strings,
+        temporal,
+        transactions,
+        walk,
+    )
+    from recovery import charset_kernels
+
+    assert all((crc32, decimals, fixed, frame, jsonb, memory, numbers, strings, temporal, transactions, walk))
+    assert charset_kernels
+    names = {f"{kernels.__name__}.{module.name}" for module in pkgutil.iter_modules(kernels.__path__)}
+    forgotten = names - sys.modules.keys() - {f"{kernels.__name__}.warm"}
+    if forgotten:
+        raise RuntimeError(f"warm.py forgets {', '.join(sorted(forgotten))}")
     return time.monotonic() - began
 
 
