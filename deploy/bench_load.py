@@ -150,7 +150,8 @@ def _pick(words: str | list[str], salt: int) -> str:
 
 
 def _hash(salt: int) -> str:
-    return f"CRC32(i * 128 + {salt})"
+    # Multiplied: CRC32 is linear, and sums with different salts would give columns that hang together.
+    return f"CRC32(i * {1_000_003 + salt * 40_503})"
 
 
 def _order() -> list[str]:
