@@ -22,8 +22,8 @@ then one typed column per table column. `update_before` holds the key and the ch
 from __future__ import annotations
 
 import hashlib
-import io
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -33,6 +33,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recovery.archive.actions import Segment, Transactions
+from recovery.archive.encoding import encode_parquet
 from recovery.archive.names import Layout
 from recovery.archive.store import Store
 from recovery.errors import ArchiveDamaged, ObjectNotFound
@@ -74,46 +75,18 @@ TRANSACTIONS_SCHEMA: Final = pa.schema(
     metadata={b"rowback.format": str(FORMAT).encode()},
 )
 
-# gtid and file names share long prefixes from row to row; committed times and positions grow slowly.
-_ENCODINGS: Final = {"_rb_gtid": "DELTA_BYTE_ARRAY", "gtid": "DELTA_BYTE_ARRAY"} | dict.fromkeys(
-    (
-        "_rb_seq", "_rb_ordinal", "_rb_committed_at_us", "_rb_cut_at_us", "_rb_binlog_pos", "_rb_connection_id",
-        "seq", "committed_at_us", "cut_at_us", "start_position", "end_position", "connection_id", "row_changes",
-    ),
-    "DELTA_BINARY_PACKED",
-)  # fmt: skip
-
 
 def segment_schema(table: Table) -> pa.Schema:
     """The Arrow schema of a table's change segments, with the table's definition in its metadata."""
     return pa.schema(METADATA_FIELDS + value_fields(table), metadata=table_metadata(table))
 
 
-def encode_parquet(data: pa.Table) -> bytes:
-    """The Parquet bytes of a segment: zstd, page index, page checksums, dictionary only where it may pay."""
-    encodings = {name: enc for name, enc in _ENCODINGS.items() if name in data.schema.names}
-    flat = [f.name for f in data.schema if f.name not in encodings and not pa.types.is_nested(f.type)]
-    sink = io.BytesIO()
-    pq.write_table(
-        data,
-        sink,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=flat,
-        column_encoding=encodings,
-        write_page_index=True,
-        write_page_checksum=True,
-        store_schema=True,
-    )
-    return sink.getvalue()
-
-
 def write_segment(store: Store, layout: Layout, table: Table, data: pa.Table) -> Segment:
     """Upload one change segment under a name of its own and describe it. Nothing refers to it before the commit.
 
-    data: rows of `segment_schema(table)`, sorted by (seq, ordinal), not empty.
+    data: rows of `segment_schema(table)`, sorted by (seq, ordinal), not empty. Text columns may come dictionary-encoded.
     """
-    body = encode_parquet(data)
+    body = encode_parquet(data, [table.column(name).archive_name for name in table.key])
     digest = hashlib.sha256(body).hexdigest()
     first, last = _bounds(data["_rb_seq"])
     min_cut, max_cut = _bounds(data["_rb_cut_at_us"])
@@ -121,7 +94,7 @@ def write_segment(store: Store, layout: Layout, table: Table, data: pa.Table) ->
     failpoint("segment.encoded")
     store.put(path, body)
     failpoint("segment.uploaded")
-    counts = {row["values"]: row["counts"] for row in pc.value_counts(data["_rb_op"]).to_pylist()}
+    counts = _count(data["_rb_op"])
     key_min, key_max = _key_bounds(table, data)
     return Segment(
         path=path,
@@ -135,9 +108,9 @@ def write_segment(store: Store, layout: Layout, table: Table, data: pa.Table) ->
         last_seq=last,
         min_cut_at_us=min_cut,
         max_cut_at_us=max_cut,
-        inserts=counts.get(INSERT, 0),
-        updates=counts.get(UPDATE_AFTER, 0),
-        deletes=counts.get(DELETE, 0),
+        inserts=counts[INSERT],
+        updates=counts[UPDATE_AFTER],
+        deletes=counts[DELETE],
         key_min=key_min,
         key_max=key_max,
     )
@@ -145,7 +118,7 @@ def write_segment(store: Store, layout: Layout, table: Table, data: pa.Table) ->
 
 def write_transactions(store: Store, layout: Layout, data: pa.Table) -> Transactions:
     """Upload one transactions segment (rows of TRANSACTIONS_SCHEMA in seq order, not empty) and describe it."""
-    body = encode_parquet(data)
+    body = encode_parquet(data, ("gtid",))
     digest = hashlib.sha256(body).hexdigest()
     first, last = _bounds(data["seq"])
     min_cut, max_cut = _bounds(data["cut_at_us"])
@@ -219,6 +192,15 @@ def _parse(verified: Verified) -> pa.Table:
         ) from error
 
 
+def _count(column: pa.ChunkedArray) -> Counter[str]:
+    """How often each value stands in a column; by chunk, for each may have a dictionary of its own."""
+    counts: Counter[str] = Counter()
+    for chunk in column.chunks:
+        for row in pc.value_counts(chunk).to_pylist():
+            counts[row["values"]] += row["counts"]
+    return counts
+
+
 def _bounds(column: pa.ChunkedArray) -> tuple[int, int]:
     both = pc.min_max(column).as_py()
     return both["min"], both["max"]
@@ -229,6 +211,8 @@ def _key_bounds(table: Table, data: pa.Table) -> tuple[str | None, str | None]:
     if not table.key:
         return None, None
     column = data[table.column(table.key[0]).archive_name]
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     if not (pa.types.is_integer(column.type) or pa.types.is_string(column.type)) or column.null_count:
         return None, None
     both = pc.min_max(column).as_py()
