@@ -25,12 +25,12 @@ import pyarrow.parquet as pq
 
 from recovery.archive.actions import Action, Remove, Segment, Transactions
 from recovery.archive.compaction import CompactionPlan, Merge, Policy, plan_compaction
+from recovery.archive.encoding import encode_parquet
 from recovery.archive.log import Log
 from recovery.archive.names import Layout
 from recovery.archive.segments import (
     DELETE,
     UPDATE_BEFORE,
-    encode_parquet,
     read_segment,
     read_transactions,
     segment_schema,
