@@ -84,8 +84,9 @@ class ChangeBatch:
 
 @dataclass(frozen=True)
 class Window:
-    """What one log commit takes in. changes: per table definition, its record batches in order. parts: how many Parts of
-    its last transaction went ahead of it; they become visible with this commit."""
+    """What one log commit takes in. changes: per table definition, its record batches in order. prepared, resolved: XA
+    transactions that don't both begin and end here. parts: how many Parts of its last transaction went ahead of it; they
+    become visible with this commit."""
 
     server: str
     generation: int

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
-from dataflow.batches import Dropped, Item, Pulse, Stop
-from dataflow.committer import Archive as Archive  # other steps know it from here
+from dataflow.batches import Dropped, Item, Part, Pulse, Stop, Window
+from dataflow.commits import Archive as Archive  # other steps know it from here
 from dataflow.committer import Committer
 from dataflow.guard import GuardedPartition
 from dataflow.health import Health, ServerHealth
@@ -52,15 +52,22 @@ class _ArchivePartition(StatefulSinkPartition[Item, None]):
         for value in values:
             if isinstance(value, Stop):
                 self._stop(value)
-            elif isinstance(value, Pulse):
-                if value.flush:
-                    self._committer.flush()
-                else:
-                    self._committer.check()
-            elif isinstance(value, Dropped):
-                self._committer.drop_parts()
-            else:
-                self._committer.put(value)
+                continue
+            try:
+                self._take(value)
+            except LEAVES_A_GAP as error:
+                record_gap(self._archive.log, self._archive.log.read(), value.generation, error.message)
+                raise
+
+    def _take(self, value: Window | Part | Dropped | Pulse) -> None:
+        if isinstance(value, Dropped):
+            self._committer.drop_parts()
+        elif isinstance(value, Window | Part):
+            self._committer.put(value)
+        elif value.flush:
+            self._committer.flush()
+        else:
+            self._committer.check()
 
     def snapshot(self) -> None:
         return None

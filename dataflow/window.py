@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from bytewax.operators import StatefulBatchLogic
 
 from dataflow.batches import ChangeBatch, Changes, Dropped, Item, Part, Prepared, Pulse, Resolved, Stop, Window
+from dataflow.xa import settle
 from recovery.archive.actions import Checkpoint, Ddl
 from recovery.errors import BinlogDamaged
 from recovery.failpoint import failpoint
@@ -66,6 +67,7 @@ class WindowLogic(StatefulBatchLogic[ChangeBatch | Stop, Item, None]):
         self._ordinal = -1  # of that transaction's last row change seen
         self._xa = False  # it is prepared, not committed: its rows aren't its own yet
         self._parts = self._parts_seq = 0  # how many Parts went ahead, and of which transaction
+        self._parts_xids: set[str] = set()  # XA transactions of which they had rows
         self._changes: dict[str, tuple[Table, list[pa.RecordBatch]]] = {}
         self._prepared: list[Prepared] = []
         self._before: Checkpoint | None = None
@@ -162,7 +164,7 @@ class WindowLogic(StatefulBatchLogic[ChangeBatch | Stop, Item, None]):
         self._changes = _grouped(_split(self._changes, self._after.seq)[0])
         self._prepared = [p for p in self._prepared if p.seq < seq]
         dropped: list[Item] = [Dropped(self._server, self._generation)] if self._parts else []
-        self._parts, self._ordinal, self._open = 0, -1, not gone
+        self._parts, self._parts_xids, self._ordinal, self._open = 0, set(), -1, not gone
         return dropped
 
     def _take(self, item: ChangeBatch) -> None:
@@ -219,21 +221,28 @@ class WindowLogic(StatefulBatchLogic[ChangeBatch | Stop, Item, None]):
             return []
         last = self._after.seq
         whole, rest = _split(self._changes, last) if self._open else (_changes(self._changes), ())
+        changes, transactions, prepared, resolved = settle(
+            whole,
+            self._transactions,
+            [p for p in self._prepared if p.seq <= last],
+            self._resolved,
+            self._parts_xids,
+        )
         window = Window(
             server=self._server,
             generation=self._generation,
             before=self._before,
             after=self._after,
-            changes=whole,
-            transactions=tuple(self._transactions),
+            changes=changes,
+            transactions=transactions,
             ddl=tuple(self._ddl),
-            prepared=tuple(p for p in self._prepared if p.seq <= last),
-            resolved=tuple(self._resolved),
+            prepared=prepared,
+            resolved=resolved,
             parts=self._parts,
         )
         self._changes = _grouped(rest)
         self._prepared = [p for p in self._prepared if p.seq > last]
-        self._parts = 0
+        self._parts, self._parts_xids = 0, set()
         self._clear()
         failpoint("window.closed")
         self._last_commit = datetime.now(UTC)
@@ -246,6 +255,7 @@ class WindowLogic(StatefulBatchLogic[ChangeBatch | Stop, Item, None]):
         part = Part(self._server, self._generation, _changes(self._changes), tuple(self._prepared))
         assert self._after is not None
         self._parts, self._parts_seq = self._parts + 1, self._after.seq + 1
+        self._parts_xids.update(p.xid for p in self._prepared)
         self._changes, self._prepared = {}, []
         self._rows = self._held_bytes = self._size = 0
         return part

@@ -11,6 +11,8 @@
     gap           a range of the source's history that was not captured; nothing erases it
     remove        an object that no longer counts: others of the same commit hold its rows
     swept         removed objects that have been deleted
+    pending       row images of a prepared XA transaction, which no reader sees yet
+    pending_end   the end of a prepared XA transaction: what was pending is made of segments now, or is void
 
 Times are microseconds since the epoch, UTC. Positions are (binlog file, offset in bytes).
 """
@@ -252,8 +254,61 @@ class Swept:
     version: int
 
 
+@dataclass(frozen=True)
+class PendingObject:
+    """An object of a prepared XA transaction: rows of one table, as in a change segment, with the seq, GTID and times of
+    the PREPARE."""
+
+    path: str
+    db: str
+    table: str
+    schema_id: str
+    rows: int
+    size_bytes: int
+    sha256: str
+    inserts: int
+    updates: int
+    deletes: int
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An XA transaction that is prepared by transaction `seq` and neither committed nor rolled back. xid: as the binlog
+    writes it, `X'<gtrid>',X'<bqual>',<format>`. row_changes: of all its objects, an update counted once."""
+
+    kind: ClassVar[str] = "pending"
+    xid: str
+    seq: int
+    row_changes: int
+    objects: tuple[PendingObject, ...]
+
+
+@dataclass(frozen=True)
+class PendingEnd:
+    """The XA transaction that transaction `prepared_seq` prepared has ended with transaction `seq`. committed: the same
+    commit has its rows as segments of that transaction; else they are void. Its objects no longer count."""
+
+    kind: ClassVar[str] = "pending_end"
+    xid: str
+    prepared_seq: int
+    seq: int
+    committed: bool
+
+
 Action: TypeAlias = (
-    Identity | Writer | Checkpoint | SchemaSeen | Segment | Transactions | Ddl | Snapshot | Gap | Remove | Swept
+    Identity
+    | Writer
+    | Checkpoint
+    | SchemaSeen
+    | Segment
+    | Transactions
+    | Ddl
+    | Snapshot
+    | Gap
+    | Remove
+    | Swept
+    | Pending
+    | PendingEnd
 )
 
 _KINDS: dict[str, type[Any]] = {cls.kind: cls for cls in get_args(Action)}
@@ -279,6 +334,8 @@ def action_from_json(data: Mapping[str, Any]) -> Action:
         given["table"] = Table.from_json(given["table"])
     if cls is Writer:
         given["include"], given["exclude"] = tuple(given.get("include", ())), tuple(given.get("exclude", ()))
+    if cls is Pending:
+        given["objects"] = tuple(PendingObject(**o) for o in given["objects"])
     if cls is Ddl and given["tables"] is not None:
         given["tables"] = tuple((db, table) for db, table in given["tables"])
     if cls is Snapshot:

@@ -27,6 +27,7 @@ from recovery.archive.actions import (
     Ddl,
     Gap,
     Identity,
+    Pending,
     SchemaSeen,
     Segment,
     Snapshot,
@@ -85,6 +86,7 @@ SECTIONS: Final = (
     Section("snapshots", Snapshot, flat=False),
     Section("gaps", Gap, flat=False),
     Section("removed", Removed, flat=True),
+    Section("pending", Pending, flat=False),
 )
 # All columns of all kinds; a row has those of its own kind.
 INDEX_SCHEMA: Final = pa.schema(
@@ -227,6 +229,7 @@ def _state(facts: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> ArchiveS
         snapshots=tuple(rows["snapshots"]),
         gaps=History((), rows["gaps"]),
         removed=History((), rows["removed"]),
+        pending=tuple(rows["pending"]),
         updated_at_us=facts["updated_at_us"],
     )
 

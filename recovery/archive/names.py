@@ -89,6 +89,9 @@ class Layout:
     def transactions(self, cut_at_us: int, first: int, last: int, digest: str, attempt: str) -> str:
         return f"{self.prefix}transactions/{_hour(cut_at_us)}/{first}-{last}-{digest[:12]}-{attempt}.parquet"
 
+    def pending(self, seq: int, digest: str, attempt: str) -> str:
+        return f"{self.prefix}pending/{seq}-{digest[:12]}-{attempt}.parquet"
+
     def baseline(self, snapshot_id: str, db: str, table: str, number: int) -> str:
         return f"{self.prefix}baselines/{snapshot_id}/{table_key(db, table)}/{number}.parquet"
 

@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 from recovery.archive.actions import Segment, Transactions
 from recovery.archive.encoding import encode_parquet
 from recovery.archive.names import Layout
-from recovery.archive.store import Store
+from recovery.archive.store import Puts, Store
 from recovery.errors import ArchiveDamaged, ObjectNotFound
 from recovery.failpoint import failpoint
 from recovery.schema import EXACT, EXACT_TYPE, FORMAT, Table, table_metadata, value_fields
@@ -81,7 +81,7 @@ def segment_schema(table: Table) -> pa.Schema:
     return pa.schema(METADATA_FIELDS + value_fields(table), metadata=table_metadata(table))
 
 
-def write_segment(store: Store, layout: Layout, table: Table, data: pa.Table) -> Segment:
+def write_segment(store: Puts, layout: Layout, table: Table, data: pa.Table) -> Segment:
     """Upload one change segment under a name of its own and describe it. Nothing refers to it before the commit.
 
     data: rows of `segment_schema(table)`, sorted by (seq, ordinal), not empty. Text columns may come dictionary-encoded.
@@ -94,7 +94,7 @@ def write_segment(store: Store, layout: Layout, table: Table, data: pa.Table) ->
     failpoint("segment.encoded")
     store.put(path, body)
     failpoint("segment.uploaded")
-    counts = _count(data["_rb_op"])
+    counts = count_operations(data["_rb_op"])
     key_min, key_max = _key_bounds(table, data)
     return Segment(
         path=path,
@@ -116,7 +116,7 @@ def write_segment(store: Store, layout: Layout, table: Table, data: pa.Table) ->
     )
 
 
-def write_transactions(store: Store, layout: Layout, data: pa.Table) -> Transactions:
+def write_transactions(store: Puts, layout: Layout, data: pa.Table) -> Transactions:
     """Upload one transactions segment (rows of TRANSACTIONS_SCHEMA in seq order, not empty) and describe it."""
     body = encode_parquet(data, ("gtid",))
     digest = hashlib.sha256(body).hexdigest()
@@ -170,7 +170,12 @@ def fetch_verified(store: Store, path: str, sha256: str) -> Verified:
 
 def read_segment(store: Store, segment: Segment) -> pa.Table:
     """A change segment's rows, verified."""
-    return _parse(fetch_verified(store, segment.path, segment.sha256))
+    return read_verified(store, segment.path, segment.sha256)
+
+
+def read_verified(store: Store, path: str, sha256: str) -> pa.Table:
+    """The rows of any Parquet object of the archive. Raises ArchiveDamaged unless it has these bytes."""
+    return _parse(fetch_verified(store, path, sha256))
 
 
 def read_transactions(store: Store, segments: Sequence[Transactions]) -> Iterator[pa.Table]:
@@ -192,7 +197,7 @@ def _parse(verified: Verified) -> pa.Table:
         ) from error
 
 
-def _count(column: pa.ChunkedArray) -> Counter[str]:
+def count_operations(column: pa.ChunkedArray) -> Counter[str]:
     """How often each value stands in a column; by chunk, for each may have a dictionary of its own."""
     counts: Counter[str] = Counter()
     for chunk in column.chunks:

@@ -19,6 +19,8 @@ from recovery.archive.actions import (
     Ddl,
     Gap,
     Identity,
+    Pending,
+    PendingEnd,
     Remove,
     SchemaSeen,
     Segment,
@@ -29,6 +31,7 @@ from recovery.archive.actions import (
     action_from_json,
     action_to_json,
 )
+from recovery.archive.prepared import fold_pending
 from recovery.archive.replacing import InvariantError, Removed, check_replaced, must
 from recovery.archive.sequences import History, Live
 from recovery.errors import ArchiveDamaged, UnknownFormat
@@ -132,6 +135,7 @@ class ArchiveState:
     snapshots: Sequence[Snapshot] = ()
     gaps: Sequence[Gap] = field(default_factory=History)
     removed: Sequence[Removed] = field(default_factory=History)
+    pending: Sequence[Pending] = ()
     updated_at_us: int = 0
 
     @property
@@ -189,6 +193,8 @@ def _fold(state: ArchiveState, version: int, actions: Sequence[Action]) -> Archi
     last_seq = _check_transactions(state, own)
     _check_segments(state, [s for s in segments if not removes or s.last_seq > state.last_seq], schemas, last_seq)
     _check_checkpoints(state, checkpoints, last_seq)
+    seqs = (state.last_seq, last_seq)
+    pending, void = fold_pending(state.pending, of(Pending), of(PendingEnd), segments, schemas, seqs, version)
     snapshots: Sequence[Snapshot] = state.snapshots
     if new := of(Snapshot):
         names = [s.snapshot_id for s in (*snapshots, *new)]
@@ -208,7 +214,8 @@ def _fold(state: ArchiveState, version: int, actions: Sequence[Action]) -> Archi
         ddls=_grown(state.ddls, of(Ddl)),
         snapshots=snapshots,
         gaps=_grown(state.gaps, of(Gap)),
-        removed=removed,
+        removed=_grown(removed, void),
+        pending=pending,
     )
 
 

@@ -82,6 +82,12 @@ class Store(Protocol):
         ...
 
 
+class Puts(Protocol):
+    """The one verb that a writer of new objects needs."""
+
+    def put(self, key: str, body: bytes) -> None: ...
+
+
 def check_key(key: str) -> str:
     """The key itself, if it may name an object in every store; else StoreError."""
     parts = key.split("/")
