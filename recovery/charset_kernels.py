@@ -11,6 +11,10 @@ from typing import Any, Final
 import numpy as np
 from numba import njit, types
 
+from recovery.kernelcache import settle
+
+settle()
+
 TABLE: Final = 0  # codes of one to four bytes, by tables
 UTF8: Final = 1
 UTF8MB3: Final = 2

@@ -1,8 +1,7 @@
 """`python -m dataflow.kernels.warm` compiles every kernel into Numba's cache, so that no capture waits for a compiler.
 
 For image builds, provisioning and the set-up of tests. Kernels have explicit signatures: importing their modules compiles
-them, or loads them from the cache (NUMBA_CACHE_DIR, else beside the sources if that is writable). With a cache that is
-warm this takes under a second.
+them, or loads them from the cache (recovery/kernelcache.py says where). With a cache that is warm this takes a second.
 """
 
 from __future__ import annotations

@@ -1,0 +1,42 @@
+"""Where compiled kernels are kept."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+WHERE = "import dataflow.kernels, numba; print(numba.config.CACHE_DIR)"
+
+
+def where(env: dict[str, str]) -> Path:
+    done = subprocess.run(
+        [sys.executable, "-c", WHERE], capture_output=True, text=True, check=True, env=os.environ | env
+    )
+    return Path(done.stdout.strip())
+
+
+def test_the_folder_is_named_by_the_sources(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parent.parent
+    copy = tmp_path / "copy"
+    for package in ("dataflow/kernels", "recovery"):
+        for source in (root / package).glob("*.py"):
+            target = copy / package / source.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+    (copy / "dataflow" / "__init__.py").touch()
+    env = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(copy)}
+    first = where(env)
+    assert first.parent == tmp_path / "cache"
+    assert where(env) == first
+    with (copy / "dataflow" / "kernels" / "memory.py").open("a") as file:
+        file.write("# changed\n")
+    assert where(env) != first
+
+
+def test_a_cache_that_cannot_be_written_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    root = Path(__file__).resolve().parent.parent
+    env = {"NUMBA_CACHE_DIR": str(tmp_path / "file" / "below"), "PYTHONPATH": str(root), "TMPDIR": str(tmp_path)}
+    assert where(env).parent == tmp_path
