@@ -10,9 +10,9 @@ from pathlib import Path
 WHERE = "import dataflow.kernels, numba; print(numba.config.CACHE_DIR)"
 
 
-def where(env: dict[str, str]) -> Path:
+def where(env: dict[str, str], cwd: Path) -> Path:
     done = subprocess.run(
-        [sys.executable, "-c", WHERE], capture_output=True, text=True, check=True, env=os.environ | env
+        [sys.executable, "-c", WHERE], capture_output=True, text=True, check=True, cwd=cwd, env=os.environ | env
     )
     return Path(done.stdout.strip())
 
@@ -27,16 +27,16 @@ def test_the_folder_is_named_by_the_sources(tmp_path: Path) -> None:
             target.write_bytes(source.read_bytes())
     (copy / "dataflow" / "__init__.py").touch()
     env = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(copy)}
-    first = where(env)
+    first = where(env, tmp_path)
     assert first.parent == tmp_path / "cache"
-    assert where(env) == first
+    assert where(env, tmp_path) == first
     with (copy / "dataflow" / "kernels" / "memory.py").open("a") as file:
         file.write("# changed\n")
-    assert where(env) != first
+    assert where(env, tmp_path) != first
 
 
 def test_a_cache_that_cannot_be_written_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     root = Path(__file__).resolve().parent.parent
     env = {"NUMBA_CACHE_DIR": str(tmp_path / "file" / "below"), "PYTHONPATH": str(root), "TMPDIR": str(tmp_path)}
-    assert where(env).parent == tmp_path
+    assert where(env, tmp_path).parent == tmp_path
