@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 from recovery.cli_options import size, stderr
@@ -44,6 +44,42 @@ def snapshot_progress() -> Iterator[Callable[[Progress], None]]:
             console.print(_PHASES.get(progress.phase, progress.phase), markup=False)
 
     yield line
+
+
+_CHECKS = {
+    "log": "the log",
+    "objects": "names and sizes",
+    "transactions": "transactions",
+    "changes": "changes",
+    "baselines": "baselines",
+    "dumps": "dump directories",
+}
+
+
+@contextmanager
+def verify_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A function that shows how far a verification is: (phase, done, total)."""
+    console = stderr()
+    if not console.is_terminal:
+        seen: set[str] = set()
+
+        def line(phase: str, done: int, total: int) -> None:
+            if phase not in seen:
+                seen.add(phase)
+                console.print(f"checking {_CHECKS.get(phase, phase)}", markup=False)
+
+        yield line
+        return
+    columns = (TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=console) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = bars.add_task(_CHECKS.get(phase, phase), total=None)
+            bars.update(tasks[phase], completed=done, total=max(total, done) or None)
+
+        yield show
 
 
 class _Bars:

@@ -1,4 +1,4 @@
-"""Commands that look after the archive itself: index, compact. They need no source server."""
+"""Commands that look after the archive itself: verify, index, compact. They need no source server."""
 
 from __future__ import annotations
 
@@ -23,11 +23,15 @@ from recovery.cli_options import (
     stderr,
     stdout,
 )
+from recovery.cli_progress import verify_progress
+from recovery.errors import ArchiveDamaged, ConfigError
 from recovery.plain import iso
 from recovery.status import moment
+from recovery.verify import ArchiveReport
 
 
 def register(app: typer.Typer) -> None:
+    app.command("verify", epilog="\b\nExamples:\n" + _VERIFY)(verify)
     app.command("compact", epilog="\b\nExamples:\n" + _COMPACT)(compact)
     index = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     index.command("show", epilog="\b\nExamples:\n" + _SHOW)(index_show)
@@ -187,3 +191,60 @@ def _compacted_lines(done: Compacted) -> None:
         out.print(f"{done.replaced} objects became {done.objects}, {sizes}, in {len(done.versions)} commits")
     for left in done.plan.left:
         out.print(escape(f"left: {left.segments} of {left.label}: {left.reason}"))
+
+
+_VERIFY = """\
+  rowback verify --archive
+  rowback verify --archive --quick
+  rowback verify --archive --server shop --format json
+"""
+
+
+def verify(
+    ctx: typer.Context,
+    archive: Annotated[bool, typer.Option("--archive", help="Check the archive: log, names, bytes, contents.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The log, and names and sizes of objects; read no data.")
+    ] = False,
+    output_format: FormatOption = Format.table,
+    config: ConfigOption = None,
+    server: ServerOption = None,
+) -> None:
+    """Prove from the bucket alone that nothing is missing, doubled or damaged. Exit status 5 if something is.
+
+    Reads every object of the archive once; the server isn't asked. Capture may go on meanwhile.
+    """
+    if not archive:
+        raise ConfigError("there is nothing to verify", hint="Give --archive.")
+    context = context_for(ctx, config, server)
+    with verify_progress() as show:
+        report = operations.verify_archive(context, quick=quick, progress=show)
+    if output_format is Format.json:
+        print_json({"whole": report.whole, **vars(report)})
+    else:
+        _verified_lines(report)
+    if not report.whole:
+        raise typer.Exit(ArchiveDamaged.exit_status)
+
+
+def _verified_lines(report: ArchiveReport) -> None:
+    out = stdout()
+    for finding in report.findings:
+        out.print(f"[bold red]DAMAGE[/] {escape(finding.object)}: {escape(finding.problem)}")
+    if report.truncated:
+        out.print(f"and more than these {len(report.findings)}")
+    out.print(f"log          versions {report.first_version} to {report.last_version}, {report.indexes} indexes agree")
+    counts = f"{report.transactions} transactions"
+    if report.gtids is not None:
+        counts += f", {report.gtids} GTIDs, each once"
+    if report.row_changes is not None:
+        counts += f", {report.row_changes} row changes"
+    out.print(f"holds        {counts}, {report.snapshots} snapshots")
+    read = "names and sizes only" if report.quick else "every byte read"
+    out.print(f"objects      {report.objects}, {size(report.size_bytes)}; {read}")
+    for label, found in (("removed", report.removed), ("orphans", report.orphans)):
+        if found.objects:
+            out.print(
+                f"{label:<12} {found.objects} objects, {size(found.size_bytes)}, that `rowback sweep` deletes in time"
+            )
+    out.print("[green]whole[/]" if report.whole else f"[bold red]{len(report.findings)} findings[/]")

@@ -73,6 +73,12 @@ class MySQLGtidSet:
         source, _, number = gtid.lower().rpartition(":")
         return self._covers(source, int(number), int(number))
 
+    def overlaps(self, source: str, first: int, last: int) -> bool:
+        """Whether any GTID of the source's first..last, both inclusive, is in the set."""
+        spans = self._intervals.get(source, [])
+        index = bisect_right(spans, last, key=lambda span: span[0]) - 1
+        return index >= 0 and spans[index][1] >= first
+
     def issubset(self, other: MySQLGtidSet) -> bool:
         return all(
             other._covers(source, first, last) for source, spans in self._intervals.items() for first, last in spans

@@ -21,6 +21,7 @@ from recovery import restore as restoring
 from recovery import seqrange, source
 from recovery import status as coverage
 from recovery import undo as undoing
+from recovery import verify as verification
 from recovery.archive import rebuild as indexing
 from recovery.archive.compaction import CompactionPlan, Merge, plan_compaction
 from recovery.archive.compactor import Compacted, Compactor
@@ -41,6 +42,7 @@ from recovery.snapshot.request import Progress as SnapshotProgress
 from recovery.snapshot.request import Report
 from recovery.status import Live, Status
 from recovery.undo import UndoScript
+from recovery.verify import ArchiveReport
 
 Progress = Callable[[str], None]
 
@@ -342,3 +344,12 @@ def compact(context: Context, on_merge: Callable[[Merge, int], None] = lambda me
     """Small segments of hours that are over become larger ones. on_merge: told of each new file and the bytes read."""
     compactor = Compactor(context.store, context.layout, context.log, on_merge=on_merge)
     return compactor.run(read_archive(context))
+
+
+def verify_archive(
+    context: Context, *, quick: bool = False, progress: verification.Progress = verification.silent
+) -> ArchiveReport:
+    """Proof from the bucket alone that the archive is whole. Damage is in the result."""
+    if not context.log.newest():
+        raise _no_archive(context)
+    return verification.verify_archive(context.store, context.layout, context.log, quick=quick, progress=progress)

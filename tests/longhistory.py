@@ -3,21 +3,30 @@ the rows after each transaction as a plain model knows them."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-from synthetic import Del, Exact, Ins, Upd, _images
+from synthetic import Del, Exact, Ins, Upd, _cells, _images
 
-from recovery.archive.actions import Action, Baseline, Checkpoint, Ddl, Identity, Mark, SchemaSeen, Snapshot
+from recovery.archive.actions import Action, Baseline, Checkpoint, DataObject, Ddl, Identity, Mark, SchemaSeen, Snapshot
 from recovery.archive.log import Log
 from recovery.archive.names import Layout
-from recovery.archive.segments import TRANSACTIONS_SCHEMA, segment_schema, write_segment, write_transactions
+from recovery.archive.segments import (
+    TRANSACTIONS_SCHEMA,
+    encode_parquet,
+    segment_schema,
+    write_segment,
+    write_transactions,
+)
 from recovery.archive.state import EMPTY, ArchiveState
 from recovery.archive.store import Store
-from recovery.schema import Column, Table
+from recovery.schema import EXACT, EXACT_TYPE, Column, Table, table_metadata, value_fields
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 START_US = 1_777_716_000_000_000  # 2026-05-02 10:00:00 UTC
@@ -40,9 +49,13 @@ Row = dict[str, Any]
 
 @dataclass
 class LongHistory:
+    """bend: changes a window's actions before they are committed; gtid: the GTID of a seq."""
+
     store: Store
     seed: int
     index_every: int = 0
+    bend: Callable[[list[Action]], list[Action]] = list
+    gtid: Callable[[int], str] = lambda seq: f"{UUID}:{seq}"
 
     def __post_init__(self) -> None:
         self.pick = random.Random(self.seed)
@@ -54,10 +67,7 @@ class LongHistory:
         self.state: ArchiveState = EMPTY
         at = self.checkpoint()
         self.state = self.log.start_generation(EMPTY, "h", 1, lambda _: [Identity("mysql", UUID, 1, "9.7"), at])
-        mark = Mark("", "binlog.000001", 900, START_US)
-        empty = tuple(Baseline(t.db, t.name, t.schema_id, t, CREATES[t], 0, ()) for t in TABLES)
-        made = Snapshot("s0", "brief", mark, mark, START_US, START_US, "backups/s0/", 0, (("shop", "C"),), empty)
-        self.state = self.log.commit(self.state, lambda _: [made])
+        self.snapshot("s0")
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.at_us(self.seq) // 1_000_000, UTC)
@@ -69,6 +79,33 @@ class LongHistory:
     def checkpoint(self) -> Checkpoint:
         at, held = self.at_us(self.seq), f"{UUID}:1-{self.seq}" if self.seq else ""
         return Checkpoint(self.seq, "binlog.000001", self.seq * 1000 + 900, held, at, at)
+
+    def snapshot(self, name: str) -> Snapshot:
+        """Under a lock, now: typed baselines and a dump directory with its manifest."""
+        at = self.checkpoint()
+        mark = Mark(at.gtid_set, at.file, at.position, self.at_us(self.seq))
+        baselines = tuple(self._baseline(name, table) for table in TABLES)
+        path = f"backups/default/shop/{name}/"
+        files = {"metadata": b"Started dump at: ...", "shop.orders.00000.sql": b"INSERT INTO `orders` VALUES (1);" * 9}
+        for file, body in files.items():
+            self.store.put(path + file, body)
+        listed = [{"name": n, "size_bytes": len(b), "sha256": hashlib.sha256(b).hexdigest()} for n, b in files.items()]
+        self.store.put(f"{path}manifest.json", json.dumps({"format": 1, "files": listed}).encode())
+        times = (mark.read_at_us, mark.read_at_us)
+        made = Snapshot(name, "brief", mark, mark, *times, path, 0, (("shop", "CREATE DATABASE `shop`"),), baselines)
+        self.state = self.log.commit(self.state, lambda _: [made])
+        return made
+
+    def _baseline(self, name: str, table: Table) -> Baseline:
+        rows = self.rows[table]
+        objects: tuple[DataObject, ...] = ()
+        if rows:
+            schema = pa.schema([pa.field(EXACT, EXACT_TYPE), *value_fields(table)], metadata=table_metadata(table))
+            body = encode_parquet(pa.Table.from_pylist([_cells(table, row) for row in rows], schema=schema))
+            path = LAYOUT.baseline(name, table.db, table.name, 0)
+            self.store.put(path, body)
+            objects = (DataObject(path, len(rows), len(body), hashlib.sha256(body).hexdigest()),)
+        return Baseline(table.db, table.name, table.schema_id, table, CREATES[table], len(rows), objects)
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -89,7 +126,7 @@ class LongHistory:
                 found = _images(change, self.seq, ordinal, at)
                 images.setdefault((change.table, at // HOUR_US), []).extend(found)
             place = ("binlog.000001", self.seq * 1000, self.seq * 1000 + 900)
-            row = (self.seq, f"{UUID}:{self.seq}", at, at, *place, 7, len(changes))
+            row = (self.seq, self.gtid(self.seq), at, at, *place, 7, len(changes))
             listed.setdefault(at // HOUR_US, []).append(row)
             self.model.append({t: list(rows) for t, rows in self.rows.items()})
         actions: list[Action] = []
@@ -104,7 +141,7 @@ class LongHistory:
             arrays = [pa.array(v, f.type) for v, f in zip(columns, TRANSACTIONS_SCHEMA, strict=True)]
             actions.append(write_transactions(self.store, LAYOUT, pa.table(arrays, schema=TRANSACTIONS_SCHEMA)))
         actions.append(self.checkpoint())
-        self.state = self.log.commit(self.state, lambda _: actions, generation=1)
+        self.state = self.log.commit(self.state, lambda _: self.bend(actions), generation=1)
         return self.state
 
     def idle(self) -> ArchiveState:

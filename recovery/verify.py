@@ -1,0 +1,387 @@
+"""`rowback verify --archive`: proof from the bucket alone that an archive is what its log says.
+
+    log           every version follows its predecessor by hash and keeps the invariants; every index equals the fold
+    objects       every object that the log names is there with its recorded size
+    transactions  seqs without hole or overlap, no GTID twice, each checkpoint's GTIDs the sum of the transactions before it
+    changes       every change segment has its recorded bytes, and holds the rows, ranges and keys that the log says
+    baselines     the same of snapshots' baselines; the files of the dump directories have the bytes of their manifest
+
+Promises: nothing is written; a finding names its object and never stops the rest; memory holds the log's state and a few
+objects at a time, however large the archive. `quick` looks at the log and at sizes only. What it can't prove: that someone
+who can rewrite the whole bucket didn't.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeAlias, TypeVar
+
+from recovery.archive.actions import DataObject, Segment, Snapshot
+from recovery.archive.log import Log
+from recovery.archive.names import Layout
+from recovery.archive.rebuild import base_of
+from recovery.archive.segments import read_segment, read_transactions
+from recovery.archive.state import EMPTY, ArchiveState
+from recovery.archive.store import Store
+from recovery.errors import ArchiveError, ObjectNotFound
+from recovery.schema import Table
+from recovery.verify_gtids import GtidAccount
+from recovery.verify_objects import check_baseline, check_segment, check_transactions
+
+T = TypeVar("T")
+Progress: TypeAlias = Callable[[str, int, int], None]  # phase, done, total (0: not known)
+MAX_FINDINGS: Final = 1_000
+_EXAMPLES: Final = 20
+_AHEAD: Final = 4  # objects read ahead of the one that is checked
+_THREADS: Final = 3
+_IN_MEMORY: Final = 64 * 1024 * 1024  # larger files of a dump directory are hashed from disk
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with an object, or with the log at that object."""
+
+    object: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Unnamed:
+    """Objects that the log doesn't name. examples: the first of their names."""
+
+    objects: int
+    size_bytes: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ArchiveReport:
+    """orphans: left by attempts that failed, or just being written. removed: compacted, and not yet swept. row_changes,
+    gtids: counted in the objects, None with quick. truncated: there were more findings than are listed."""
+
+    server: str
+    archive: str
+    quick: bool
+    first_version: int
+    last_version: int
+    indexes: int
+    transactions: int
+    gtids: int | None
+    row_changes: int | None
+    snapshots: int
+    objects: int
+    size_bytes: int
+    orphans: Unnamed
+    removed: Unnamed
+    findings: tuple[Finding, ...]
+    truncated: bool
+
+    @property
+    def whole(self) -> bool:
+        return not self.findings
+
+
+def silent(phase: str, done: int, total: int) -> None:
+    """Progress for callers that show none."""
+
+
+def verify_archive(
+    store: Store, layout: Layout, log: Log, *, quick: bool = False, progress: Progress = silent
+) -> ArchiveReport:
+    """Check the whole archive of one server. Raises StoreError if the store can't be read; damage is in the result."""
+    return _Verification(store, layout, log, quick, progress).run()
+
+
+@dataclass
+class _Found:
+    """What a listing turned up."""
+
+    objects: int = 0
+    size_bytes: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, key: str, size_bytes: int) -> None:
+        self.objects += 1
+        self.size_bytes += size_bytes
+        if len(self.examples) < _EXAMPLES:
+            self.examples.append(key)
+
+    def frozen(self) -> Unnamed:
+        return Unnamed(self.objects, self.size_bytes, tuple(self.examples))
+
+
+class _Verification:
+    def __init__(self, store: Store, layout: Layout, log: Log, quick: bool, progress: Progress) -> None:
+        self._store, self._layout, self._log = store, layout, log
+        self._quick, self._progress = quick, progress
+        self._findings: list[Finding] = []
+        self._truncated = False
+        self._orphans, self._removed = _Found(), _Found()
+        self._named = self._named_bytes = 0
+        self._indexes = 0
+        self._missing: set[str] = set()
+
+    def run(self) -> ArchiveReport:
+        first = self._log.oldest()
+        state = self._fold(first)
+        self._sizes(state)
+        gtids = changes = None
+        if not self._quick:
+            gtids, counted = self._transactions(state)
+            changes = self._changes(state)
+            if counted is not None and changes is not None and counted != changes:
+                name = f"{self._layout.prefix}transactions/"
+                self._find(name, f"its rows count {counted} row changes, and the change segments hold {changes}")
+            self._baselines(state)
+        return ArchiveReport(
+            server=self._layout.server,
+            archive=self._store.url,
+            quick=self._quick,
+            first_version=first,
+            last_version=state.version,
+            indexes=self._indexes,
+            transactions=sum(t.rows for t in state.transactions),
+            gtids=gtids,
+            row_changes=changes,
+            snapshots=len(state.snapshots),
+            objects=self._named,
+            size_bytes=self._named_bytes,
+            orphans=self._orphans.frozen(),
+            removed=self._removed.frozen(),
+            findings=tuple(self._findings),
+            truncated=self._truncated,
+        )
+
+    def _find(self, name: str, problem: str) -> None:
+        if len(self._findings) < MAX_FINDINGS:
+            self._findings.append(Finding(name, problem))
+        else:
+            self._truncated = True
+
+    # --- the log ------------------------------------------------------------------------------------------------------
+
+    def _fold(self, first: int) -> ArchiveState:
+        """The state at the head, from the log alone. After damage, the state that readers still get, or the last whole
+        one."""
+        self._strays(first)
+        versions, newest = set(self._log.index.versions()), self._log.newest()
+        state = EMPTY
+        try:
+            state = base = base_of(self._log)
+            for _, state in self._log.walk(base):
+                if state.version in versions:
+                    self._index(state)
+                if state.version % 100 == 0:
+                    self._progress("log", state.version, newest)
+        except ArchiveError as error:
+            self._find(self._layout.log_version(state.version + 1), error.message)
+            try:
+                return self._log.read()
+            except ArchiveError:
+                return state
+        for version in sorted(versions):
+            if version > state.version:
+                self._find(self._layout.index(version), "is newer than the log, whose newest versions are missing")
+        return state
+
+    def _strays(self, first: int) -> None:
+        """Log objects before the oldest version from which on the log is whole."""
+        keys = (info.key for info in self._store.list(self._layout.log_prefix))
+        for version in (v for key in keys if (v := self._layout.parse_log_version(key)) is not None):
+            if version >= first:
+                return
+            self._find(
+                self._layout.log_version(version), f"stands before version {first}, and versions between are missing"
+            )
+
+    def _index(self, state: ArchiveState) -> None:
+        name = self._layout.index(state.version)
+        try:
+            if self._log.index.read(state.version) != state:
+                self._find(name, "holds another state than the log gives")
+            self._indexes += 1
+        except (ArchiveError, ObjectNotFound) as error:
+            self._find(name, error.message)
+
+    # --- names and sizes ----------------------------------------------------------------------------------------------
+
+    def _sizes(self, state: ArchiveState) -> None:
+        expected = {s.path: s.size_bytes for s in state.segments}
+        expected |= {t.path: t.size_bytes for t in state.transactions}
+        expected |= {o.path: o.size_bytes for o in _baseline_objects(state)}
+        removed = {r.path for r in state.removed}
+        self._named, self._named_bytes = len(expected), sum(expected.values())
+        unnamed: list[tuple[str, int]] = []
+        done = 0
+        for folder in ("changes/", "transactions/", "baselines/", "probe/"):
+            for info in self._store.list(self._layout.prefix + folder):
+                done += 1
+                if done % 1000 == 0:
+                    self._progress("objects", done, self._named)
+                size = expected.pop(info.key, None)
+                if size is not None and size != info.size_bytes:
+                    self._find(info.key, f"has {info.size_bytes} bytes, and the log says {size}")
+                elif size is None and info.key in removed:
+                    self._removed.add(info.key, info.size_bytes)
+                elif size is None:
+                    unnamed.append((info.key, info.size_bytes))
+        for snapshot in state.snapshots:
+            self._dump_sizes(snapshot)
+        self._settle(state, expected, unnamed)
+
+    def _settle(self, state: ArchiveState, missing: Iterable[str], unnamed: Iterable[tuple[str, int]]) -> None:
+        """Judge by the log as it is now: capture and compaction may have gone on while the listing ran."""
+        try:
+            later = self._log.read(state if state.version else None)
+        except ArchiveError:
+            later = state  # told already
+        live = {s.path for s in later.segments} | {t.path for t in later.transactions}
+        live |= {o.path for o in _baseline_objects(later)}
+        for path in missing:
+            self._missing.add(path)
+            if path in live:
+                self._find(path, "is missing")
+        for path, size in unnamed:
+            if path not in live:
+                self._orphans.add(path, size)
+
+    def _dump_sizes(self, snapshot: Snapshot) -> None:
+        files = self._manifest(snapshot)
+        if files is None:
+            return
+        found = {info.key.removeprefix(snapshot.path): info.size_bytes for info in self._store.list(snapshot.path)}
+        self._named += len(files) + 1
+        self._named_bytes += sum(size for _, size, _ in files)
+        for name, size, _ in files:
+            if name not in found:
+                self._missing.add(snapshot.path + name)
+                self._find(snapshot.path + name, "is missing")
+            elif found[name] != size:
+                self._find(snapshot.path + name, f"has {found[name]} bytes, and the manifest says {size}")
+
+    def _manifest(self, snapshot: Snapshot) -> list[tuple[str, int, str]] | None:
+        """(name, bytes, SHA-256) of the dump directory's files; None if it can't be read, which is a finding."""
+        name = f"{snapshot.path}manifest.json"
+        try:
+            files = json.loads(self._store.get(name))["files"]
+            return [(str(f["name"]), int(f["size_bytes"]), str(f["sha256"])) for f in files]
+        except ObjectNotFound:
+            self._find(name, "is missing")
+        except (ValueError, KeyError, TypeError) as error:
+            self._find(name, f"is no manifest: {type(error).__name__}")
+        return None
+
+    # --- contents -----------------------------------------------------------------------------------------------------
+
+    def _transactions(self, state: ArchiveState) -> tuple[int | None, int | None]:
+        """GTIDs and row changes counted; None if an object can't be read, for then they don't add up."""
+        flavor = state.identity.flavor if state.identity else "mysql"
+        account = GtidAccount(flavor, state.checkpoints, state.gaps)
+        cut_at_us, changes, whole = 0, 0, True
+        jobs = ((t.path, lambda t=t: next(iter(read_transactions(self._store, [t])))) for t in state.transactions)
+        total = len(state.transactions)
+        for number, (segment, data) in enumerate(zip(state.transactions, self._ahead(jobs), strict=True), start=1):
+            self._progress("transactions", number, total)
+            if data is None:
+                whole = False
+                continue
+            problems = list(check_transactions(segment, data, cut_at_us))
+            for problem in problems:
+                self._find(segment.path, problem)
+            cut_at_us = max(cut_at_us, segment.max_cut_at_us)
+            if problems:
+                whole = False
+            elif whole:
+                changes += sum(data["row_changes"].to_pylist())
+                for problem in account.add(data):
+                    self._find(segment.path, problem)
+        if not whole:
+            return None, None
+        newest = self._layout.log_version(state.version)
+        for problem in account.finish():
+            self._find(newest, problem)
+        return account.count, changes
+
+    def _changes(self, state: ArchiveState) -> int | None:
+        """Row changes counted; None if an object can't be read."""
+
+        def check(segment: Segment) -> list[str]:
+            data = read_segment(self._store, segment)
+            return list(check_segment(segment, state.schemas.get(segment.schema_id), data))
+
+        jobs = ((s.path, lambda s=s: check(s)) for s in state.segments)
+        total, counted, whole = len(state.segments), 0, True
+        for number, (segment, problems) in enumerate(zip(state.segments, self._ahead(jobs), strict=True), start=1):
+            self._progress("changes", number, total)
+            for problem in problems or ():
+                self._find(segment.path, problem)
+            whole = whole and problems == []
+            counted += segment.inserts + segment.updates + segment.deletes
+        return counted if whole else None
+
+    def _baselines(self, state: ArchiveState) -> None:
+        pairs = [(b.definition, o) for s in state.snapshots for b in s.baselines for o in b.objects]
+
+        def check(table: Table, one: DataObject) -> list[str]:
+            return list(check_baseline(one, table, read_segment(self._store, one)))
+
+        jobs = ((o.path, lambda t=t, o=o: check(t, o)) for t, o in pairs)
+        for number, ((_, one), problems) in enumerate(zip(pairs, self._ahead(jobs), strict=True), start=1):
+            self._progress("baselines", number, len(pairs))
+            for problem in problems or ():
+                self._find(one.path, problem)
+        for number, snapshot in enumerate(state.snapshots, start=1):
+            self._progress("dumps", number, len(state.snapshots))
+            self._dump_files(snapshot)
+
+    def _dump_files(self, snapshot: Snapshot) -> None:
+        known = len(self._findings)
+        files = self._manifest(snapshot) or ()
+        del self._findings[known:]  # told already, with the sizes
+        for name, size, sha256 in files:
+            key = snapshot.path + name
+            if key not in self._missing and self._sha256(key, size) not in (sha256, None):
+                self._find(key, "doesn't have the bytes that the manifest recorded for it")
+
+    def _sha256(self, key: str, size_bytes: int) -> str | None:
+        """None if the object went away, which the listing told or will tell next time."""
+        try:
+            if size_bytes <= _IN_MEMORY:
+                return hashlib.sha256(self._store.get(key)).hexdigest()
+            with tempfile.TemporaryDirectory(prefix="rowback-verify-") as folder:
+                path = Path(folder) / "object"
+                self._store.download(key, path)
+                with path.open("rb") as file:
+                    return hashlib.file_digest(file, "sha256").hexdigest()
+        except ObjectNotFound:
+            return None
+
+    def _ahead(self, jobs: Iterable[tuple[str, Callable[[], T]]]) -> Iterator[T | None]:
+        """Results in order, a few computed ahead; None for an object that is damaged, which is told, or missing."""
+        with ThreadPoolExecutor(_THREADS) as pool:
+            running: deque[tuple[str, Future[T]]] = deque()
+            for path, job in jobs:
+                running.append((path, pool.submit(job)))
+                if len(running) > _AHEAD:
+                    yield self._result(*running.popleft())
+            while running:
+                yield self._result(*running.popleft())
+
+    def _result(self, path: str, future: Future[T]) -> T | None:
+        try:
+            return future.result()
+        except ArchiveError as error:
+            if path not in self._missing:
+                self._find(path, error.message)
+            return None
+
+
+def _baseline_objects(state: ArchiveState) -> Iterator[DataObject]:
+    return (o for snapshot in state.snapshots for b in snapshot.baselines for o in b.objects)
