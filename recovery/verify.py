@@ -23,17 +23,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
-from recovery.archive.actions import DataObject, Segment, Snapshot
+from recovery.archive.actions import DataObject, PendingObject, Segment, Snapshot
 from recovery.archive.log import Log
 from recovery.archive.names import Layout
 from recovery.archive.rebuild import base_of
-from recovery.archive.segments import read_segment, read_transactions
+from recovery.archive.segments import read_segment, read_transactions, read_verified
 from recovery.archive.state import EMPTY, ArchiveState
 from recovery.archive.store import Store
 from recovery.errors import ArchiveError, ObjectNotFound
 from recovery.schema import Table
 from recovery.verify_gtids import GtidAccount
-from recovery.verify_objects import check_baseline, check_segment, check_transactions
+from recovery.verify_objects import check_baseline, check_pending, check_segment, check_transactions
 
 T = TypeVar("T")
 Progress: TypeAlias = Callable[[str, int, int], None]  # phase, done, total (0: not known)
@@ -139,6 +139,7 @@ class _Verification:
             if counted is not None and changes is not None and counted != changes:
                 name = f"{self._layout.prefix}transactions/"
                 self._find(name, f"its rows count {counted} row changes, and the change segments hold {changes}")
+            self._pending(state)
             self._baselines(state)
         return ArchiveReport(
             server=self._layout.server,
@@ -216,11 +217,12 @@ class _Verification:
         expected = {s.path: s.size_bytes for s in state.segments}
         expected |= {t.path: t.size_bytes for t in state.transactions}
         expected |= {o.path: o.size_bytes for o in _baseline_objects(state)}
+        expected |= {o.path: o.size_bytes for o in _pending_objects(state)}
         removed = {r.path for r in state.removed}
         self._named, self._named_bytes = len(expected), sum(expected.values())
         unnamed: list[tuple[str, int]] = []
         done = 0
-        for folder in ("changes/", "transactions/", "baselines/", "probe/"):
+        for folder in ("changes/", "transactions/", "pending/", "baselines/", "probe/"):
             for info in self._store.list(self._layout.prefix + folder):
                 done += 1
                 if done % 1000 == 0:
@@ -243,7 +245,7 @@ class _Verification:
         except ArchiveError:
             later = state  # told already
         live = {s.path for s in later.segments} | {t.path for t in later.transactions}
-        live |= {o.path for o in _baseline_objects(later)}
+        live |= {o.path for o in _baseline_objects(later)} | {o.path for o in _pending_objects(later)}
         for path in missing:
             self._missing.add(path)
             if path in live:
@@ -326,11 +328,22 @@ class _Verification:
             counted += segment.inserts + segment.updates + segment.deletes
         return counted if whole else None
 
+    def _pending(self, state: ArchiveState) -> None:
+        def check(seq: int, one: PendingObject) -> list[str]:
+            data = read_verified(self._store, one.path, one.sha256)
+            return list(check_pending(one, seq, state.schemas.get(one.schema_id), data))
+
+        pairs = [(p.seq, o) for p in state.pending for o in p.objects]
+        jobs = ((o.path, lambda seq=seq, o=o: check(seq, o)) for seq, o in pairs)
+        for (_, one), problems in zip(pairs, self._ahead(jobs), strict=True):
+            for problem in problems or ():
+                self._find(one.path, problem)
+
     def _baselines(self, state: ArchiveState) -> None:
         pairs = [(b.definition, o) for s in state.snapshots for b in s.baselines for o in b.objects]
 
         def check(table: Table, one: DataObject) -> list[str]:
-            return list(check_baseline(one, table, read_segment(self._store, one)))
+            return list(check_baseline(one, table, read_verified(self._store, one.path, one.sha256)))
 
         jobs = ((o.path, lambda t=t, o=o: check(t, o)) for t, o in pairs)
         for number, ((_, one), problems) in enumerate(zip(pairs, self._ahead(jobs), strict=True), start=1):
@@ -381,6 +394,10 @@ class _Verification:
             if path not in self._missing:
                 self._find(path, error.message)
             return None
+
+
+def _pending_objects(state: ArchiveState) -> Iterator[PendingObject]:
+    return (o for pending in state.pending for o in pending.objects)
 
 
 def _baseline_objects(state: ArchiveState) -> Iterator[DataObject]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recovery.archive.actions import DataObject, Segment, Transactions
+from recovery.archive.actions import DataObject, PendingObject, Segment, Transactions
 from recovery.archive.replacing import HOUR_US
 from recovery.archive.segments import (
     DELETE,
@@ -16,6 +16,7 @@ from recovery.archive.segments import (
     TRANSACTIONS_SCHEMA,
     UPDATE_AFTER,
     UPDATE_BEFORE,
+    count_operations,
     segment_schema,
 )
 from recovery.schema import RESERVED_PREFIX, Table, value_fields
@@ -23,28 +24,53 @@ from recovery.schema import RESERVED_PREFIX, Table, value_fields
 
 def check_segment(segment: Segment, table: Table | None, data: pa.Table) -> Iterator[str]:
     """table: what the log has under the segment's schema_id."""
-    metadata = data.schema.metadata or {}
-    if table is None or metadata.get(b"rowback.schema_id", b"").decode() != segment.schema_id:
-        yield f"its footer names another schema than `{segment.schema_id}`"
+    if (problem := _misfit(segment.schema_id, table, data)) or table is None:
+        yield problem or "its schema isn't in the log"
         return
-    wanted = segment_schema(table)
-    if data.schema.names != wanted.names or data.schema.types != wanted.types:
-        yield "its columns aren't those of its schema"
-        return
-    found = {"rows": data.num_rows} | _span(data, "_rb_seq", "first_seq", "last_seq")
+    found = _span(data, "_rb_seq", "first_seq", "last_seq")
     found |= _span(data, "_rb_cut_at_us", "min_cut_at_us", "max_cut_at_us")
-    counts = {row["values"]: row["counts"] for row in pc.value_counts(data["_rb_op"]).to_pylist()}
-    found |= {"inserts": counts.get(INSERT, 0), "deletes": counts.get(DELETE, 0)}
-    found |= {"updates": counts.get(UPDATE_AFTER, 0)}
     yield from _differences(segment, found)
-    if counts.get(UPDATE_BEFORE, 0) != counts.get(UPDATE_AFTER, 0):
-        yield "it has updates with one image"
-    if counts.keys() - {INSERT, DELETE, UPDATE_BEFORE, UPDATE_AFTER}:
-        yield "it has rows of an unknown operation"
+    yield from _check_counts(segment, data)
     if segment.min_cut_at_us // HOUR_US != segment.max_cut_at_us // HOUR_US:
         yield "it spans two hours"
     yield from _check_key(segment, table, data)
     yield from _check_places(data)
+
+
+def check_pending(one: PendingObject, seq: int, table: Table | None, data: pa.Table) -> Iterator[str]:
+    """seq: of the PREPARE."""
+    if problem := _misfit(one.schema_id, table, data):
+        yield problem
+        return
+    yield from _check_counts(one, data)
+    if pc.unique(data["_rb_seq"]).to_pylist() != [seq]:
+        yield f"it has rows of other transactions than {seq}"
+    yield from _check_places(data)
+
+
+def _misfit(schema_id: str, table: Table | None, data: pa.Table) -> str:
+    metadata = data.schema.metadata or {}
+    if table is None or metadata.get(b"rowback.schema_id", b"").decode() != schema_id:
+        return f"its footer names another schema than `{schema_id}`"
+    wanted = segment_schema(table)
+    if data.schema.names != wanted.names or data.schema.types != wanted.types:
+        return "its columns aren't those of its schema"
+    return ""
+
+
+def _check_counts(told: Segment | PendingObject, data: pa.Table) -> Iterator[str]:
+    counts = count_operations(data["_rb_op"])
+    found = {
+        "rows": data.num_rows,
+        "inserts": counts[INSERT],
+        "updates": counts[UPDATE_AFTER],
+        "deletes": counts[DELETE],
+    }
+    yield from _differences(told, found)
+    if counts[UPDATE_BEFORE] != counts[UPDATE_AFTER]:
+        yield "it has updates with one image"
+    if counts.keys() - {INSERT, DELETE, UPDATE_BEFORE, UPDATE_AFTER}:
+        yield "it has rows of an unknown operation"
 
 
 def _check_key(segment: Segment, table: Table, data: pa.Table) -> Iterator[str]:
@@ -102,7 +128,7 @@ def _span(data: pa.Table, column: str, low: str, high: str) -> dict[str, object]
     return {low: both["min"], high: both["max"]}
 
 
-def _differences(told: object, found: dict[str, object]) -> Iterator[str]:
+def _differences(told: object, found: Mapping[str, object]) -> Iterator[str]:
     for name, value in found.items():
         if getattr(told, name) != value:
             yield f"its {name} is {value}, and the log says {getattr(told, name)}"
