@@ -112,6 +112,7 @@ class TaggedGtid:
 
     source: str
     number: int
+    sequence: int
     committed_at_us: int
 
 
@@ -120,7 +121,7 @@ def tagged_gtid(event: Event) -> TaggedGtid:
     skipped, then fields by number, each behind its number (Gtid_event::define_fields): 0 flags, 1 uuid, 2 number, 3 tag,
     4 last committed, 5 sequence number, 6 and 7 commit times. Raises BinlogDamaged."""
     reader = _Serialized(event.body)
-    uuid, tag, number, committed_at_us = b"", "", 0, 0
+    uuid, tag, number, sequence, committed_at_us = b"", "", 0, 0, 0
     try:
         version = reader.unsigned()
         reader.unsigned()
@@ -135,8 +136,10 @@ def tagged_gtid(event: Event) -> TaggedGtid:
                 number = reader.signed()
             elif field == 3:
                 tag = reader.raw(reader.unsigned()).decode()
-            elif field in (4, 5):
+            elif field == 4:
                 reader.signed()
+            elif field == 5:
+                sequence = reader.signed()
             elif field == 6:
                 committed_at_us = reader.unsigned()
                 break
@@ -146,7 +149,8 @@ def tagged_gtid(event: Event) -> TaggedGtid:
         raise _damaged(f"the tagged GTID event at {event.start} doesn't parse: {error}") from error
     if version != 1 or not uuid or number < 1 or not committed_at_us:
         raise _damaged(f"the tagged GTID event at {event.start} lacks a field")
-    return TaggedGtid(f"{uuid_text(uuid)}:{tag}:" if tag else f"{uuid_text(uuid)}:", number, committed_at_us)
+    source = f"{uuid_text(uuid)}:{tag}:" if tag else f"{uuid_text(uuid)}:"
+    return TaggedGtid(source, number, sequence, committed_at_us)
 
 
 class _Serialized:

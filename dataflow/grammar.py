@@ -59,11 +59,12 @@ class Xa:
 @dataclass(frozen=True)
 class KnownGtid:
     """A GTID that isn't in the buffer as the kernel's TX_GTID expects it. source: what stands before the number; None
-    without a GTID. committed_at_us: None if only the header's seconds are known."""
+    without a GTID. committed_at_us: None if only the header's seconds are known. sequence: MySQL's sequence_number, or 0."""
 
     source: str | None
     number: int
     committed_at_us: int | None
+    sequence: int = 0
 
 
 class Grammar:
@@ -178,7 +179,9 @@ class Grammar:
             self.follow(event)
         if kind == ev.GTID_TAGGED:
             tagged = ev.tagged_gtid(event)
-            self._begin(event, number, start, KnownGtid(tagged.source, tagged.number, tagged.committed_at_us))
+            self._begin(
+                event, number, start, KnownGtid(tagged.source, tagged.number, tagged.committed_at_us, tagged.sequence)
+            )
         elif kind == ev.MARIADB_GTID:
             self._begin_mariadb(event, number, start)
         elif kind == ev.QUERY:

@@ -147,6 +147,7 @@ class Numbering:
         source = np.full(len(raw), -1, np.int64)
         number = np.zeros(len(raw), np.int64)
         committed = raw[:, tk.TX_TIMESTAMP] * 1_000_000
+        sequence = np.zeros(len(raw), np.int64)
         at, kind = raw[:, tk.TX_GTID], raw[:, tk.TX_TYPE]
         in_buffer = at >= 0
         mariadb = np.flatnonzero(in_buffer & (kind == ev.MARIADB_GTID))
@@ -157,7 +158,7 @@ class Numbering:
             sources = [f"{pair >> 32}-{pair & 0xFFFFFFFF}-" for pair in known.tolist()]
         mysql = np.flatnonzero(in_buffer & (kind != ev.MARIADB_GTID))
         if len(mysql):
-            self._check_sequence(grammar.file, _integers(buffer, at[mysql] + 34, 8), raw[mysql, tk.TX_START])
+            sequence[mysql] = _integers(buffer, at[mysql] + 34, 8)
             # immediate_commit_timestamp: 7 bytes, bit 55 says that another one follows; in every server since 8.0.1.
             times = _integers(buffer, at[mysql] + 42, 7) & ((1 << 55) - 1)
             committed[mysql] = np.where(raw[mysql, tk.TX_TIMED] & (times > 0), times, committed[mysql])
@@ -178,11 +179,16 @@ class Numbering:
                 sources.append(gtid.source)
             if gtid.committed_at_us is not None:
                 committed[i] = gtid.committed_at_us
-                self._sequence = 0
+            sequence[i] = gtid.sequence
+        if len(raw):
+            self._check_sequence(grammar.file, sequence, raw[:, tk.TX_START], carried=offset == 0 and self.carries)
         return tuple(sources), source, number, committed
 
-    def _check_sequence(self, file: str, sequence: np.ndarray, start: np.ndarray) -> None:
-        """MySQL numbers a file's transactions 1, 2, 3 ... (sequence_number); 0 is not a number."""
+    def _check_sequence(self, file: str, sequence: np.ndarray, start: np.ndarray, *, carried: bool) -> None:
+        """MySQL numbers a file's transactions 1, 2, 3 ... (sequence_number); 0 is not a number. carried: the first one was
+        checked when its first part came."""
+        if carried:
+            sequence[0], self._sequence = self._sequence, 0
         before = np.concatenate(([self._sequence], sequence[:-1]))
         wrong = np.flatnonzero((before > 0) & (sequence > 0) & (sequence != before + 1))
         if len(wrong):

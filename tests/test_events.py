@@ -135,7 +135,9 @@ def test_events_of_more_than_16_mib(flavor: str, tmp_path: Path, fresh_mysql: An
 def test_mariadbs_compressed_events(tmp_path: Path, fresh_mariadb: Any) -> None:
     source = fresh_mariadb(options={"log-bin-compress": "ON", "log-bin-compress-min-len": 10})
     story = Story(tmp_path, source)
-    source.load(CHANGES + "ALTER TABLE d.t ADD COLUMN e varchar(20) DEFAULT 'a rather long default';" + CHANGES)
+    source.load(
+        CHANGES + "DELETE FROM d.t; ALTER TABLE d.t ADD COLUMN e varchar(40) DEFAULT 'a rather long default';" + CHANGES
+    )
     story.check()
 
 
@@ -143,7 +145,8 @@ def test_mariadbs_alter_in_two_phases(tmp_path: Path, fresh_mariadb: Any) -> Non
     source = fresh_mariadb()
     story = Story(tmp_path, source)
     source.load(
-        f"{CHANGES} SET SESSION binlog_alter_two_phase = ON; ALTER TABLE d.t ADD COLUMN e int, ALGORITHM = COPY;"
+        f"{CHANGES} DELETE FROM d.t; SET SESSION binlog_alter_two_phase = ON;"
+        "ALTER TABLE d.t ADD COLUMN e int, ALGORITHM = COPY;"
         "INSERT INTO d.t (a, b, e) VALUES ('after', 1, 2); ALTER TABLE d.t ADD UNIQUE (b);"
     )
     with pytest.raises(Exception, match="Duplicate"):
