@@ -94,7 +94,7 @@ class RowDecoder:
             raise tm.unnamed(self.table.label)
         pairs = list(zip(self.table.columns, table_map.wire, strict=True))
         self._builders = [builder(column, wire, self.table.label) for column, wire in pairs]
-        self._widths = np.array([width(wire) for _, wire in pairs], np.int64)
+        self._widths = np.array([width(column, wire) for column, wire in pairs], np.int64)
         # Without a key, every column identifies the row, so before images stay whole.
         key = self.table.key_indexes if self.table.key else range(len(pairs))
         self._keep = np.zeros(len(pairs), np.int64)

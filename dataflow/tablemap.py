@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from recovery.charset import label_text
-from recovery.errors import BinlogDamaged, SourceMisconfigured
+from recovery.errors import BinlogDamaged, SourceMisconfigured, UnsupportedColumn
 from recovery.schema import Column, Table
 
 # Column types on the wire (MySQL's field_types.h).
@@ -39,7 +39,9 @@ _FAMILIES: Final = {
     FLOAT: "float", DOUBLE: "double", DATE: "date", YEAR: "year", JSON: "json", GEOMETRY: "geometry", VECTOR: "vector",
 }  # fmt: skip
 _WITH_FRACTION: Final = frozenset({TIMESTAMP2, DATETIME2, TIME2})
-# Tables from before MySQL 5.6 (and MariaDB with mysql56_temporal_format=OFF) send the types without a 2.
+# Tables from before MySQL 5.6 and MariaDB 10.1 (or with mysql56_temporal_format=OFF) send the types without a 2, and without
+# saying how many fractional digits they have: on MySQL none, on MariaDB any number.
+OLD_TEMPORAL: Final = frozenset({TIMESTAMP, DATETIME, TIME})
 _FRACTIONAL: Final = {
     TIMESTAMP2: "timestamp", DATETIME2: "datetime", TIME2: "time",
     TIMESTAMP: "timestamp", DATETIME: "datetime", TIME: "time",
@@ -66,9 +68,10 @@ class WireColumn:
 
 @dataclass(frozen=True)
 class TableMap:
-    """named: whether the event has the columns' names. Without them they are called `@1`, `@2` ..., ENUM and SET have no
-    labels, there is no key; and where signs or character sets are missing (MariaDB's NO_LOG), numbers count as signed and
-    the charset is None: such a table may not be decoded before a reading of the live schema has mended it."""
+    """named: whether the event has the columns' names, and all else. Without names they are called `@1`, `@2` ..., ENUM and
+    SET have no labels, there is no key; where signs or character sets are missing (MariaDB's NO_LOG), numbers count as
+    signed and the charset is None; `fsp` is None where only the schema knows it (MariaDB's OLD_TEMPORAL). Such a table may
+    not be decoded before a reading of the live schema has mended it."""
 
     table_id: int
     table: Table
@@ -120,7 +123,8 @@ def parse(body: bytes, collations: Mapping[int, str], *, flavor: str, need_names
     """A TABLE_MAP body. collations: collation id -> character set name, as the server lists them. flavor: "mysql" or
     "mariadb", which count their columns differently.
 
-    Raises SourceMisconfigured naming the table when the event has no column names and they are needed; BinlogDamaged.
+    Raises SourceMisconfigured naming the table, or UnsupportedColumn, when the event doesn't say all that is needed and
+    `need_names` is given; BinlogDamaged.
     """
     cursor = _Cursor(body, 8)  # table id 6, flags 2
     db = cursor.raw(cursor.number(1)).decode()
@@ -137,9 +141,27 @@ def parse(body: bytes, collations: Mapping[int, str], *, flavor: str, need_names
         options[kind] = cursor.text()
     if need_names and _NAMES not in options:
         raise unnamed(f"{db}.{name}")
-    columns = _columns(wire, nulls, options, collations, _COUNTED_AS_CHARACTER[flavor])
+    columns = _columns(wire, nulls, options, collations, flavor)
     key = _key(options, [c.name for c in columns])
-    return TableMap(table_id(body), Table(db, name, columns, key), wire, _NAMES in options)
+    found = TableMap(
+        table_id(body), Table(db, name, columns, key), wire, _NAMES in options and _fractions_known(columns)
+    )
+    if need_names and not found.named:
+        raise _old_format(found.table)
+    return found
+
+
+def _fractions_known(columns: tuple[Column, ...]) -> bool:
+    return all(c.fsp is not None for c in columns if c.type in ("time", "datetime", "timestamp"))
+
+
+def _old_format(table: Table) -> UnsupportedColumn:
+    column = next(c for c in table.columns if not _fractions_known((c,)))
+    return UnsupportedColumn(
+        f"column `{column.name}` of table `{table.label}` has the format of MariaDB before 10.1, and the binlog doesn't"
+        " say how many fractional digits it has",
+        hint=f"Run `SET GLOBAL mysql56_temporal_format = ON` and `ALTER TABLE {table.db}.{table.name} FORCE` on the source.",
+    )
 
 
 def _wire(kind: int, meta: bytes) -> WireColumn:
@@ -180,14 +202,15 @@ def _columns(
     nulls: bytes,
     options: Mapping[int, bytes],
     collations: Mapping[int, str],
-    counted: frozenset[int],
+    flavor: str,
 ) -> tuple[Column, ...]:
     names = _names(options, len(wire))
     signs = _bits(options.get(_SIGNS, b""), [w.type in _NUMERIC for w in wire])
     visible = [True] * len(wire)
     if _VISIBILITY in options:
         visible = _bits(options[_VISIBILITY], visible)
-    charsets = _charsets(options, _DEFAULT_CHARSET, _COLUMN_CHARSETS, [w.type in counted for w in wire], collations)
+    counted = [w.type in _COUNTED_AS_CHARACTER[flavor] for w in wire]
+    charsets = _charsets(options, _DEFAULT_CHARSET, _COLUMN_CHARSETS, counted, collations)
     of_labels = [w.type in (ENUM, SET) for w in wire]
     label_charsets = _charsets(options, _LABEL_DEFAULT_CHARSET, _LABEL_CHARSETS, of_labels, collations)
     labels = {
@@ -206,7 +229,7 @@ def _columns(
         elif one.type in _CHARACTER:
             columns.append(_string_column(one, charsets[i], common))
         else:
-            columns.append(_plain_column(one, signs[i], common))
+            columns.append(_plain_column(one, signs[i], common, flavor))
     return tuple(columns)
 
 
@@ -222,7 +245,7 @@ def _names(options: Mapping[int, bytes], count: int) -> list[str]:
     return names
 
 
-def _plain_column(wire: WireColumn, unsigned: bool, common: dict[str, Any]) -> Column:
+def _plain_column(wire: WireColumn, unsigned: bool, common: dict[str, Any], flavor: str) -> Column:
     """Of a type without a character set."""
     if wire.type in _INTEGERS:
         return Column(type=_INTEGERS[wire.type], unsigned=unsigned, **common)
@@ -231,7 +254,8 @@ def _plain_column(wire: WireColumn, unsigned: bool, common: dict[str, Any]) -> C
     if wire.type == BIT:
         return Column(type="bit", precision=wire.precision, **common)
     if wire.type in _FRACTIONAL:
-        return Column(type=_FRACTIONAL[wire.type], fsp=wire.fsp, **common)
+        unknown = flavor == "mariadb" and wire.type in OLD_TEMPORAL
+        return Column(type=_FRACTIONAL[wire.type], fsp=None if unknown else wire.fsp, **common)
     kind = _FAMILIES.get(wire.type, f"wire type {wire.type}")
     return Column(type=kind, unsigned=unsigned and wire.type in (FLOAT, DOUBLE), **common)
 

@@ -60,7 +60,9 @@ def events(raw: bytes) -> list[ev.Event]:
     return found
 
 
-def row_events(server: Server, database: str, names: Mapping[int, str] | None = None) -> dict[str, list[TableEvents]]:
+def row_events(
+    server: Server, database: str, names: Mapping[int, str] | None = None, *, need_names: bool = True
+) -> dict[str, list[TableEvents]]:
     """By table, one entry per definition in order, of everything that the server's binlogs have of a database."""
     names = collations(server) if names is None else names
     server.execute("FLUSH BINARY LOGS")
@@ -74,7 +76,7 @@ def row_events(server: Server, database: str, names: Mapping[int, str] | None = 
                 db = event.body[9 : 9 + event.body[8]].decode()
                 if db != database:
                     continue
-                table_map = tablemap.parse(event.body, names, flavor=server.flavor)
+                table_map = tablemap.parse(event.body, names, flavor=server.flavor, need_names=need_names)
                 mine = found.setdefault(table_map.table.name, {})
                 current[number] = mine.setdefault(event.body[6:], TableEvents(table_map))
             elif event.type in ROW_TYPES and (target := current.get(tablemap.table_id(event.body))) is not None:

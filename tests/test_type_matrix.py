@@ -13,9 +13,9 @@ from rowstory import Row, Run, Story, follow, images, require_equal, whole
 from typematrix import Case, cases
 
 from dataflow.events import PARTIAL_UPDATE_ROWS
-from dataflow.rows import DELETE, INSERT, UPDATE_AFTER, UPDATE_BEFORE, RowFault
+from dataflow.rows import DELETE, INSERT, UPDATE_AFTER, UPDATE_BEFORE, RowDecoder, RowFault
 from dataflow.tablemap import DATETIME, TIME, TIMESTAMP, TableMap
-from recovery.errors import UnsupportedEvent
+from recovery.errors import SourceMisconfigured, UnsupportedColumn, UnsupportedEvent
 from recovery.schema import Column
 from testservers import Server
 
@@ -287,21 +287,59 @@ def test_partial_json_updates_become_whole_documents(mysql_source: Server, uniqu
 
 @pytest.mark.sockets
 def test_temporal_columns_from_before_5_6(mariadb_source: Server, unique_name: Callable[[str], str]) -> None:
+    """MariaDB still makes them if asked to. The binlog doesn't say their fractional digits, so a schema must."""
+    run = Run(mariadb_source, unique_name("old"))
+    points = (
+        "2026-05-02 10:11:12.123456",
+        "0000-00-00",
+        "2026-00-00 00:00:01.5",
+        "9999-12-31 23:59:59.999999",
+        "1000-01-01",
+    )
+    stamps = ("2026-05-02 10:11:12.123456", "0000-00-00", "1970-01-01 00:00:01", "2038-01-19 03:14:07.9", "2000-01-01")
+    times = ("-838:59:59", "838:59:58.999999", "00:00:00", "-00:00:00.1", "-12:34:56.789012")
+    rows = ", ".join(
+        f"({i}, '{a}', '{b}', '{c}', '{a}')" for i, (a, b, c) in enumerate(zip(points, stamps, times, strict=True))
+    )
+    before = run.server.execute("SELECT @@GLOBAL.mysql56_temporal_format")[0][0]
+    run.server.execute("SET GLOBAL mysql56_temporal_format = OFF")
+    try:
+        for fsp in range(7):
+            columns = f"a DATETIME({fsp}), b TIMESTAMP({fsp}) NULL, c TIME({fsp}), d DATE"
+            run.do(f"CREATE TABLE o{fsp} (id INT PRIMARY KEY, {columns})")
+    finally:
+        run.server.execute(f"SET GLOBAL mysql56_temporal_format = {before}")
+    for fsp in range(7):
+        run.do(f"INSERT INTO o{fsp} VALUES {rows}, (9, NULL, NULL, NULL, NULL)")
+    found = row_events(run.server, run.database, run.names, need_names=False)
+    for fsp in range(7):
+        (events,) = found[f"o{fsp}"]
+        logged = events.table_map
+        assert [w.type for w in logged.wire[1:4]] == [DATETIME, TIMESTAMP, TIME]
+        assert not logged.named
+        with pytest.raises(SourceMisconfigured):
+            RowDecoder(logged)
+        columns = tuple(replace(c, fsp=fsp) if c.name in "abc" else c for c in logged.table.columns)
+        known_map = replace(logged, table=replace(logged.table, columns=columns), named=True)
+        for image, row in zip(
+            images(events.decode_as(known_map), known_map.table), run.select(f"o{fsp}", list(columns)), strict=True
+        ):
+            require_equal(image, row, known_map.table)
+    run.connection.close()
+
+
+@pytest.mark.sockets
+def test_old_temporal_columns_are_refused_where_nothing_tells_their_digits(
+    mariadb_source: Server, unique_name: Callable[[str], str]
+) -> None:
     run = Run(mariadb_source, unique_name("old"))
     before = run.server.execute("SELECT @@GLOBAL.mysql56_temporal_format")[0][0]
     run.server.execute("SET GLOBAL mysql56_temporal_format = OFF")
     try:
-        run.do("CREATE TABLE o (id INT PRIMARY KEY, a DATETIME, b TIMESTAMP NULL, c TIME, d DATE)")
+        run.do("CREATE TABLE o (id INT PRIMARY KEY, c TIME(3))")
     finally:
         run.server.execute(f"SET GLOBAL mysql56_temporal_format = {before}")
-    points = ("2026-05-02 10:11:12", "0000-00-00 00:00:00", "2026-00-00 00:00:01", "9999-12-31 23:59:59", "1000-01-01")
-    stamps = ("2026-05-02 10:11:12", "0000-00-00 00:00:00", "1970-01-01 00:00:01", "2038-01-19 03:14:07", "2000-01-01")
-    times = ("-838:59:59", "838:59:59", "00:00:00", "-00:00:01", "12:34:56")
-    rows = ", ".join(
-        f"({i}, '{a}', '{b}', '{c}', '{a}')" for i, (a, b, c) in enumerate(zip(points, stamps, times, strict=True))
-    )
-    events, found, states = follow(run, "o", [f"INSERT INTO o VALUES {rows}, (9, NULL, NULL, NULL, NULL)"])
-    assert [w.type for w in events.table_map.wire[1:4]] == [DATETIME, TIMESTAMP, TIME]
-    for image, row in zip(found, states[0], strict=True):
-        require_equal(image, row, events.table_map.table)
+    run.do("INSERT INTO o VALUES (1, '1:2:3.4')")
+    with pytest.raises(UnsupportedColumn, match=r"column `c` of table .* has the format of MariaDB before 10\.1"):
+        row_events(run.server, run.database, run.names)
     run.connection.close()

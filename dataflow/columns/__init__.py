@@ -21,8 +21,10 @@ _COMPRESSED = frozenset({tm.BLOB_COMPRESSED, tm.VARCHAR_COMPRESSED})
 _PREFIXED = _COMPRESSED | {tm.STRING, tm.VARCHAR, tm.BLOB, tm.JSON, tm.GEOMETRY, tm.VECTOR}
 
 
-def width(wire: tm.WireColumn) -> int:
+def width(column: Column, wire: tm.WireColumn) -> int:
     """Bytes of a value in a row image, or minus the bytes of the length before it. Raises KeyError for an unknown type."""
+    if wire.type in tm.OLD_TEMPORAL and column.fsp:
+        return mariadb.old_width(wire.type, column.fsp)
     if wire.type in _PREFIXED:
         return -wire.length_bytes
     if wire.type in (tm.ENUM, tm.SET):
@@ -55,6 +57,8 @@ def _plain(column: Column, wire: tm.WireColumn, table_label: str) -> Builder:
         return numbers.bit(arrow, wire.precision)
     if kind == "year":
         return numbers.year
+    if wire.type in tm.OLD_TEMPORAL and column.fsp:
+        return mariadb.old_fraction(arrow, wire.type, column.fsp)
     if kind in TEMPORAL_TYPES:
         return times.builder(arrow, wire)
     if kind in TEXT_TYPES:

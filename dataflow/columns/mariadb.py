@@ -1,6 +1,6 @@
-"""Builders of what only MariaDB has: compressed columns, UUID, INET4 and INET6.
+"""Builders of what only MariaDB has: compressed columns, UUID, INET4 and INET6, fractional seconds from before 10.1.
 
-The latter three travel as BINARY(n), without trailing zero bytes and in the order in which they are printed (measured on
+UUID and INET travel as BINARY(n), without trailing zero bytes and in the order in which they are printed (measured on
 10.11; the record format of UUID differs); only a live schema tells them from BINARY, so the column's definition says it.
 """
 
@@ -13,8 +13,12 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from dataflow.columns.cells import Builder, Built, CellFault, Cells
+from dataflow import tablemap as tm
+from dataflow.columns.cells import Builder, Built, CellFault, Cells, Odd, array, raw_uniques
 from dataflow.columns.texts import padded
+from dataflow.columns.times import datetime_text, point
+from dataflow.kernels.temporal import NO_DAY, days
+from dataflow.kernels.walk import ODD
 
 
 def compressed(build: Builder) -> Builder:
@@ -94,3 +98,72 @@ def printed(kind: str) -> Builder:
         return pa.array([text(raw) for raw in coded.dictionary.to_pylist()], pa.string()).take(coded.indices), None
 
     return build
+
+
+# Bytes by fractional digits (sql/field.cc, Field_time_hires, Field_datetime_hires, Field_timestamp_hires).
+_OLD_WIDTHS: Final = {
+    tm.TIME: (3, 4, 4, 5, 5, 5, 6),
+    tm.DATETIME: (8, 6, 6, 7, 7, 7, 8),
+    tm.TIMESTAMP: (4, 5, 5, 6, 6, 7, 7),
+}
+_TIME_END_S: Final = 3_020_400  # TIME_MAX_VALUE_SECONDS + 1; times are stored with this offset
+
+
+def old_width(wire_type: int, fsp: int) -> int:
+    return _OLD_WIDTHS[wire_type][fsp]
+
+
+def old_fraction(kind: pa.DataType, wire_type: int, fsp: int) -> Builder:
+    """TIME, DATETIME and TIMESTAMP with fractional digits in the format of MariaDB before 10.1: big-endian numbers, in units
+    of the last digit."""
+    read = {tm.TIME: _old_time, tm.DATETIME: _old_datetime, tm.TIMESTAMP: _old_timestamp}[wire_type]
+    width = old_width(wire_type, fsp)
+
+    def build(cells: Cells) -> Built:
+        out = np.zeros(len(cells), np.int64)
+        rows = np.flatnonzero(cells.lengths > 0)
+        values, which = raw_uniques(cells, rows, width)
+        found = [read(value, fsp) for value in values]
+        for number, one in enumerate(found):
+            if one is None:
+                row = int(rows[np.flatnonzero(which == number)[0]])
+                raise CellFault(row, f"holds 0x{values[number].hex()}, which is no date or time that a server writes")
+        out[rows] = np.array([one if isinstance(one, int) else 0 for one in found], np.int64)[which]
+        odd = np.array([isinstance(one, str) for one in found], bool)[which]
+        if not odd.any():
+            return array(kind, cells, out), None
+        cells.lengths[rows[odd]] = ODD
+        texts = pa.array([one if isinstance(one, str) else None for one in found], pa.string())
+        return array(kind, cells, out), Odd(rows[odd], texts.take(pa.array(which[odd])))
+
+    return build
+
+
+def _old_time(raw: bytes, fsp: int) -> int | str | None:
+    units = int.from_bytes(raw, "big") - _TIME_END_S * 10**fsp
+    micros: int = units * 10 ** (6 - fsp)
+    return micros if abs(units) < _TIME_END_S * 10**fsp else None
+
+
+def _old_timestamp(raw: bytes, fsp: int) -> int | str | None:
+    seconds, units = int.from_bytes(raw[:4], "big"), int.from_bytes(raw[4:], "big")
+    if units >= 10**fsp:
+        return None
+    micros: int = seconds * 1_000_000 + units * 10 ** (6 - fsp)
+    return micros or f"0000-00-00 00:00:00{point(0, fsp)}"
+
+
+def _old_datetime(raw: bytes, fsp: int) -> int | str | None:
+    """((((year * 13 + month) * 32 + day) * 24 + hour) * 60 + minute) * 60 + second, then the fraction (pack_time)."""
+    unit: int = 10 ** (6 - fsp)
+    rest, micros = divmod(int.from_bytes(raw, "big") * unit, 1_000_000)
+    rest, second = divmod(rest, 60)
+    rest, minute = divmod(rest, 60)
+    rest, hour = divmod(rest, 24)
+    months, day = divmod(rest, 32)
+    year, month = divmod(months, 13)
+    number: int = int(days(year, month, day)) if year <= 9999 else NO_DAY
+    if number == NO_DAY:
+        return datetime_text(year, month, day, hour, minute, second, point(micros, fsp))
+    minutes: int = (number * 24 + hour) * 60 + minute
+    return minutes * 60_000_000 + second * 1_000_000 + micros

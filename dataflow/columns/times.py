@@ -73,7 +73,7 @@ def _date_text(raw: bytes) -> str:
     return f"{packed >> 9:04}-{packed >> 5 & 15:02}-{packed & 31:02}"
 
 
-def _point(micros: int, fsp: int) -> str:
+def point(micros: int, fsp: int) -> str:
     return f".{micros:06}"[: fsp + 1] if fsp else ""
 
 
@@ -85,12 +85,12 @@ def _datetime_text(fsp: int) -> _Text:
         day, hour, minute, second = packed >> 17 & 31, packed >> 12 & 31, packed >> 6 & 63, packed & 63
         if packed < 0 or micros > 999_999:
             return None
-        return _datetime(year, month, day, hour, minute, second, _point(micros, fsp))
+        return datetime_text(year, month, day, hour, minute, second, point(micros, fsp))
 
     return text
 
 
-def _datetime(year: int, month: int, day: int, hour: int, minute: int, second: int, point: str) -> str | None:
+def datetime_text(year: int, month: int, day: int, hour: int, minute: int, second: int, point: str) -> str | None:
     """None if only the time of day can be what made it odd: servers store zero, partial and impossible days, no others."""
     if year > 9999 or month > 12 or hour > 23 or minute > 59 or second > 59:
         return None
@@ -104,11 +104,11 @@ def _old_datetime_text(raw: bytes) -> str | None:
     day, time = divmod(number, 1_000_000)
     if day % 100 > 31:
         return None
-    return _datetime(day // 10_000, day // 100 % 100, day % 100, time // 10_000, time // 100 % 100, time % 100, "")
+    return datetime_text(day // 10_000, day // 100 % 100, day % 100, time // 10_000, time // 100 % 100, time % 100, "")
 
 
 def _zero_text(fsp: int) -> _Text:
-    return lambda raw: None if any(raw) else f"0000-00-00 00:00:00{_point(0, fsp)}"
+    return lambda raw: None if any(raw) else f"0000-00-00 00:00:00{point(0, fsp)}"
 
 
 def _no_text(raw: bytes) -> str | None:
