@@ -47,7 +47,7 @@ class Decoder:
 
     def __init__(self, dictionary: Dictionary) -> None:
         self._dictionary = dictionary
-        self._decoders: dict[bytes, RowDecoder | None] = {}
+        self._decoders: dict[bytes, _TableDecoder | None] = {}
         self._open_changes = 0
 
     def decode(self, batch: EventBatch) -> list[ChangeBatch | Stop]:
@@ -72,7 +72,7 @@ class Decoder:
         for each in decoded:
             rows = _record_batch(piece, each, ordinals)
             for tx, part in _apart(rows, piece.rows[each.events[each.images.event], tk.ROW_TX], pending):
-                (changes if tx is None else prepared[tx]).append((each.table, part))
+                (changes if tx is None else prepared[tx]).append((each.of.table, part))
         seq = piece.transactions.first_seq
         row_changes[list(pending)] = 0
         return ChangeBatch(
@@ -110,7 +110,7 @@ class Decoder:
             decoder = self._decoder(definition, batch)
             if decoder is None:
                 return None
-            images = decoder.decode(
+            images = decoder.rows.decode(
                 RowEvents(
                     piece.buffer,
                     np.ascontiguousarray(rows[:, tk.ROW_BODY]),
@@ -125,19 +125,19 @@ class Decoder:
             raise _Refused(int(row[tk.ROW_TX]), error) from fault
         except (CaptureError, SourceMisconfigured) as error:
             raise _Refused(tx, error) from error
-        return _Decoded(decoder.table, events, images)
+        return _Decoded(decoder, events, images)
 
-    def _decoder(self, definition: bytes, batch: EventBatch) -> RowDecoder | None:
+    def _decoder(self, definition: bytes, batch: EventBatch) -> _TableDecoder | None:
         """The decoder of a TABLE_MAP body; None for a table that the filter leaves out."""
         if definition in self._decoders:
             return self._decoders[definition]
         found = tablemap.parse(definition, batch.charsets, flavor=batch.flavor)
-        decoder: RowDecoder | None = None
+        decoder: _TableDecoder | None = None
         if self._dictionary.wants(found.table.db, found.table.name):
             generated = self._dictionary.generated(found.table)
             if generated is None:
-                return RowDecoder(found)  # ask again at the next piece
-            decoder = RowDecoder(
+                return _TableDecoder(found)  # ask again at the next piece
+            decoder = _TableDecoder(
                 tablemap.TableMap(found.table_id, found.table.with_generated(generated), found.wire, found.named)
             )
         self._decoders[definition] = decoder
@@ -160,11 +160,21 @@ class Decoder:
         return ordinals, total
 
 
+class _TableDecoder:
+    """The row decoder of a table's definition, and the schema of its record batches."""
+
+    def __init__(self, table_map: tablemap.TableMap) -> None:
+        self.rows = RowDecoder(table_map)
+        self.table = self.rows.table
+        fields = [f.with_type(_DICTIONARIES.get(f.name, f.type)) for f in METADATA_FIELDS]
+        self.schema = pa.schema([*fields, *value_fields(self.table)], metadata=table_metadata(self.table))
+
+
 @dataclass(frozen=True)
 class _Decoded:
     """events: numbers of the row events in the piece that `images` are of."""
 
-    table: Table
+    of: _TableDecoder
     events: np.ndarray
     images: RowImages
 
@@ -194,9 +204,8 @@ def _record_batch(piece: Piece, decoded: _Decoded, ordinals: np.ndarray) -> pa.R
         "_rb_changed": images.changed,
         EXACT: images.exact,
     }
-    fields = [f.with_type(_DICTIONARIES.get(f.name, f.type)) for f in METADATA_FIELDS]
-    schema = pa.schema([*fields, *value_fields(decoded.table)], metadata=table_metadata(decoded.table))
-    return pa.RecordBatch.from_arrays([*(metadata[f.name] for f in METADATA_FIELDS), *images.columns], schema=schema)
+    columns = [*(metadata[f.name] for f in METADATA_FIELDS), *images.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=decoded.of.schema)
 
 
 def _gtids(piece: Piece, tx: np.ndarray) -> pa.DictionaryArray:
