@@ -29,6 +29,7 @@ HEARTBEAT_S: Final = 2
 SILENCE_S: Final = 30  # no packet for this long, heartbeats included: the connection is dead
 BUFFERED_BYTES: Final = 32 * 1024 * 1024
 CHUNK_BYTES: Final = 1024 * 1024
+_LAST_POSITION: Final = 0xFFFFFFFF  # COM_BINLOG_DUMP has 4 bytes for it
 # ER_MASTER_FATAL_ERROR_READING_BINLOG: purged file, position past the end, or a replica id used twice.
 _FATAL_READING: Final = 1236
 _SEND_ANNOTATE: Final = 0x02  # BINLOG_SEND_ANNOTATE_ROWS_EVENT: without them MariaDB's position chain has holes
@@ -38,6 +39,11 @@ class EventStream:
     """The packets from (file, position) on, as bytes. `take` never blocks; `close` ends the thread and the connection."""
 
     def __init__(self, server: ServerSettings, flavor: str, server_id: int, file: str, position: int) -> None:
+        if position > _LAST_POSITION:
+            raise SourceError(
+                f"`{file}:{position}` lies beyond 4 GiB, where a dump can't begin",
+                hint="Run `FLUSH BINARY LOGS` on the source and start capture again.",
+            )
         self._server = server
         self._buffer: queue.SimpleQueue[tuple[np.ndarray, int] | RowbackError] = queue.SimpleQueue()
         self._room = threading.Condition()

@@ -40,9 +40,9 @@ def packets(events: Iterable[bytes]) -> np.ndarray:
     return np.frombuffer(bytes(out), np.uint8)
 
 
-def framer(expect: str | None = None) -> Framer:
-    checkpoint = Checkpoint(0, "binlog.000001", START, "", 5, 5)
-    return Framer("mysql", checkpoint, file="binlog.000001", position=START, expect=expect)
+def framer(expect: str | None = None, position: int = START) -> Framer:
+    checkpoint = Checkpoint(0, "binlog.000001", position, "", 5, 5)
+    return Framer("mysql", checkpoint, file="binlog.000001", position=position, expect=expect)
 
 
 def gtid_body(number: int, sequence: int | None = None) -> bytes:
@@ -61,13 +61,13 @@ def query(text: bytes, db: bytes = b"d", status: bytes = b"") -> bytes:
 class Binlog:
     """Events one behind the other."""
 
-    def __init__(self) -> None:
-        self.position = START
+    def __init__(self, position: int = START) -> None:
+        self.position = position
         self.events: list[bytes] = []
 
     def add(self, kind: int, body: bytes) -> Binlog:
         self.position += 19 + len(body) + 4
-        self.events.append(event(kind, body, self.position))
+        self.events.append(event(kind, body, self.position & 0xFFFFFFFF))
         return self
 
     def transaction(self, number: int, *between: tuple[int, bytes]) -> Binlog:
@@ -178,6 +178,15 @@ def test_an_event_of_more_than_16_mib() -> None:
     assert pieces[-1].after.seq == 2
     (long,) = (p for p in pieces if len(p.rows))
     assert long.rows[0, 2] - long.rows[0, 1] == 0xFFFFFF * 2 - 31
+
+
+def test_positions_beyond_4_gib() -> None:
+    """The position in an event's header has 32 bits."""
+    start = (1 << 32) - 200
+    log = Binlog(start).transaction(1).transaction(2).transaction(3)
+    (piece,) = fed(framer(position=start), log.bytes)
+    assert piece.after.position == log.position > 1 << 32
+    assert piece.transactions.start.tolist() == [start, start + 146, start + 292]
 
 
 def test_later_transactions_are_cut_above_what_was_promised() -> None:
