@@ -141,16 +141,17 @@ class TcpProxy:
         return data
 
     def _bend(self, data: bytes) -> bytes:
-        before, flip, cut = self.passed, self._flip_at, self._cut_at
-        if cut is not None and before + len(data) > cut:
-            data = data[: cut - before]
-        self.passed = before + len(data)
-        if flip is not None and before <= flip < self.passed:
+        with self._lock:
+            before, flip, cut = self.passed, self._flip_at, self._cut_at
+            if cut is not None and before + len(data) > cut:
+                data = data[: cut - before]
+            self.passed = before + len(data)
+            if flip is None or not before <= flip < self.passed:
+                return data
             self._flip_at = None
-            bent = bytearray(data)
-            bent[flip - before] ^= 0x10
-            data = bytes(bent)
-        return data
+        bent = bytearray(data)
+        bent[flip - before] ^= 0x10
+        return bytes(bent)
 
     def _break(self, *, reset: bool) -> None:
         with self._lock:

@@ -218,6 +218,14 @@ def test_a_flipped_bit_is_found(position: int) -> None:
         raise BinlogDamaged("it waits for more: a packet's length was bent", hint="")
 
 
+@pytest.mark.parametrize("position", range(3))
+def test_a_bent_length_is_found_without_waiting_for_the_bytes(position: int) -> None:
+    data = Binlog().transaction(1).bytes.copy()
+    data[position] ^= 0x40
+    with pytest.raises(BinlogDamaged, match="not a binlog event"):
+        fed(framer(), data[:40])
+
+
 def test_what_stands_before_the_damage_is_good() -> None:
     log = Binlog().transaction(1).transaction(2)
     data = log.bytes.copy()

@@ -68,6 +68,10 @@ def frame(buffer, at, stop, packets, checksummed, index, count):  # type: ignore
                 return LARGE_PACKET, at, count
             end = at + 4 + length
             if end > stop:
+                # A bent length would wait for bytes that never come: the event's own size must agree at once.
+                begun = at + 5 + HEADER_LENGTH <= stop and buffer[at + 4] == 0
+                if begun and load_u32(buffer, at + 14) != length - 1:
+                    return BAD_FRAME, at, count
                 return NEED_MORE, at, count
             if length == 0:
                 return BAD_FRAME, at, count
