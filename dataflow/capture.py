@@ -27,13 +27,14 @@ from dataflow.metrics import Target
 from dataflow.resume import Begin
 from dataflow.sink import Archive, SegmentSink
 from dataflow.source import BinlogSource
+from dataflow.spool import spool_folder
 from dataflow.window import Limits, WindowLogic
 from recovery.config import ServerSettings
 from recovery.context import Context, open_context
-from recovery.errors import SourceError, UnsupportedColumn
+from recovery.errors import ConfigError, SourceError, UnsupportedColumn
 from recovery.failpoint import failpoint
 from recovery.schema import MARIADB_TEXT_TYPES, Table, check_supported
-from recovery.source import connect, read_tables
+from recovery.source import connect, fetch, read_tables
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def build(options: Options, *, raises: bool = False) -> tuple[Dataflow, Health, 
     contexts = [open_context(options.config, name) for name in options.servers or (None,)]
     by_name = {context.server.name: context for context in contexts}
     health = Health(by_name, raises=raises)
-    archives = {name: partial(Archive, c.store, c.layout, c.log) for name, c in by_name.items()}
+    archives = {name: partial(_archive, c) for name, c in by_name.items()}
     captures = {
         name: Capture(
             context.source,
@@ -84,8 +85,28 @@ def build(options: Options, *, raises: bool = False) -> tuple[Dataflow, Health, 
     windows = op.stateful_batch("window", changes, lambda _: WindowLogic(limits))
     # ("shop", Window(before=Checkpoint(seq=0), after=Checkpoint(seq=940), ...))
     memory = {name: context.server.memory_bytes // 2 for name, context in by_name.items()}
-    op.output("archive", windows, SegmentSink(archives, health, memory))
+    kept = {name: partial(_binlog_kept_s, context) for name, context in by_name.items()}
+    op.output("archive", windows, SegmentSink(archives, health, memory, kept))
     return dataflow, health, {name: Target(c.source, c.log) for name, c in by_name.items()}
+
+
+def _archive(context: Context) -> Archive:
+    folder = spool_folder(context.server.spool_folder, context.store.url, context.archive.tenant, context.server.name)
+    return Archive(context.store, context.layout, context.log, folder, context.server.spool_bytes)
+
+
+def _binlog_kept_s(context: Context) -> float | None:
+    """For how long the source keeps its binlog; None for ever or not known. MariaDB has days, or seconds since 10.6."""
+    try:
+        with closing(connect(context.source())) as connection:
+            names = "'binlog_expire_logs_seconds', 'expire_logs_days'"
+            found = {
+                str(name): float(value)
+                for name, value in fetch(connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
+            }
+    except (SourceError, ConfigError):
+        return None
+    return found.get("binlog_expire_logs_seconds") or found.get("expire_logs_days", 0) * 86_400 or None
 
 
 def _limits(options: Options, server: ServerSettings) -> Limits:

@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 import pyarrow as pa
@@ -35,11 +36,13 @@ Xid: TypeAlias = tuple[str, int]  # an XA transaction and the seq of its PREPARE
 
 @dataclass(frozen=True)
 class Archive:
-    """One server's archive."""
+    """One server's archive. spool_folder, spool_bytes: where closed windows wait while the store is away; 0: nowhere."""
 
     store: Store
     layout: Layout
     log: Log
+    spool_folder: Path | None = None
+    spool_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from dataflow.resume import (
 )
 from dataflow.sink import Archive
 from dataflow.skip_gap import behind_gap
+from dataflow.spool import Spool, replay
 from dataflow.stream import EventStream
 from recovery.archive.actions import Action, Checkpoint
 from recovery.archive.state import ArchiveState
@@ -88,6 +89,8 @@ class Opened:
 def start(capture: Capture) -> Opened:
     """Take the archive over and open the stream where it ends. Raises RowbackError."""
     server, archive = capture.server(), capture.archive()
+    if archive.spool_folder is not None:
+        replay(archive, Spool(archive.spool_folder, archive.spool_bytes))
     state = archive.log.read()
     target, asked_at_us = None, 0
     with closing(connect(server, read_timeout=QUERY_S)) as connection:

@@ -20,11 +20,17 @@ LEAVES_A_GAP = (CaptureError, SourceMisconfigured, SourceDiverged, BinlogPurged)
 
 
 class SegmentSink(FixedPartitionedSink[Item, None]):
-    """Writes each server's windows to its archive, one partition a server. memory_bytes: of rows, by server."""
+    """Writes each server's windows to its archive, one partition a server. memory_bytes: of rows, by server. kept_s: asks
+    for how long a server keeps its binlog."""
 
     def __init__(
-        self, archives: Mapping[str, Callable[[], Archive]], health: Health, memory_bytes: Mapping[str, int]
+        self,
+        archives: Mapping[str, Callable[[], Archive]],
+        health: Health,
+        memory_bytes: Mapping[str, int],
+        kept_s: Mapping[str, Callable[[], float | None]],
     ) -> None:
+        self._kept_s = kept_s
         self._archives = archives
         self._health = health
         self._memory_bytes = memory_bytes
@@ -37,16 +43,19 @@ class SegmentSink(FixedPartitionedSink[Item, None]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> GuardedPartition:
         health, memory = self._health.of(for_part), self._memory_bytes[for_part]
-        return GuardedPartition(lambda: _ArchivePartition(self._archives[for_part](), health, memory), health)
+        kept = self._kept_s[for_part]
+        return GuardedPartition(lambda: _ArchivePartition(self._archives[for_part](), health, memory, kept), health)
 
 
 class _ArchivePartition(StatefulSinkPartition[Item, None]):
     """Hands windows to the background, which commits them in order; its errors come up at the next item, and the window
     step sends a Pulse where no other item comes. Nothing is flushed in `close`, which Bytewax also calls after an error."""
 
-    def __init__(self, archive: Archive, health: ServerHealth, memory_bytes: int) -> None:
+    def __init__(
+        self, archive: Archive, health: ServerHealth, memory_bytes: int, kept_s: Callable[[], float | None]
+    ) -> None:
         self._archive = archive
-        self._committer = Committer(archive, health, memory_bytes)
+        self._committer = Committer(archive, health, memory_bytes, kept_s)
 
     def write_batch(self, values: list[Item]) -> None:
         for value in values:

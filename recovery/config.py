@@ -85,6 +85,18 @@ class ServerOptions(BaseModel):
         "become visible with its commit.",
     )
 
+    spool_folder: str | None = Field(
+        None,
+        min_length=1,
+        description="Folder in which closed windows wait while the store is away. Not set: `rowback/spool` in the user's "
+        "state folder.",
+    )
+    spool_bytes: int = Field(
+        4 * 1024 * 1024 * 1024,
+        ge=0,
+        description="Bytes that it may hold; when it is full, capture pauses until the store is back. 0: no spool.",
+    )
+
     def wants(self, db: str, table: str) -> bool:
         """Whether `include` and `exclude` let this table be captured and dumped. Names are compared exactly."""
         return wanted(self.include, self.exclude, db, table)

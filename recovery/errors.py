@@ -15,7 +15,8 @@
     │   ├── StoreFull
     │   ├── ObjectNotFound
     │   ├── ObjectExists
-    │   └── StoreNotConditional
+    │   ├── StoreNotConditional
+    │   └── SpoolDamaged
     ├── ArchiveError              5   what lies in the bucket
     │   ├── ArchiveMissing
     │   ├── ArchiveDamaged
@@ -139,6 +140,12 @@ class StoreNotConditional(StoreError):
     """The store accepted a second put-if-absent of the same name."""
 
     code = "store_not_conditional"
+
+
+class SpoolDamaged(StoreError):
+    """What lies in the local spool isn't what was written there."""
+
+    code = "store_spool_damaged"
 
 
 class ArchiveError(RowbackError):

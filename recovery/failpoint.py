@@ -38,6 +38,10 @@ PLACES: Final = {
     "log.before-put": "a commit is made up; its put isn't begun",
     "log.after-put": "the store has answered a commit's put; the answer isn't handled",
     "sink.committed": "a window's commit is known to stand",
+    "spool.append": "a window's objects are in the local spool; the window isn't",
+    "spool.appended": "a window is in the local spool",
+    "spool.uploaded": "a spooled window's objects are in the store; the commit isn't begun",
+    "spool.committed": "a spooled window's commit is known to stand; it is still in the spool",
     "gap.before": "a gap is about to be recorded",
 }
 

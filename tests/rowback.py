@@ -39,6 +39,7 @@ class Rowback:
             "ROWBACK_CONFIG": str(self.config),
             "ROWBACK_TEST_PASSWORD": server.password,
             "PYTHONPATH": str(ROOT),
+            "XDG_STATE_HOME": str(folder / "state"),
         }
 
     def run(self, *arguments: str, check: bool = True, timeout: float = 180) -> subprocess.CompletedProcess[str]:

@@ -286,9 +286,7 @@ def _one_life(
         store.before_put = store.after_put = nothing
 
 
-def test_a_store_that_is_away_for_a_moment_is_waited_for(
-    tmp_path: Path, made: Callable[..., Committer], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_is_away_for_a_moment_is_waited_for(tmp_path: Path, made: Callable[..., Committer]) -> None:
     archive, store = new_archive(tmp_path)
     failures = [3]
 
@@ -298,7 +296,6 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for(
             raise StoreUnavailable("away", hint="")
 
     store.before_put = away
-    monkeypatch.setattr(committing.time, "sleep", lambda s: None)
     committer = made(archive)
     for window in windows(3):
         committer.put(window)
