@@ -73,6 +73,8 @@ def test_a_store_that_is_away_for_a_while(
             back(proxy)
             mysql_source.execute(f"INSERT INTO {db}.t VALUES (6), (7)")
             assert drain(process) == 0, rowback.capture_log()[-3000:]
+            assert not list((tmp_path / "spool").glob("*/windows/*.json"))
+            rowback.run("capture", "--until-caught-up")
         assert inserted(open_context(rowback.config), db) == [
             row[0] for row in mysql_source.execute(f"SELECT a FROM {db}.t ORDER BY a")
         ]
