@@ -17,6 +17,7 @@ from typematrix import Case, agrees, shown
 from dataflow.rows import UPDATE_AFTER, UPDATE_BEFORE, RowImages
 from recovery.archive.segments import encode_parquet
 from recovery.schema import Column, Table
+from recovery.source import read_tables
 from testservers import Server
 
 Row = tuple[tuple[Any, Any], ...]
@@ -80,10 +81,12 @@ def require_equal(image: Image, row: Row, table: Table) -> None:
 
 @dataclass(frozen=True)
 class Story:
-    """A table's life: its rows after the insert and after the update, as SELECT showed them, and its events."""
+    """A table's life: its rows after the insert and after the update, as SELECT showed them, its definition by
+    information_schema, and its events."""
 
     inserted: list[Row]
     updated: list[Row]
+    live: Table
     events: list[TableEvents]
 
 
@@ -97,7 +100,7 @@ class Run:
         self.cursor = self.connection.cursor()
         self.do("SET sql_mode = '', time_zone = '+00:00'")
         self.names = collations(server)
-        self.told: dict[str, tuple[list[Row], list[Row]]] = {}
+        self.told: dict[str, tuple[list[Row], list[Row], Table]] = {}
 
     def do(self, sql: str) -> None:
         self.cursor.execute(sql)
@@ -122,10 +125,11 @@ class Run:
         updated = self.select(name, columns)
         self.do(f"UPDATE {name} SET k = 2")
         self.do(f"DELETE FROM {name}")
-        self.told[name] = (inserted, updated)
+        (live,) = read_tables(self.connection, [(self.database, name)])
+        self.told[name] = (inserted, updated, live)
 
     def stories(self) -> dict[str, Story]:
-        found = row_events(self.server, self.database, self.names)
+        found = row_events(self.server, self.database, self.names, need_names=False)
         return {name: Story(*told, found[name]) for name, told in self.told.items()}
 
 
