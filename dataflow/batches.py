@@ -36,7 +36,8 @@ class Prepared:
 
     xid: as the binlog writes it, `X'<gtrid>',X'<bqual>',<format>`. seq: of the PREPARE, which is a transaction without
     rows of its own; the images carry it and the PREPARE's GTID and times until XA COMMIT gives them others. One XA
-    transaction may come in several of these.
+    transaction may come in several of these, and one that changed nothing that is captured comes with no images: its
+    COMMIT must be told from that of one which was never seen.
     """
 
     xid: str

@@ -78,7 +78,8 @@ class Rowback:
         assert status == 0, self.capture_log()[-3000:]
 
     def capture_log(self) -> str:
-        return (self.folder / "capture.log").read_text()
+        path = self.folder / "capture.log"
+        return path.read_text() if path.exists() else ""
 
     def wait_started(self, process: subprocess.Popen[bytes], count: int = 1) -> None:
         """Wait until `count` captures have started in this folder; fail at once if the process ends."""
