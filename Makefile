@@ -8,7 +8,7 @@ PACKAGES := flows dataflow recovery
 # How many test processes; each has servers of its own (about 1 GB together).
 JOBS ?= 2
 
-.PHONY: help demo bench test lint format venv provision kernels docs clean
+.PHONY: help demo bench test soak lint format venv provision kernels docs clean
 
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,10 @@ demo: $(STAMP) provision kernels ## the main job on real servers: back up, break
 
 test: $(STAMP) provision kernels ## the whole test suite, with real servers (ARGS="-k name" narrows it, JOBS=4 widens it)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(ARGS)
+
+soak: $(STAMP) provision kernels ## random tables and bent row events by the hundred thousand (ROWBACK_PROPERTY_TABLES, ROWBACK_FUZZ_ROUNDS)
+	ROWBACK_PROPERTY_TABLES=$${ROWBACK_PROPERTY_TABLES:-300} ROWBACK_FUZZ_ROUNDS=$${ROWBACK_FUZZ_ROUNDS:-300000} \
+	  $(BIN)/python -m pytest --timeout 7200 tests/test_row_properties.py
 
 bench: $(STAMP) provision kernels ## how fast capture is, beside mysqlbinlog and mysql-replication (ARGS="--scale 0.1" for less; see docs/BENCHMARKS.md)
 	$(BIN)/python deploy/bench.py $(ARGS)

@@ -126,6 +126,15 @@ def parse(body: bytes, collations: Mapping[int, str], *, flavor: str, need_names
     Raises SourceMisconfigured naming the table, or UnsupportedColumn, when the event doesn't say all that is needed and
     `need_names` is given; BinlogDamaged.
     """
+    try:
+        return _parse(body, collations, flavor, need_names)
+    except (IndexError, KeyError, ValueError) as error:
+        raise BinlogDamaged(
+            f"a TABLE_MAP event doesn't parse: {error!r}", hint="Start capture again; report this if it recurs."
+        ) from error
+
+
+def _parse(body: bytes, collations: Mapping[int, str], flavor: str, need_names: bool) -> TableMap:
     cursor = _Cursor(body, 8)  # table id 6, flags 2
     db = cursor.raw(cursor.number(1)).decode()
     cursor.raw(1)

@@ -22,6 +22,7 @@ class TableEvents:
     """The row events after TABLE_MAPs with one definition."""
 
     table_map: tablemap.TableMap
+    definition: bytes = b""
     types: list[int] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
 
@@ -40,7 +41,8 @@ class TableEvents:
 
 
 def collations(server: Server) -> dict[int, str]:
-    rows = server.execute("SELECT id, character_set_name FROM information_schema.collations WHERE id IS NOT NULL")
+    view = "collations" if server.flavor == "mysql" else "collation_character_set_applicability"
+    rows = server.execute(f"SELECT id, character_set_name FROM information_schema.{view}")
     return {int(number): name for number, name in rows}
 
 
@@ -78,7 +80,7 @@ def row_events(
                     continue
                 table_map = tablemap.parse(event.body, names, flavor=server.flavor, need_names=need_names)
                 mine = found.setdefault(table_map.table.name, {})
-                current[number] = mine.setdefault(event.body[6:], TableEvents(table_map))
+                current[number] = mine.setdefault(event.body[6:], TableEvents(table_map, event.body))
             elif event.type in ROW_TYPES and (target := current.get(tablemap.table_id(event.body))) is not None:
                 target.types.append(event.type)
                 target.bodies.append(event.body)

@@ -105,6 +105,7 @@ def _strings() -> Iterator[Case]:
             yield Case(f"{kind} CHARACTER SET {charset}", TEXTS)
     yield Case("LONGTEXT CHARACTER SET utf8mb4", ("REPEAT('x', 70000)", "REPEAT(_utf8mb4 X'F09F9880', 20000)", "'y'"))
     yield Case("VARCHAR(50) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", TEXTS)
+    yield Case("VARCHAR(50) CHARACTER SET utf8mb4 COLLATE utf8mb4_uca1400_ai_ci", TEXTS, MARIADB)
     for kind in ("BINARY(4)", "BINARY(255)", "VARBINARY(4)", "VARBINARY(300)", "BINARY(0)"):
         yield Case(kind, _BYTES)
     for kind in ("TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB"):
