@@ -2,7 +2,8 @@
 
 Promises: what fails is told to the server's source (dataflow/health.py) instead of being raised, which would end every
 worker; from then on nothing of that generation is written, whatever still comes through. A Stop of the source ends here:
-the error that the sink makes of it is the one that the user is shown. Errors that aren't ours still end the process.
+the error that the sink makes of it is the one that the user is shown. A Stop for a failover only says that all before it
+is committed. Errors that aren't ours still end the process.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from bytewax.outputs import StatefulSinkPartition
 
 from dataflow.batches import Item, Stop
 from dataflow.health import ServerHealth
-from recovery.errors import RowbackError
+from recovery.errors import RowbackError, SourceMoved
 
 
 class GuardedPartition(StatefulSinkPartition[Item, None]):
@@ -45,7 +46,7 @@ class GuardedPartition(StatefulSinkPartition[Item, None]):
 
     def _fail(self, value: Item, error: RowbackError) -> None:
         self._failed = value.generation
-        if isinstance(value, Stop):
+        if isinstance(value, Stop) and not isinstance(value.error, SourceMoved):
             self._health.stopped(error)
         else:
             self._health.failed(value.generation, error)

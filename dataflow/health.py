@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Final
 
 from recovery.archive.actions import Checkpoint
-from recovery.errors import RowbackError
+from recovery.errors import RowbackError, SourceMoved
 
 RATE_S: Final = 60
 
@@ -131,7 +131,7 @@ class ServerHealth:
         """The sink can write nothing more of this generation."""
         with self._lock:
             self._failed = (generation, time.monotonic(), error)
-        if self._raises:
+        if self._raises and not isinstance(error, SourceMoved):
             raise error
 
     def _forget(self) -> None:
@@ -149,7 +149,8 @@ class ServerHealth:
     def error(self) -> tuple[float, RowbackError] | None:
         """What ended this server, and when (monotonic): for good, or with the last generation that it had."""
         with self._lock:
-            if self._error is None and self._failed and self._failed[0] == self._generation:
+            last = self._failed and self._failed[0] == self._generation
+            if self._error is None and self._failed and last and not isinstance(self._failed[2], SourceMoved):
                 return self._failed[1:]
             return self._error
 

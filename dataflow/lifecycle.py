@@ -17,6 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+from dataflow.failover import follow
 from dataflow.framer import Framer
 from dataflow.health import ServerHealth
 from dataflow.resume import (
@@ -27,9 +28,10 @@ from dataflow.resume import (
     first_checkpoint,
     identity_of,
     record_gap,
-    replica_id,
+    same_server,
     stream_start,
 )
+from dataflow.scan import replica_id
 from dataflow.sink import Archive
 from dataflow.skip_gap import behind_gap
 from dataflow.spool import Spool, replay
@@ -37,7 +39,7 @@ from dataflow.stream import EventStream
 from recovery.archive.actions import Action, Checkpoint
 from recovery.archive.state import ArchiveState
 from recovery.config import ServerSettings
-from recovery.errors import BinlogPurged, CommitConflict, ConfigError, SourceDiverged
+from recovery.errors import BinlogPurged, CommitConflict, ConfigError, SourceDiverged, SourceMoved
 from recovery.failpoint import failpoint
 from recovery.source import Connection, ServerInfo, binlog_status, connect, server_info
 
@@ -116,9 +118,13 @@ def start(capture: Capture) -> Opened:
 
 
 def reopen(lost: Opened, checkpoint: Checkpoint) -> Opened:
-    """The stream again, behind the last transaction that was emitted; checkpoint: there. Raises RowbackError."""
+    """The stream again, behind the last transaction that was emitted; checkpoint: there. Raises RowbackError; SourceMoved if
+    another server answers that may be followed once all of this is in the archive."""
     with closing(connect(lost.server, read_timeout=QUERY_S)) as connection:
-        check_identity(identity_of(lost.info), server_info(connection))
+        info = server_info(connection)
+        if lost.server.failover and not same_server(identity_of(lost.info), info):
+            raise SourceMoved(f"another server answers for `{lost.server.name}`", hint="Capture follows by itself.")
+        check_identity(identity_of(lost.info), info)
         stream, framer = _open(lost.server, connection, lost.info, lost.charsets, checkpoint)
     log.info("source back server=%s file=%s position=%d", lost.server.name, checkpoint.file, checkpoint.position)
     return replace(lost, checkpoint=checkpoint, stream=stream, framer=framer)
@@ -132,13 +138,17 @@ def _take_over(
     state: ArchiveState,
     begin: Begin,
 ) -> ArchiveState:
-    """Fence other captures. An empty archive also gets its identity and first checkpoint."""
-    if state.identity is not None:
-        check_identity(state.identity, info)
+    """Fence other captures. An empty archive also gets its identity and first checkpoint; one whose server another has taken
+    the place of, a failover if that is allowed and proved. Raises SourceDiverged, BinlogPurged."""
+    moved = state.source is not None and not same_server(state.source, info)
+    if moved and not server.failover:
+        check_identity(state.source, info)  # type: ignore[arg-type]
     first: list[Action] = []
     now_us = time.time_ns() // 1000
     if state.checkpoint is None:
         first = [first_checkpoint(server, connection, info, begin, now_us)]
+    elif moved:
+        first = _followed(server, archive, connection, info, state, begin)
     elif begin.skip_gap:
         first = [*behind_gap(server, connection, info, state, begin, now_us)]
     elif begin.given:
@@ -149,8 +159,8 @@ def _take_over(
         )
 
     def extra(head: ArchiveState) -> Sequence[Action]:
-        if head.identity is not None:
-            check_identity(head.identity, info)
+        if head.source is not None and not moved:
+            check_identity(head.source, info)
         if first and head.checkpoint != state.checkpoint:
             raise CommitConflict(
                 "another capture committed while this one was starting",
@@ -164,6 +174,32 @@ def _take_over(
     )
     failpoint("capture.generation")
     return taken
+
+
+def _followed(
+    server: ServerSettings,
+    archive: Archive,
+    connection: Connection,
+    info: ServerInfo,
+    state: ArchiveState,
+    begin: Begin,
+) -> list[Action]:
+    """The failover and its checkpoint. What can't be followed leaves a recorded gap."""
+    if begin.given or begin.skip_gap:
+        raise ConfigError(
+            f"another server answers for `{server.name}` than the archive's",
+            hint="Leave out --from-... and --skip-gap: a failover goes on where the archive ends, or not at all.",
+        )
+    try:
+        failover, checkpoint = follow(server, connection, info, archive.store, state)
+    except (BinlogPurged, SourceDiverged) as error:
+        record_gap(archive.log, state, None, error.message)
+        raise
+    log.info(
+        "failover server=%s uuid=%s file=%s position=%d proof=%s",
+        server.name, failover.server_uuid, checkpoint.file, checkpoint.position, failover.proof.replace(" ", "-"),
+    )  # fmt: skip
+    return [failover, checkpoint]
 
 
 def _open(

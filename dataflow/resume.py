@@ -7,24 +7,19 @@ refused with a recorded gap; capture never begins at a place that merely looks a
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from dataflow import events as ev
-from dataflow.reader import EventReader
-from dataflow.stream import EventStream
+from dataflow.scan import Scan
 from recovery.archive.actions import Action, Checkpoint, Gap, Identity
 from recovery.archive.log import Log
 from recovery.archive.state import ArchiveState
 from recovery.config import ServerSettings
 from recovery.errors import BinlogPurged, ConfigError, RowbackError, SourceDiverged, SourceMisconfigured
 from recovery.failpoint import failpoint
-from recovery.gtid import GtidSet, binlog_order, is_subset, parse_gtid_set
+from recovery.gtid import binlog_order, is_subset, parse_gtid_set
 from recovery.source import Connection, ServerInfo, fetch
-
-SCAN_SILENCE_S = 10
 
 
 @dataclass(frozen=True)
@@ -98,18 +93,23 @@ def identity_of(info: ServerInfo) -> Identity:
 
 
 def check_identity(identity: Identity, info: ServerInfo) -> None:
-    """Raises SourceDiverged unless it is the same server: by uuid on MySQL, by server_id on MariaDB."""
-    same = identity.flavor == info.flavor and (
-        identity.server_uuid == info.server_uuid if info.server_uuid else identity.server_id == info.server_id
-    )
-    if not same:
+    """Raises SourceDiverged unless it is the same server."""
+    if not same_server(identity, info):
         mine = identity.server_uuid or f"server_id {identity.server_id}"
         theirs = info.server_uuid or f"server_id {info.server_id}"
         raise SourceDiverged(
             f"this archive belongs to the {identity.flavor} server `{mine}`, and the source is the {info.flavor} server "
             f"`{theirs}`",
-            hint="Give the other server a section of its own in rowback.toml; one archive holds one server.",
+            hint="Give the other server a section of its own in rowback.toml; one archive holds one server. If it has taken "
+            "the old one's place in a replication group, set `failover = true` in this section.",
         )
+
+
+def same_server(identity: Identity, info: ServerInfo) -> bool:
+    """By uuid on MySQL, by server_id on MariaDB, which has no uuid."""
+    return identity.flavor == info.flavor and (
+        identity.server_uuid == info.server_uuid if info.server_uuid else identity.server_id == info.server_id
+    )
 
 
 def stream_start(connection: Connection, info: ServerInfo, checkpoint: Checkpoint) -> StreamStart:
@@ -150,7 +150,8 @@ def record_gap(log: Log, state: ArchiveState, generation: int | None, reason: st
         at = head.checkpoint
         if at is None or any(g.after_seq == at.seq and g.reason == reason for g in head.gaps):
             return ()
-        return (Gap(at.seq, at.file, at.position, None, None, time.time_ns() // 1000, reason),)
+        now_us = time.time_ns() // 1000
+        return (Gap(at.seq, at.file, at.position, None, None, now_us, reason, lineage=len(head.failovers)),)
 
     failpoint("gap.before")
     return log.commit(state, build, generation=generation)
@@ -160,20 +161,37 @@ def first_checkpoint(
     server: ServerSettings, connection: Connection, info: ServerInfo, begin: Begin, now_us: int
 ) -> Checkpoint:
     """The checkpoint that an empty archive starts with. Reads the binlog file from its beginning up to the position, for
-    only that tells exactly which GTIDs stand before it."""
+    only that, with what was purged, tells exactly which GTIDs stand before it."""
+    # Asked first: what is purged stands before every file that is still there. A cloned server's first file doesn't list it.
+    purged = gtid_purged(connection, info)
+    found = _first_checkpoint(server, connection, info, begin, now_us)
+    gtids = parse_gtid_set(found.gtid_set, info.flavor).union(parse_gtid_set(purged, info.flavor))  # type: ignore[arg-type]
+    return replace(found, gtid_set=str(gtids))
+
+
+def gtid_purged(connection: Connection, info: ServerInfo) -> str:
+    """The GTIDs of MySQL's transactions that no binlog file holds any more; empty without GTIDs and on MariaDB."""
+    if info.flavor != "mysql":
+        return ""
+    return str(fetch(connection, "SELECT @@global.gtid_purged")[0][0])
+
+
+def _first_checkpoint(
+    server: ServerSettings, connection: Connection, info: ServerInfo, begin: Begin, now_us: int
+) -> Checkpoint:
     logs = binary_logs(connection)
     if not logs:
         raise SourceMisconfigured("the source has no binlog", hint="Add `log_bin` to its configuration and restart it.")
     if begin.from_gtid is not None:
         return _after_gtids(server, info, logs, begin.from_gtid)
     if begin.from_earliest:
-        with closing(_Scan(server, info, logs[0][0])) as scan:
+        with closing(Scan(server, info, logs[0][0])) as scan:
             scan.until(lambda s: s.began)
             return scan.checkpoint(None)
     if begin.from_position is not None:
         return _at_position(server, info, logs, begin.from_position)
     file, position = logs[-1]
-    with closing(_Scan(server, info, file)) as scan:
+    with closing(Scan(server, info, file)) as scan:
         scan.until(lambda s: binlog_order(s.file, s.position) >= binlog_order(file, position))
         return scan.checkpoint(now_us)
 
@@ -185,7 +203,7 @@ def _at_position(server: ServerSettings, info: ServerInfo, logs: Sequence[tuple[
     if file not in dict(logs):
         raise BinlogPurged(f"the source has no binlog file `{file}`", hint=f"It has `{logs[0][0]}` to `{logs[-1][0]}`.")
     target = (file, int(offset))
-    with closing(_Scan(server, info, file)) as scan:
+    with closing(Scan(server, info, file)) as scan:
         scan.until(lambda s: binlog_order(s.file, s.position) >= binlog_order(*target))
         if (scan.file, scan.position) != target or not (scan.at_transaction or scan.ended):
             raise ConfigError(
@@ -201,7 +219,7 @@ def _after_gtids(server: ServerSettings, info: ServerInfo, logs: Sequence[tuple[
     except ValueError as error:
         raise ConfigError(f"{error}", hint="Give a GTID set such as the source's @@gtid_executed shows.") from error
     for file, _ in reversed(logs):
-        with closing(_Scan(server, info, file)) as scan:
+        with closing(Scan(server, info, file)) as scan:
             scan.until(lambda s: s.began)
             if scan.gtids.issubset(wanted):  # type: ignore[arg-type]
                 scan.until(lambda s: s.next_gtid is not None and not wanted.contains(s.next_gtid))
@@ -210,87 +228,3 @@ def _after_gtids(server: ServerSettings, info: ServerInfo, logs: Sequence[tuple[
         "the source's binlogs begin after that GTID set",
         hint=f"Its oldest file is `{logs[0][0]}`; start with --from-earliest to take all that is left.",
     )
-
-
-class _Scan:
-    """Reads a file from its beginning for GTIDs and transaction starts only.
-
-    Its fields describe the place in front of the next event: whether a transaction starts there, with which GTID, and the
-    GTIDs of everything before it.
-    """
-
-    def __init__(self, server: ServerSettings, info: ServerInfo, file: str) -> None:
-        self.info = info
-        self.file, self.position = file, 4
-        self.gtids: GtidSet = parse_gtid_set("", info.flavor)
-        self.began = False  # the file's list of earlier GTIDs has been read
-        self.at_transaction = False
-        self.next_gtid: str | None = None
-        self.ended = False  # the server has nothing more to send
-        self._created_at_us = 0
-        self._waiting: deque[ev.Event] = deque()
-        self._stream = EventStream(server, info.flavor, replica_id(server, info, scanning=True), file, 4)
-        self._reader = EventReader(checksummed=self._stream.checksummed)
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def until(self, reached: Callable[[_Scan], bool]) -> None:
-        """Go on until `reached` holds in front of an event, or the end of what the server has now."""
-        deadline = time.monotonic() + SCAN_SILENCE_S
-        while not self.ended:
-            if not self._waiting:
-                for data, _ in self._stream.take(1 << 20):
-                    self._waiting.extend(self._reader.feed(data))
-                if self._reader.ending is not None and not self._waiting:
-                    raise self._stream.ended(self._reader.ending, began=True)
-                if self._waiting:
-                    deadline = time.monotonic() + SCAN_SILENCE_S
-                elif time.monotonic() > deadline:
-                    self.ended = True
-                else:
-                    time.sleep(0.005)
-                continue
-            event = self._waiting[0]
-            self.ended = event.type in (ev.HEARTBEAT, ev.HEARTBEAT_V2)
-            self._look(event)
-            if self.ended or reached(self):
-                return
-            self._waiting.popleft()
-            self._pass(event)
-
-    def checkpoint(self, moment_us: int | None) -> Checkpoint:
-        """An empty archive's checkpoint here. moment_us: None for the time at which the file was begun."""
-        moment = self._created_at_us if moment_us is None else moment_us
-        return Checkpoint(0, self.file, self.position, str(self.gtids), moment, moment)
-
-    def _look(self, event: ev.Event) -> None:
-        self.next_gtid = None
-        self.at_transaction = event.type in (ev.GTID, ev.GTID_TAGGED, ev.ANONYMOUS_GTID, ev.MARIADB_GTID)
-        if event.type == ev.MARIADB_GTID:
-            self.next_gtid = ev.mariadb_gtid_text(event)
-        elif self.at_transaction:
-            self.next_gtid = ev.mysql_gtid(event)
-
-    def _pass(self, event: ev.Event) -> None:
-        if event.type == ev.ROTATE:
-            self.file, self.position = ev.rotate(event)
-            return
-        if event.type == ev.FORMAT_DESCRIPTION:
-            self._created_at_us = self._created_at_us or event.timestamp * 1_000_000
-        elif event.type in (ev.PREVIOUS_GTIDS, ev.MARIADB_GTID_LIST):
-            mysql = event.type == ev.PREVIOUS_GTIDS
-            text = ev.previous_gtids(event) if mysql else ",".join(ev.mariadb_gtid_list(event))
-            self.gtids = self.gtids.union(parse_gtid_set(text, self.info.flavor))  # type: ignore[arg-type]
-            self.began = True
-        elif self.next_gtid is not None:
-            self.gtids.add(self.next_gtid)
-        if not event.artificial:
-            self.position += event.size  # its own end wraps at 4 GiB
-
-
-def replica_id(server: ServerSettings, info: ServerInfo, *, scanning: bool = False) -> int:
-    """The server id that capture registers with: unlike the source's and stable for a configured server, since a source
-    ends the older of two replicas with one id. A scan beside a capture takes another one."""
-    base = sum(server.name.encode()) * 131 + info.server_id * 7
-    return 2_000_000_000 + base % 100_000_000 + (100_000_000 if scanning else 0)

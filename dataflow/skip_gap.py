@@ -12,7 +12,8 @@ from contextlib import closing
 from dataclasses import replace
 
 from dataflow.framer import Diverged, Framer
-from dataflow.resume import Begin, StreamStart, diverged, first_checkpoint, replica_id, stream_start
+from dataflow.resume import Begin, StreamStart, diverged, first_checkpoint, stream_start
+from dataflow.scan import replica_id
 from dataflow.stream import EventStream
 from recovery.archive.actions import Checkpoint, Gap
 from recovery.archive.state import ArchiveState

@@ -22,7 +22,7 @@ from dataflow.health import State
 from dataflow.lifecycle import Attempt, Backoff, Capture, Opened, reopen, start
 from dataflow.pieces import Piece
 from dataflow.resume import diverged
-from recovery.errors import RowbackError, SourceUnreachable
+from recovery.errors import RowbackError, SourceMoved, SourceUnreachable
 from recovery.failpoint import failpoint
 from recovery.gtid import binlog_order
 
@@ -57,6 +57,8 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         self._idle = False
         self._opened: Opened | None = None
         self._lost = False
+        self._moved: SourceMoved | None = None
+        self._flushing = False
         self._backoff = Backoff()
         self._attempt: Attempt[Opened] | None = None
         self._pieces: list[Piece] = []
@@ -70,12 +72,14 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
             if self._stop is None:
                 self._health.now(State.ENDED)
             raise StopIteration
+        failure = self._health.failure(self._generation) if self._opened else None
+        if failure is not None:
+            return self._give_up_generation(failure)
+        if self._moved:
+            return self._flush_before_failover()
         if self._opened is None or self._lost:
             self._connect()
             return []
-        failure = self._health.failure(self._generation)
-        if failure is not None:
-            return self._give_up_generation(failure)
         try:
             self._feed()
         except SourceUnreachable as error:
@@ -115,6 +119,8 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         attempt, self._attempt = self._attempt, None
         try:
             self._adopt(attempt.result())
+        except SourceMoved as error:
+            self._moved = error
         except RowbackError as error:
             if not error.retryable or now >= self._give_up_at:
                 self._fail(error)
@@ -166,17 +172,26 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
     def _give_up_generation(self, error: RowbackError) -> list[tuple[str, EventBatch | Stop]]:
         """The sink can't write any more. Its Stop clears the steps between; then, if it may pass, a new generation begins
         where the archive ends."""
-        if not (error.retryable and self._capture.keeps_trying):
+        moved, self._moved, self._flushing = isinstance(error, SourceMoved), None, False
+        if not moved and not (error.retryable and self._capture.keeps_trying):
             self._health.stopped(error)
             return self._end(error)
         self._stream.close()
         stop = Stop(self._name, self._generation, error)
         self._opened, self._lost = None, False
-        self._try_at = time.monotonic() + self._backoff.pause_s()
-        self._give_up_at = float("inf")
+        now = time.monotonic()
+        self._try_at = now if moved else now + self._backoff.pause_s()
+        self._give_up_at = now + self._capture.patience_s() if moved else float("inf")
         self._health.now(State.RECONNECTING, error.message)
         log.warning("capture begins again server=%s code=%s", self._name, error.code)
         return [(self._name, stop)]
+
+    def _flush_before_failover(self) -> list[tuple[str, EventBatch | Stop]]:
+        """Another server answers: what was read from the old one is committed first. The sink says when that is done."""
+        if self._flushing or self._moved is None:
+            return []
+        self._flushing = True
+        return [(self._name, Stop(self._name, self._generation, self._moved))]
 
     # --- reading
 

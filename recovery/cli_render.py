@@ -52,6 +52,9 @@ def status(result: Status) -> None:
     _snapshots(result)
     if result.snapshot_needed and result.snapshots:
         out.print(f"[bold red]SNAPSHOT NEEDED[/] {escape(result.snapshot_needed)}: take one with `rowback snapshot`")
+    for failover in result.failovers:
+        servers = f"from {failover.from_server_uuid} to {failover.server_uuid} after transaction {failover.after_seq}"
+        out.print(f"[dim]failover[/] {escape(f'{servers}, proved by {failover.gtid} ({failover.proof})')}")
     for gap in result.gaps:
         end = gap.to_position or "an end not yet known"
         if gap.closed:

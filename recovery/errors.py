@@ -8,6 +8,7 @@
     │   ├── AccessDenied
     │   ├── PrivilegeMissing
     │   ├── SourceMisconfigured
+    │   ├── SourceMoved               (retryable)
     │   ├── BinlogPurged
     │   └── SourceDiverged
     ├── StoreError                4   the bucket or folder
@@ -106,6 +107,13 @@ class SourceMisconfigured(SourceError):
 
 class BinlogPurged(SourceError):
     code = "source_binlog_purged"
+
+
+class SourceMoved(SourceError):
+    """The address answers with another server, and that may be followed: capture begins again there."""
+
+    code = "source_moved"
+    retryable = True
 
 
 class SourceDiverged(SourceError):

@@ -236,13 +236,13 @@ def _same_side(gap: Gap, snapshot: Snapshot, found: SnapshotRange, cut: Cut) -> 
     """Whether snapshot and target surely stand on one side of the gap. A position alone doesn't prove it (a source that
     was reset counts anew), so the mark's clock must agree with it."""
     if cut.seq <= gap.after_seq:
-        before = binlog_order(snapshot.high.file, snapshot.high.position) <= binlog_order(
-            gap.from_file, gap.from_position
-        )
+        high = (snapshot.lineage, binlog_order(snapshot.high.file, snapshot.high.position))
+        before = high <= (gap.lineage, binlog_order(gap.from_file, gap.from_position))
         return before and snapshot.low.read_at_us < gap.recorded_at_us
     if gap.to_file is None or gap.to_position is None:
         return False
-    after = binlog_order(snapshot.low.file, snapshot.low.position) >= binlog_order(gap.to_file, gap.to_position)
+    low = (snapshot.lineage, binlog_order(snapshot.low.file, snapshot.low.position))
+    after = low >= (gap.lineage, binlog_order(gap.to_file, gap.to_position))
     return after and snapshot.low.read_at_us > gap.recorded_at_us and found.low_seq >= gap.after_seq
 
 

@@ -70,6 +70,17 @@ class GapLine:
 
 
 @dataclass(frozen=True)
+class FailoverLine:
+    """Behind transaction after_seq capture went on at another server; gtid: by which both are known to have one history."""
+
+    after_seq: int
+    from_server_uuid: str
+    server_uuid: str
+    gtid: str
+    proof: str
+
+
+@dataclass(frozen=True)
 class Live:
     """What the server said just now. bytes_behind: of binlog not yet captured; None where it can't be told."""
 
@@ -129,6 +140,7 @@ class Status:
     snapshot_needed: str | None = None  # why no restore to a new moment is possible until one is taken
     process: Process | None = None
     process_problem: str | None = None
+    failovers: tuple[FailoverLine, ...] = ()
 
     @property
     def restorable(self) -> bool:
@@ -170,7 +182,7 @@ def build(
         archive=archive,
         log_version=state.version,
         generation=state.generation,
-        source=None if state.identity is None else f"{state.identity.flavor} {state.identity.server_version}",
+        source=None if state.source is None else f"{state.source.flavor} {state.source.server_version}",
         coverage_from=None if state.start is None else _point(state.start),
         coverage_to=None if to is None else _point(to),
         lag_s=None if to is None else _age_s(now, to.covered_to_us),
@@ -192,6 +204,9 @@ def build(
         snapshot_needed=_snapshot_needed(state, snapshots),
         process=process,
         process_problem=process_problem,
+        failovers=tuple(
+            FailoverLine(f.after_seq, f.from_server_uuid, f.server_uuid, f.gtid, f.proof) for f in state.failovers
+        ),
     )
 
 
@@ -215,10 +230,8 @@ def _rates(state: ArchiveState) -> Rates | None:
             break
         transactions += window.rows * share(window.min_cut_at_us, window.max_cut_at_us)
         first = window.first_seq
-    for segment in reversed(state.segments):
-        if first is None or segment.last_seq < first:
-            break
-        if segment.max_cut_at_us >= since:
+    for segment in state.segments:  # not in the order of seqs, once compacted
+        if first is not None and segment.last_seq >= first and segment.max_cut_at_us >= since:
             changes = segment.inserts + segment.updates + segment.deletes
             rows += changes * share(segment.min_cut_at_us, segment.max_cut_at_us)
     return Rates(RATE_S, transactions / RATE_S, rows / RATE_S)
@@ -311,9 +324,10 @@ def _usable(state: ArchiveState, snapshot: Snapshot) -> tuple[bool, str]:
 
 def _cut_off(hole: Gap, snapshot: Snapshot) -> bool:
     """Whether the hole holds transactions that the stream would have to bring to the snapshot's end."""
-    low, high = (binlog_order(mark.file, mark.position) for mark in (snapshot.low, snapshot.high))
-    begins_after = hole.to_file is not None and low >= binlog_order(hole.to_file, hole.to_position or 0)
-    return high > binlog_order(hole.from_file, hole.from_position) and not begins_after
+    low, high = ((snapshot.lineage, binlog_order(m.file, m.position)) for m in (snapshot.low, snapshot.high))
+    end = None if hole.to_file is None else (hole.lineage, binlog_order(hole.to_file, hole.to_position or 0))
+    begin = (hole.lineage, binlog_order(hole.from_file, hole.from_position))
+    return high > begin and not (end is not None and low >= end)
 
 
 def _after_start(state: ArchiveState, low: Mark) -> bool:

@@ -59,8 +59,11 @@ def table_info(state: ArchiveState, table: TableName) -> TableInfo:
 
 
 def _changed_since(state: ArchiveState, table: TableName, snapshot: Snapshot) -> bool:
-    low = binlog_order(snapshot.low.file, snapshot.low.position)
-    return any(binlog_order(d.file, d.position) >= low for d in ddls_on(state, table, 1, state.last_seq))
+    low = (snapshot.lineage, binlog_order(snapshot.low.file, snapshot.low.position))
+    return any(
+        (state.lineage_of(d.seq), binlog_order(d.file, d.position)) >= low
+        for d in ddls_on(state, table, 1, state.last_seq)
+    )
 
 
 def _referencing(state: ArchiveState, table: TableName) -> list[tuple[str, str]]:

@@ -168,12 +168,15 @@ def _at_time(store: Store, state: ArchiveState, target: Target) -> int:
 
 
 def _at_position(store: Store, state: ArchiveState, target: Target) -> int:
+    """Positions are of the server that capture follows now: an earlier one's files may have the same names."""
     start, newest = coverage(state)
+    begin = state.failovers[-1] if state.failovers else start
     wanted = binlog_order(target.file, target.position)
     if target.file.rpartition(".")[0] != newest.file.rpartition(".")[0]:
         raise _outside(state, target, f": the source's binlog files are named like `{newest.file}`")
-    if wanted < binlog_order(start.file, start.position):
-        raise _outside(state, target, "")
+    if wanted < binlog_order(begin.file, begin.position):
+        earlier = ": it may be of the server before the failover; a GTID tells" if state.failovers else ""
+        raise _outside(state, target, earlier)
     if wanted > binlog_order(newest.file, newest.position):
         raise _outside(state, target, ": it is later than what has been captured")
     return last_ended(store, state, target.file, target.position)
@@ -182,9 +185,14 @@ def _at_position(store: Store, state: ArchiveState, target: Target) -> int:
 def last_ended(store: Store, state: ArchiveState, file: str, position: int, *, started: bool = False) -> int:
     """seq of the last transaction that ends at or before the position (started: that starts strictly before it)."""
     wanted = binlog_order(file, position)
-    index = bisect_left(state.transactions, wanted, key=lambda t: binlog_order(t.first_file, t.first_position)) - 1
-    if index < 0:
-        return coverage(state)[0].seq
+    after = state.failovers[-1].after_seq if state.failovers else coverage(state)[0].seq
+    first = bisect_right(state.transactions, after, key=lambda t: t.first_seq)
+    index = (
+        bisect_left(state.transactions, wanted, lo=first, key=lambda t: binlog_order(t.first_file, t.first_position))
+        - 1
+    )
+    if index < first:
+        return after
     segment = state.transactions[index]
     if binlog_order(segment.last_file, segment.last_position) <= wanted:
         return segment.last_seq
@@ -220,18 +228,20 @@ def _at_gtid(store: Store, state: ArchiveState, target: Target) -> int:
 
 def _inside(state: ArchiveState, gap: Gap, target: Target) -> bool:
     """Whether a target that resolved to the last transaction before the gap stands after the gap's begin."""
-    begin = binlog_order(gap.from_file, gap.from_position)
     if target.kind == "position":
-        return binlog_order(target.file, target.position) > begin
+        begin = (gap.lineage, binlog_order(gap.from_file, gap.from_position))
+        return (len(state.failovers), binlog_order(target.file, target.position)) > begin
     if target.kind == "time":
         return target.time_us > known_until(state, gap)
     # The newest state is one behind a gap that capture went on from; before an open one it is the newest that is known.
     return target.kind == "latest" and gap.to_file is not None
 
 
-def _precedes(checkpoint: Checkpoint, gap: Gap, begin: tuple[int, int]) -> bool:
+def _precedes(state: ArchiveState, checkpoint: Checkpoint, gap: Gap, begin: tuple[int, int]) -> bool:
     if checkpoint.seq < gap.after_seq:
         return True
+    if any(checkpoint.covered_to_us > f.covered_to_us for f in state.failovers[gap.lineage :]):
+        return False
     return checkpoint.seq == gap.after_seq and binlog_order(checkpoint.file, checkpoint.position) <= begin
 
 
@@ -243,7 +253,7 @@ def missing_after(state: ArchiveState, cut: Cut) -> Gap | None:
 def known_until(state: ArchiveState, gap: Gap) -> int:
     """The time up to which everything before a gap is known, in microseconds; inclusive."""
     begin = binlog_order(gap.from_file, gap.from_position)
-    return max((c.covered_to_us for c in state.checkpoints if _precedes(c, gap, begin)), default=0)
+    return max((c.covered_to_us for c in state.checkpoints if _precedes(state, c, gap, begin)), default=0)
 
 
 def _outside(state: ArchiveState, target: Target, why: str) -> TargetOutsideCoverage:

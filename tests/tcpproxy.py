@@ -68,6 +68,11 @@ class TcpProxy:
         """Invert one bit of the byte that many bytes further on."""
         self._flip_at = self.passed + size_bytes
 
+    def redirect(self, host: str, port: int) -> None:
+        """Break all connections; new ones go to another server, as after a failover."""
+        self._upstream = (host, port)
+        self._break(reset=False)
+
     def resume(self) -> None:
         """Everything passes again. What a blackhole has held back is lost with its connections."""
         self._rate = self._cut_at = self._flip_at = None

@@ -8,6 +8,7 @@
     transactions  a transactions segment: one row per transaction, whatever it changed
     ddl           a DDL statement from the binlog
     snapshot      a finished snapshot with its baselines
+    failover      capture goes on at another server of the same history
     gap           a range of the source's history that was not captured; nothing erases it
     remove        an object that no longer counts: others of the same commit hold its rows
     swept         removed objects that have been deleted
@@ -203,7 +204,8 @@ class SchemaObject:
 class Snapshot:
     """mode: "brief" (LOW equals HIGH) or "none". path: the dump directory's prefix below the archive's root.
     databases: each dumped database's CREATE DATABASE statement. skipped: tables left out, with the reason. cascades: of
-    the whole server, whatever the snapshot holds. objects: of the snapshot's databases, those that the account sees."""
+    the whole server, whatever the snapshot holds. objects: of the snapshot's databases, those that the account sees.
+    lineage: how many failovers were before it, which tells whose positions the marks have."""
 
     kind: ClassVar[str] = "snapshot"
     snapshot_id: str
@@ -220,11 +222,33 @@ class Snapshot:
     sql_mode: str = ""
     cascades: tuple[Cascade, ...] = ()
     objects: tuple[SchemaObject, ...] = ()
+    lineage: int = 0
+
+
+@dataclass(frozen=True)
+class Failover:
+    """Behind transaction `after_seq` capture goes on at another server of the same history, at (file, position): from here
+    on positions are of its files, which may have the names of the old one's. gtid: the transaction by which both were
+    proved to have one history; proof: what was compared, "commit time" or "rows". covered_to_us: of the checkpoint before
+    it."""
+
+    kind: ClassVar[str] = "failover"
+    after_seq: int
+    from_server_uuid: str
+    server_uuid: str
+    server_id: int
+    server_version: str
+    gtid: str
+    proof: str
+    file: str
+    position: int
+    covered_to_us: int
 
 
 @dataclass(frozen=True)
 class Gap:
-    """What was not captured: from the checkpoint after `after_seq` to where capture could go on (None: not yet known)."""
+    """What was not captured: from the checkpoint after `after_seq` to where capture could go on (None: not yet known).
+    lineage: how many failovers were before it, which tells whose positions these are."""
 
     kind: ClassVar[str] = "gap"
     after_seq: int
@@ -234,6 +258,7 @@ class Gap:
     to_position: int | None
     recorded_at_us: int
     reason: str
+    lineage: int = 0
 
 
 @dataclass(frozen=True)
@@ -297,6 +322,7 @@ class PendingEnd:
 
 Action: TypeAlias = (
     Identity
+    | Failover
     | Writer
     | Checkpoint
     | SchemaSeen

@@ -118,7 +118,7 @@ def plan_compaction(state: ArchiveState, policy: Policy | None = None) -> Compac
         if hour_us + HOUR_US > over_us:
             left["transactions", "the hour isn't over yet"] += len(held)
             continue
-        for joined in _runs(held, policy):
+        for joined in _runs(held, policy, [f.after_seq + 1 for f in state.failovers]):  # positions begin anew there
             reason = f"{len(joined)} transactions segments of one hour"
             merges.append(Merge(Transactions.kind, "", "", "", hour_us, tuple(joined), reason))
     merges.sort(key=lambda m: (m.hour_us, m.of, m.db, m.table, m.inputs[0].first_seq))

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from recovery.archive.actions import (
     Checkpoint,
     Ddl,
+    Failover,
     Gap,
     Identity,
     Pending,
@@ -85,6 +86,7 @@ SECTIONS: Final = (
     Section("ddls", Ddl, flat=False),
     Section("snapshots", Snapshot, flat=False),
     Section("gaps", Gap, flat=False),
+    Section("failovers", Failover, flat=False),
     Section("removed", Removed, flat=True),
     Section("pending", Pending, flat=False),
 )
@@ -228,6 +230,7 @@ def _state(facts: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> ArchiveS
         ddls=History((), rows["ddls"]),
         snapshots=tuple(rows["snapshots"]),
         gaps=History((), rows["gaps"]),
+        failovers=History((), rows["failovers"]),
         removed=History((), rows["removed"]),
         pending=tuple(rows["pending"]),
         updated_at_us=facts["updated_at_us"],

@@ -17,6 +17,7 @@ from recovery.archive.actions import (
     Action,
     Checkpoint,
     Ddl,
+    Failover,
     Gap,
     Identity,
     Pending,
@@ -134,9 +135,22 @@ class ArchiveState:
     ddls: Sequence[Ddl] = field(default_factory=History)
     snapshots: Sequence[Snapshot] = ()
     gaps: Sequence[Gap] = field(default_factory=History)
+    failovers: Sequence[Failover] = field(default_factory=History)
     removed: Sequence[Removed] = field(default_factory=History)
     pending: Sequence[Pending] = ()
     updated_at_us: int = 0
+
+    @property
+    def source(self) -> Identity | None:
+        """The server that capture follows now: the first one, or that of the newest failover."""
+        if self.identity is None or not self.failovers:
+            return self.identity
+        now = self.failovers[-1]
+        return Identity(self.identity.flavor, now.server_uuid, now.server_id, now.server_version)
+
+    def lineage_of(self, seq: int) -> int:
+        """How many failovers came before a transaction: positions of two lineages can't be compared."""
+        return sum(1 for failover in self.failovers if failover.after_seq < seq)
 
     @property
     def writer(self) -> Writer | None:
@@ -195,6 +209,8 @@ def _fold(state: ArchiveState, version: int, actions: Sequence[Action]) -> Archi
     _check_checkpoints(state, checkpoints, last_seq)
     seqs = (state.last_seq, last_seq)
     pending, void = fold_pending(state.pending, of(Pending), of(PendingEnd), segments, schemas, seqs, version)
+    failovers = of(Failover)
+    _check_failovers(state, failovers, transactions, checkpoints)
     snapshots: Sequence[Snapshot] = state.snapshots
     if new := of(Snapshot):
         names = [s.snapshot_id for s in (*snapshots, *new)]
@@ -216,6 +232,8 @@ def _fold(state: ArchiveState, version: int, actions: Sequence[Action]) -> Archi
         gaps=_grown(state.gaps, of(Gap)),
         removed=_grown(removed, void),
         pending=pending,
+        failovers=_grown(state.failovers, failovers),
+        removed=removed,
     )
 
 
@@ -311,6 +329,25 @@ def _check_segments(state: ArchiveState, new: Sequence[Segment], schemas: Mappin
             state.last_seq < s.first_seq <= s.last_seq <= last_seq,
             f"holds a segment of the transactions {s.first_seq} to {s.last_seq}, outside its own "
             f"({state.last_seq + 1} to {last_seq})",
+        )
+
+
+def _check_failovers(
+    state: ArchiveState,
+    new: Sequence[Failover],
+    transactions: Sequence[Transactions],
+    checkpoints: Sequence[Checkpoint],
+) -> None:
+    for failover in new:
+        source = state.source
+        must(
+            source is not None and source.server_uuid == failover.from_server_uuid,
+            "leaves a server that wasn't followed",
+        )
+        must(len(new) == 1 and not transactions and len(checkpoints) == 1, "fails over beside other transactions")
+        must(
+            failover.after_seq == state.last_seq,
+            f"fails over after seq {failover.after_seq} instead of {state.last_seq}",
         )
 
 

@@ -137,7 +137,7 @@ def check_begun(state: ArchiveState) -> None:
 
 def check_identity(state: ArchiveState, info: ServerInfo) -> None:
     """Raises SourceDiverged if the archive belongs to another server."""
-    known = state.identity
+    known = state.source
     if known is None:
         return
     same = known.flavor == info.flavor and (
@@ -154,7 +154,7 @@ def check_identity(state: ArchiveState, info: ServerInfo) -> None:
 def commit_actions(head: ArchiveState, snapshot: Snapshot, info: ServerInfo) -> Sequence[Action]:
     """The snapshot, if the archive is still that of its server. Capture has written the identity."""
     check_identity(head, info)
-    return [snapshot]
+    return [replace(snapshot, lineage=len(head.failovers))]
 
 
 def _check_space(plan: Plan, staging: Path) -> None:
