@@ -17,7 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from dataflow.proof import logged_transaction, same_rows
-from dataflow.resume import binary_logs, gtid_purged
+from dataflow.resume import binary_logs, collations, gtid_purged
 from dataflow.scan import Scan
 from recovery.archive.actions import Checkpoint, Failover
 from recovery.archive.segments import read_transactions
@@ -71,7 +71,7 @@ def follow(
             "a new archive (another server name) and take a snapshot.",
         )
     begin, ours, last = _find(server, connection, info, known, purged, captured.gtid)
-    logged = logged_transaction(server, info, last.file, last.position)
+    logged = logged_transaction(server, info, collations(connection, info), last.file, last.position)
     proof = "commit time"
     if ours.original_us != captured.committed_at_us:
         if ours.gtid != last.gtid or not same_rows(store, state, captured.seq, logged):

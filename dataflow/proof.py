@@ -35,14 +35,17 @@ _DROPPED = [field.name for field in METADATA_FIELDS if field.name not in _KEPT]
 
 @dataclass(frozen=True)
 class Logged:
-    """A transaction as a server has it: undecoded. digest: as in a checkpoint."""
+    """A transaction as a server has it: undecoded. digest: as in a checkpoint. charsets: of the server, by collation id."""
 
     flavor: str
+    charsets: Mapping[int, str]
     digest: str
     pieces: tuple[Piece, ...]
 
 
-def logged_transaction(server: ServerSettings, info: ServerInfo, file: str, position: int) -> Logged:
+def logged_transaction(
+    server: ServerSettings, info: ServerInfo, charsets: Mapping[int, str], file: str, position: int
+) -> Logged:
     """The transaction that starts there. Raises SourceUnreachable, SourceDiverged if none does."""
     nothing = Checkpoint(0, file, position, "", 0, 0)
     pieces: list[Piece] = []
@@ -55,7 +58,7 @@ def logged_transaction(server: ServerSettings, info: ServerInfo, file: str, posi
                     if len(piece.transactions):
                         pieces.append(piece)
                     if pieces and not pieces[-1].open:
-                        return Logged(info.flavor, pieces[-1].transactions.digest(0), tuple(pieces))
+                        return Logged(info.flavor, charsets, pieces[-1].transactions.digest(0), tuple(pieces))
             if framer.failure is not None:
                 raise diverged(f"the transaction at {file}:{position} can't be read: {framer.failure}")
             if framer.ending is not None:
@@ -91,7 +94,7 @@ def _decoded(logged: Logged, wanted: Mapping[tuple[str, str], pa.Table]) -> dict
     for piece in logged.pieces:
         first = piece.transactions.first_seq
         only = piece if piece.open else piece.upto(1, logged.flavor)
-        for batch in decoder.decode(EventBatch("", logged.flavor, 0, only, {})):
+        for batch in decoder.decode(EventBatch("", logged.flavor, 0, only, logged.charsets)):
             if isinstance(batch, Stop):
                 return None
             for table, rows in batch.changes:

@@ -27,7 +27,7 @@ def replicate(replica: Server, source: Server) -> None:
 
 
 def executed(server: Server) -> str:
-    return str(server.execute("SELECT @@gtid_executed")[0][0])
+    return str(server.execute("SELECT @@gtid_executed")[0][0]).replace("\n", "")
 
 
 def wait_replicated(replica: Server, source: Server) -> None:

@@ -233,7 +233,6 @@ def _fold(state: ArchiveState, version: int, actions: Sequence[Action]) -> Archi
         removed=_grown(removed, void),
         pending=pending,
         failovers=_grown(state.failovers, failovers),
-        removed=removed,
     )
 
 
