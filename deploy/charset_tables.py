@@ -5,7 +5,8 @@
 Starts a throw-away MySQL and MariaDB (deploy/provision.sh). Every code of every set is stored in a column of that set and
 converted to utf8mb4 and back. An entry is the code point if the code is stored as it is, has one character, and that
 character leads back to the same code, on both servers; STORABLE if it is stored as it is on both, but has no such
-character; MALFORMED if a server doesn't take it. The Unicode sets need no table: recovery/charset.py computes them.
+character, MYSQL_ONLY or MARIADB_ONLY if one server alone stores it; MALFORMED if none does. The Unicode sets need no
+table: recovery/charset.py computes them.
 
 tests/test_charset.py compares the file with the servers: run this again when that fails after an upgrade.
 """
@@ -20,7 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from recovery.charset import DOUBLE_BYTE, MALFORMED, SINGLE_BYTE, STORABLE, TABLES_FILE, gb18030_code
+from recovery.charset import (
+    DOUBLE_BYTE,
+    MALFORMED,
+    MARIADB_ONLY,
+    MYSQL_ONLY,
+    SINGLE_BYTE,
+    STORABLE,
+    TABLES_FILE,
+    gb18030_code,
+)
 from testservers import MariaDBServer, MySQLServer, Server
 
 _BATCH = 20_000
@@ -80,11 +90,18 @@ def _judged(code: bytes, stored: bytes, text: bytes, back: bytes) -> int:
     return ord(characters)
 
 
-def agreed(answers: list[dict[int, int]], wanted: list[tuple[int, bytes]]) -> dict[int, int]:
+def agreed(answers: dict[str, dict[int, int]], wanted: list[tuple[int, bytes]]) -> dict[int, int]:
+    """answers: by flavor."""
     result = {}
     for n, _ in wanted:
-        views = {answer[n] for answer in answers}
-        result[n] = views.pop() if len(views) == 1 else MALFORMED if MALFORMED in views else STORABLE
+        views = {flavor: answer[n] for flavor, answer in answers.items()}
+        keeping = [flavor for flavor, view in views.items() if view != MALFORMED]
+        if len(set(views.values())) == 1:
+            result[n] = next(iter(views.values()))
+        elif len(keeping) == 1:
+            result[n] = MYSQL_ONLY if keeping == ["mysql"] else MARIADB_ONLY
+        else:
+            result[n] = STORABLE
     return result
 
 
@@ -95,9 +112,9 @@ def tables(servers: list[Server], charset: str) -> dict[str, Any]:
     single = np.full(256, MALFORMED, np.uint16)
     for size in sizes(charset):
         wanted = list(codes(charset, size))
-        if size == 2:  # a byte that is a character by itself leads no other
-            wanted = [(n, code) for n, code in wanted if single[code[0]] == MALFORMED]
-        answers = agreed([ask(server, charset, wanted) for server in having], wanted)
+        if size == 2:  # a byte that is a code by itself leads no other
+            wanted = [(n, code) for n, code in wanted if single[code[0]] in (MALFORMED, MYSQL_ONLY, MARIADB_ONLY)]
+        answers = agreed({server.flavor: ask(server, charset, wanted) for server in having}, wanted)
         table = np.full({1: 256, 4: 50_400}.get(size, 65_536), MALFORMED, np.uint16)
         for n, value in answers.items():
             assert value < 0x10000, f"{charset}: the table holds 16 bits"
@@ -119,7 +136,7 @@ def main() -> None:
         for charset in sorted(SINGLE_BYTE | DOUBLE_BYTE):
             arrays |= tables([mysql, mariadb], charset)
             mine = [array for name, array in arrays.items() if name.rpartition("_")[0] == charset]
-            print(charset, sum(int((~np.isin(array, (MALFORMED, STORABLE))).sum()) for array in mine), "characters")
+            print(charset, sum(int(((array < 0xD800) | (array > 0xDFFF)).sum()) for array in mine), "characters")
     np.savez_compressed(target, **arrays)
     print(f"{target}: {target.stat().st_size} bytes")
 

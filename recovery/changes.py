@@ -24,7 +24,7 @@ from recovery.archive.store import Store
 from recovery.errors import ConfigError, UnknownTable
 from recovery.images import OPERATIONS, UPDATE, Change, materialise, pair
 from recovery.literals import parse_value, text_of
-from recovery.schema import INTEGER_BITS, Column, Table, arrow_type, table_of
+from recovery.schema import TEXT_TYPES, Column, Table, arrow_type, table_of
 from recovery.scope import uncaptured
 from recovery.seqrange import (
     SeqRange,
@@ -195,13 +195,14 @@ def _may_hold(state: ArchiveState, segment: Segment, query: ChangeQuery, seqs: f
     table = state.schemas.get(segment.schema_id)
     if query.key is None or table is None or segment.key_min is None or segment.key_max is None:
         return True
-    first = key_parts(query.key, table)[0]
-    column = table.column(table.key[0])
-    if column.type in INTEGER_BITS:
-        value, _ = _parsed(column, first)
-        return isinstance(value, int) and int(segment.key_min) <= value <= int(segment.key_max)
+    column, text = table.column(table.key[0]), key_parts(query.key, table)[0]
+    value, exact = _parsed(column, text)
+    if exact is not None:
+        value = text if column.type in TEXT_TYPES else None
+    if isinstance(value, int):
+        return int(segment.key_min) <= value <= int(segment.key_max)
     # Arrow orders text by its UTF-8 bytes.
-    return segment.key_min.encode() <= first.encode() <= segment.key_max.encode()
+    return not isinstance(value, str) or segment.key_min.encode() <= value.encode() <= segment.key_max.encode()
 
 
 def _in_segment(
@@ -272,6 +273,8 @@ def _key_mask(pairs: pa.Table, table: Table, key: Sequence[str]) -> Any:
             value, _ = _parsed(column, text)
             cells = pairs[f"{side}{at}"]
             same = pc.is_null(cells) if value is None else pc.equal(cells, pa.scalar(value, arrow_type(column, "")))
+            if value is None and column.type in TEXT_TYPES:  # stored bytes, or a text that looks like them
+                same = pc.or_(same, pc.fill_null(pc.equal(cells, text), False))
             mask = pc.and_(mask, pc.fill_null(same, False))
         masks.append(mask)
     return pc.or_(masks[0], masks[1])

@@ -34,12 +34,16 @@ _CODECS: Final = {
     "utf8mb4": "utf-8", "utf8mb3": "utf-8", "utf8": "utf-8", "binary": "utf-8", "ucs2": "utf-16-be", "utf16": "utf-16-be",
     "utf16le": "utf-16-le", "utf32": "utf-32-be",
 }  # fmt: skip
+_LOOSE: Final = frozenset({"utf8mb4", "utf8mb3", "utf8", "utf32"})  # MariaDB stores surrogates in these
 _ONE_PLANE: Final = frozenset({"utf8mb3", "utf8", "ucs2"})  # nothing above U+FFFF
 
 TABLES_FILE: Final = Path(__file__).with_name("charset_tables.npz")
 # Entries of a table that are no code point (they are surrogates, which no text has).
-MALFORMED: Final = 0xD800  # a server doesn't store this code
-STORABLE: Final = 0xD801  # it does, but no text leads to it
+MALFORMED: Final = 0xD800  # no server stores this code
+STORABLE: Final = 0xD801  # both do, but no text leads to it
+MYSQL_ONLY: Final = 0xD802  # only MySQL does, and no text leads to it
+MARIADB_ONLY: Final = 0xD803
+_KEPT_BY: Final = {"mysql": (STORABLE, MYSQL_ONLY), "mariadb": (STORABLE, MARIADB_ONLY), None: (STORABLE,)}
 _MAX_OFFSET: Final = 2**31 - 1
 _RAW_LABEL: Final = re.compile(r"x'(?:[0-9a-f]{2})+'")
 
@@ -103,20 +107,20 @@ def encode_text(text: str, charset: str) -> bytes:
         raise ValueError(f"{charset} has no {error.args[0]!r}") from None
 
 
-def storable(raw: bytes, charset: str) -> bool:
-    """Whether both servers store these bytes in a column of the set as they are, be they text or not. False only says
-    that one of them might change them on the way in."""
-    if charset in SINGLE_BYTE:
-        return bool((tables(charset).one[np.frombuffer(raw, np.uint8)] != MALFORMED).all())
-    if charset in DOUBLE_BYTE:
-        return MALFORMED not in _codes(raw, tables(charset))
+def storable(raw: bytes, charset: str, flavor: str | None = None) -> bool:
+    """Whether a server of this flavor (None: both) stores these bytes in a column of the set as they are, be they text
+    or not. False only says that it might change them on the way in."""
+    kept = _KEPT_BY[flavor]
+    if charset in SINGLE_BYTE or charset in DOUBLE_BYTE:
+        codes = np.array(_codes(raw, tables(charset)), np.uint32)
+        return bool(np.isin(codes[_marks(codes)], kept).all())
     if charset == "ucs2":
         return len(raw) % 2 == 0  # surrogates, too
     try:
-        decode_text(raw, charset)
-    except ValueError:
+        raw.decode(_CODECS[charset], "surrogatepass" if flavor == "mariadb" and charset in _LOOSE else "strict")
+    except (ValueError, KeyError):
         return False
-    return True
+    return charset not in _ONE_PLANE or max(raw, default=0) < 0xF0
 
 
 def exact_text(raw: bytes) -> str:
@@ -218,7 +222,7 @@ def _utf8_of_bytes(charset: str) -> Any:
     """Per byte: its UTF-8 in the lower three bytes, lowest first, and their number in the highest; 0 for no text."""
     packed = np.zeros(256, np.uint32)
     for byte, code in enumerate(tables(charset).one.tolist()):
-        if code not in (MALFORMED, STORABLE):
+        if not 0xD800 <= code < 0xE000:
             encoded = chr(code).encode()
             packed[byte] = int.from_bytes(encoded, "little") | len(encoded) << 24
     return packed
@@ -235,27 +239,34 @@ def _inverse(charset: str) -> dict[str, bytes]:
         (known.three, lambda i: b"\x8f" + i.to_bytes(2, "big")),
         (known.four, gb18030_code),
     ):
-        for i in np.flatnonzero((table != MALFORMED) & (table != STORABLE)).tolist():
+        for i in np.flatnonzero(~_marks(table)).tolist():
             found[chr(int(table[i]))] = code(i)
     return found
 
 
 def _characters(codes: Any) -> str:
-    if bool(((codes == MALFORMED) | (codes == STORABLE)).any()):
+    if bool(_marks(codes).any()):
         raise ValueError("bytes without a text")
     raw: bytes = codes.astype("<u4").tobytes()
     return raw.decode("utf-32-le")
 
 
+def _marks(codes: Any) -> Any:
+    """Which entries are marks: surrogates."""
+    return (codes >= 0xD800) & (codes < 0xE000)
+
+
 def _codes(raw: bytes, known: Tables) -> list[int]:
-    """The code points, MALFORMED and STORABLE in a value of a set with a table. The first byte decides how long a code
-    is (ismbchar in the servers' ctype-*.c); a code that is cut short, or that no table has, is MALFORMED."""
+    """The code points and marks in a value of a set with a table. The first byte decides how long a code is (ismbchar in
+    the servers' ctype-*.c): one that is cut short, or that no table has, counts as its first byte."""
     found: list[int] = []
     at, end = 0, len(raw)
     while at < end:
         code, width = int(known.one[raw[at]]), 1
-        if code == MALFORMED:
-            code, width = _wide_code(raw, at, known)
+        if code == MALFORMED or STORABLE < code < 0xE000:
+            wide, bytes_each = _wide_code(raw, at, known)
+            if wide != MALFORMED:
+                code, width = wide, bytes_each
         found.append(code)
         at += width
     return found
@@ -263,7 +274,7 @@ def _codes(raw: bytes, known: Tables) -> list[int]:
 
 def _wide_code(raw: bytes, at: int, known: Tables) -> tuple[int, int]:
     first = raw[at]
-    if at + 1 < len(raw):
+    if len(known.two) and at + 1 < len(raw):
         code = int(known.two[first << 8 | raw[at + 1]])
         if code != MALFORMED:
             return code, 2

@@ -33,7 +33,8 @@ _LONGS: Final = types.Array(types.int64, 1, "C", readonly=True)
 _OFFSETS: Final = types.Array(types.int32, 1, "C", readonly=True)
 _OPTIONS: Final[dict[str, Any]] = {"cache": True, "nogil": True, "boundscheck": False}
 _INLINE: Final[dict[str, Any]] = {**_OPTIONS, "forceinline": True}
-_MALFORMED: Final = 0xD800  # recovery.charset.MALFORMED; the other mark is a surrogate as well
+_MALFORMED: Final = 0xD800  # recovery.charset.MALFORMED; the other marks are surrogates as well
+_STORABLE: Final = 0xD801
 _GB_PLANES: Final = 189_000
 _GB_BMP: Final = 50_400
 
@@ -155,7 +156,7 @@ def wide(kind, buffer, starts, lengths, one, two, three, four, sizes, offsets, d
             b = np.int64(buffer[at + 1]) if at + 1 < end else -1
             if kind == TABLE:
                 code = np.int64(one[a])
-                if code != _MALFORMED:
+                if code < 0xD800 or code > 0xDFFF or code == _STORABLE:
                     code = _entry(code, 1)
                 else:
                     code = np.int64(two[a << 8 | b]) if b >= 0 else _MALFORMED

@@ -7,11 +7,8 @@
     load.mysql                     the same for the plain client: cd DIR && mysql --loose-commands < load.mysql
     rowback-manifest.json          the cut, and each table's rows and files
 
-Promises: every literal means the same under every sql_mode and connection character set: text is printable ASCII
-without quote and backslash, or `_utf8mb4 X'..'`; binary is `X'..'`. Values come back exactly: FLOAT and DOUBLE by the
-shortest digits of the double, DECIMAL by its digits, zero dates by their text, an ENUM's invalid value by its number
-0. Generated columns are left out. Rendering is DuckDB SQL over columns; Python only cuts the rendered bytes into
-statements.
+Promises: every literal means the same under every sql_mode and connection character set (recovery/dump_values.py).
+Generated columns are left out. Rendering is DuckDB SQL over columns; Python only cuts the rendered bytes into statements.
 
 Names: myloader takes database and table from the file's name, splitting at dots, so a name with anything but ASCII
 letters, digits, `_`, `$` and `-` gets an alias (`mydumper_0`, as mydumper 1.x does); the statements inside hold the
@@ -25,6 +22,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,9 +30,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
+from recovery.dump_values import Functions, rows_sql, written
 from recovery.errors import ArchiveDamaged, NotComputable
-from recovery.merge import MergedTable, Merger, literal
-from recovery.schema import BINARY_TYPES, DECIMAL_ARROW_MAX, INTEGER_BITS, Column
+from recovery.merge import MergedTable, Merger
 
 STATEMENT_BYTES = 1_000_000
 FILE_BYTES = 64 * 1024 * 1024
@@ -66,13 +64,15 @@ class TableFiles:
 class DumpWriter:
     """Writes into `directory`, which exists and is empty. Call `database` and `table` in any order, then `finish`.
 
-    tables: all (db, table) pairs of the dump, for aliases that clash with none of them.
+    tables: all (db, table) pairs of the dump, for aliases that clash with none of them. flavor: of the server it is for, for
+    text that isn't valid in its character set; None if that isn't known.
     """
 
     directory: Path
     tables: Sequence[tuple[str, str]]
     statement_bytes: int = STATEMENT_BYTES
     file_bytes: int = FILE_BYTES
+    flavor: str | None = None
     _written: list[TableFiles] = field(default_factory=list)
     _databases: list[str] = field(default_factory=list)
 
@@ -100,7 +100,8 @@ class DumpWriter:
         self._databases.append(db)
 
     def table(self, merger: Merger, merged: MergedTable, create_statement: str) -> TableFiles:
-        """Write a table's definition and rows. Raises duckdb.Error and OSError as they come."""
+        """Write a table's definition and rows. Raises NotComputable for a value that no statement can store, duckdb.Error
+        and OSError as they come."""
         db, name = merged.table.db, merged.table.name
         body = create_statement.strip().rstrip(";")
         _check_statement(body, merged.table.label)
@@ -109,9 +110,11 @@ class DumpWriter:
         out = _RowFiles(
             self.directory, self._stem(db, name), self._head(db), statement, self.statement_bytes, self.file_bytes
         )
-        with out:
+        with out, closing(Functions(merger.connection, merged.table.label, self.flavor)) as functions:
             for batch in merger.connection.sql(rows_sql(merged)).to_arrow_reader(_BATCH_ROWS):
+                functions.check()
                 out.add(batch.column(0))
+            functions.check()
         result = TableFiles(db, name, out.rows, out.size_bytes, tuple(out.files))
         self._written.append(result)
         return result
@@ -271,62 +274,3 @@ def _check_statement(text: str, label: str) -> None:
             f"the definition of `{label}` has a line that ends in a semicolon, which no loader reads whole",
             hint="Leave it out with `--tables`, or change the comment, default or name that holds it.",
         )
-
-
-# --- values -----------------------------------------------------------------------------------------------------------
-
-
-def written(merged: MergedTable) -> list[tuple[int, Column]]:
-    """The columns of the INSERTs, with their positions in the table."""
-    return [(i, merged.table.columns[i]) for i in merged.columns if not merged.table.columns[i].generated]
-
-
-def rows_sql(merged: MergedTable) -> str:
-    """One text column: each row as "(value,value),\\n", in the merged order."""
-    values = [value_sql(column, f"v{i}", "e") for i, column in written(merged)]
-    row = ", ',', ".join(values)
-    return f"SELECT concat('(', {row}, '),', chr(10)) FROM ({merged.sql}) ORDER BY {merged.order_by}"
-
-
-def value_sql(column: Column, value: str, exact: str) -> str:
-    """A DuckDB expression for the value as a MySQL literal: never null. exact: the map of exact texts."""
-    entry = f"{exact}[{literal(column.name)}]"
-    # An exact text of an ENUM is its invalid value, which is number 0 (MySQL manual, "The ENUM Type").
-    fallback = f"CASE WHEN {entry} IS NOT NULL THEN '0' END" if column.type == "enum" else _text(entry)
-    return f"coalesce({_plain_value(column, value)}, CASE WHEN {exact} IS NOT NULL THEN {fallback} END, 'NULL')"
-
-
-def _plain_value(column: Column, value: str) -> str:
-    kind = column.type
-    if kind in INTEGER_BITS or kind == "year":
-        return f"{value}::VARCHAR"
-    if kind == "decimal":
-        return _text(value) if (column.precision or 0) > DECIMAL_ARROW_MAX else f"{value}::VARCHAR"
-    if kind in ("float", "double"):
-        # A FLOAT widens to a double exactly; the shortest digits of a double read back as the same double. The exponent
-        # makes the literal a double: without one it would be a DECIMAL.
-        text = f"{value}::DOUBLE::VARCHAR"
-        return f"CASE WHEN contains({text}, 'e') THEN {text} ELSE {text} || 'e0' END"
-    if kind in BINARY_TYPES:
-        return f"'X''' || hex({value}) || ''''"
-    if kind == "time":
-        return _time(value)
-    if kind in ("date", "datetime"):
-        return f"'''' || {value}::VARCHAR || ''''"
-    if kind == "timestamp":
-        return f"'''' || make_timestamp(epoch_us({value}))::VARCHAR || ''''"
-    return _text(value)
-
-
-def _text(value: str) -> str:
-    """Printable ASCII but quote and backslash in quotes; all else in hex with an introducer."""
-    plain = f"regexp_full_match({value}, '[ -&(-\\[\\]-~]*')"
-    return f"CASE WHEN {plain} THEN '''' || {value} || '''' ELSE '_utf8mb4 X''' || hex(encode({value})) || '''' END"
-
-
-def _time(value: str) -> str:
-    """Microseconds as [-]HHH:MM:SS.ffffff."""
-    total = f"abs({value})"
-    parts = f"{total} // 3600000000, {total} // 60000000 % 60, {total} // 1000000 % 60, {total} % 1000000"
-    clock = f"format('{{:02d}}:{{:02d}}:{{:02d}}.{{:06d}}', {parts})"
-    return f"'''' || CASE WHEN {value} < 0 THEN '-' ELSE '' END || {clock} || ''''"

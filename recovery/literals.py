@@ -3,14 +3,15 @@
 Promises, each proved on real servers by tests/test_literals.py and tests/test_undo.py:
 - `literal` stores the value again, bit for bit, whatever sql_mode, ANSI_QUOTES and NO_BACKSLASH_ESCAPES included: a
   string literal holds printable ASCII without a quote or a backslash, everything else is `_utf8mb4 X'..'` or `X'..'`.
-- `guard` is true for exactly that value: text by its stored bytes (a collation takes 'a' for 'A'), FLOAT by the double
-  that it widens to (MySQL manual, "Problems with Floating-Point Values": FLOAT = 1.1 is false), NULL by `<=>`.
+- `guard` is true for exactly that value: text, GEOMETRY and VECTOR by their stored bytes (a collation takes 'a' for 'A'),
+  JSON by its printed text, FLOAT by the double that it widens to (MySQL manual, "Problems with Floating-Point Values":
+  FLOAT = 1.1 is false), NULL by `<=>`.
 - TIMESTAMP values are UTC: the script that holds them pins time_zone to '+00:00'.
-A guard for JSON compares as JSON, for which 1.0 equals 1, and 0.0 equals -0.0 for the servers: both are accepted.
 
 Values are the archive's (recovery.schema.arrow_type, as Python objects); `exact` is the entry of `_rb_exact`, for
-values that the type can't hold: zero and partial dates, and the empty text of an ENUM's invalid value (index 0).
-Vectorised rendering for dumps is recovery/dump.py's; this module is for what a person reviews.
+values that the type can't hold: zero and partial dates, an ENUM's invalid value (index 0), and stored bytes that have no
+text in the column's character set. The latter are written as bytes, where a server takes them so (`NotComputable` else).
+Vectorised rendering for dumps is recovery/dump_values.py's; this module is for what a person reviews.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from decimal import Decimal
 import numpy as np
 from sqlglot import exp
 
-from recovery.charset import encode_text
+from recovery.charset import decode_text, encode_text, exact_bytes, exact_text, is_raw_label, storable
 from recovery.errors import NotComputable
+from recovery.json_literals import decimal_type, decimals
 from recovery.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column
 
 DIALECT = "mysql"
 _UNSAFE = frozenset("'\\")
+# Sets in which plain ASCII is the same bytes; for the others a literal says which set it is in itself.
+LIKE_ASCII = frozenset({"utf8mb4", "utf8mb3", "utf8", "ascii", "latin1", "binary"})
 _DAY_US = 86_400_000_000
 
 
@@ -57,24 +61,70 @@ def text_of(column: Column, value: object, exact: str | None = None) -> str | No
     raise _unknown(column, value)
 
 
-def literal(column: Column, value: object, exact: str | None = None) -> exp.Expression:
+def literal(column: Column, value: object, exact: str | None = None, *, flavor: str | None = None) -> exp.Expression:
     """An expression that stores this value in this column. An ENUM's invalid value is the number 0, which strict mode
-    refuses (`needs_loose_mode`)."""
+    refuses (`needs_loose_mode`). Raises NotComputable for bytes that no statement can store in a server of this flavor
+    (None: in both)."""
     if exact is None and value is None:
         return exp.Null()
     if exact is not None:
-        return exp.Literal(this="0", is_string=False) if column.type == "enum" else string(exact)
+        return _exact(column, exact, flavor)
     if isinstance(value, bytes):
         return exp.HexString(this=value.hex().upper())
     if isinstance(value, float):
         return _double(float(value))
     text = text_of(column, value)
     assert text is not None
-    if column.type in INTEGER_BITS or column.type in ("decimal", "year"):
+    if column.type in INTEGER_BITS or column.type in ("decimal", "year", "bit"):
         return _number(text)
     if column.type == "json":
-        return exp.Cast(this=string(text), to=exp.DataType.build("JSON"))
-    return string(text)
+        return _json(text)
+    number = label_number(column, text)
+    if number is not None:
+        return _number(str(number))
+    return string(text, column.charset)
+
+
+def _exact(column: Column, exact: str, flavor: str | None) -> exp.Expression:
+    if column.type == "enum":
+        return exp.Literal(this="0", is_string=False)
+    if column.type not in TEXT_TYPES:
+        return string(exact)
+    raw = exact_bytes(exact)
+    check_storable(column, raw, flavor)
+    return exp.HexString(this=raw.hex().upper())
+
+
+def check_storable(column: Column, raw: bytes, flavor: str | None) -> None:
+    """Raises NotComputable for bytes that no statement stores in the column: a server would cut or mend them."""
+    if not storable(raw, column.charset or "", flavor):
+        raise NotComputable(
+            f"column `{column.name}` holds bytes that aren't valid {column.charset}, which no statement can store",
+            hint="`rowback changes` shows them. Mend the value on the source, or leave the rows or the table out.",
+        )
+
+
+def _json(text: str) -> exp.Expression:
+    document = exp.Cast(this=string(text), to=exp.DataType.build("JSON"))
+    found = decimals(text)
+    if not found:
+        return document
+    placed: list[exp.Expression] = [document]
+    for path, number in found:
+        kind = exp.DataType.build(decimal_type(number), dialect=DIALECT)
+        placed += [string(path), exp.Cast(this=_plain(number), to=kind)]
+    return exp.Anonymous(this="JSON_SET", expressions=placed)
+
+
+def label_number(column: Column, text: str) -> int | None:
+    """The number of an ENUM's or SET's value that can't be written by its labels: one of them is given by its bytes
+    (recovery.charset.label_text). None for all other values."""
+    if column.type == "enum" and is_raw_label(text):
+        return column.labels.index(text) + 1
+    labels = text.split(",") if column.type == "set" else []
+    if any(map(is_raw_label, labels)):
+        return sum(1 << column.labels.index(label) for label in labels)
+    return None
 
 
 def guard(column: Column, value: object, exact: str | None = None) -> exp.Expression:
@@ -86,9 +136,14 @@ def guard(column: Column, value: object, exact: str | None = None) -> exp.Expres
         # '' may be a label beside the invalid value; the number tells them apart (MySQL manual, "The ENUM Type").
         index = 0 if exact is not None else column.labels.index("") + 1
         return _same(exp.Add(this=name, expression=_number("0")), _number(str(index)))
-    if column.type in TEXT_TYPES and isinstance(value, str):
-        stored = exp.Cast(this=name, to=exp.DataType.build("BINARY", dialect=DIALECT))
-        return _same(stored, _plain(value) if _is_plain(value) else _stored_bytes(column, value))
+    if column.type in TEXT_TYPES:
+        return _same(_as_binary(name), _stored_bytes(column, value, exact))
+    if column.type == "json" and isinstance(value, str):
+        return _same(_as_binary(name), string(value))  # as JSON, a date in a document isn't equal to its text
+    if column.type in ("geometry", "vector"):  # MySQL compares no VECTOR
+        return _same(_as_binary(name), literal(column, value))
+    if isinstance(value, str) and (number := label_number(column, value)) is not None:
+        return _same(exp.Add(this=name, expression=_number("0")), _number(str(number)))
     return _same(name, literal(column, value, exact))
 
 
@@ -120,11 +175,14 @@ def identifier_sql(*parts: str) -> str:
     return ".".join(identifier(part).sql(dialect=DIALECT) for part in parts)
 
 
-def string(text: str) -> exp.Expression:
-    """A string literal that is the same in every sql_mode and under every connection character set."""
-    if _is_plain(text):
+def string(text: str, charset: str | None = None) -> exp.Expression:
+    """A string literal that is the same in every sql_mode and under every connection character set. charset: that of
+    the column it is for, if it has one."""
+    plain = _is_plain(text)
+    if plain and (charset is None or charset in LIKE_ASCII):
         return _plain(text)
-    return exp.Introducer(this=exp.Var(this="_utf8mb4"), expression=exp.HexString(this=text.encode().hex().upper()))
+    body = _plain(text) if plain else exp.HexString(this=text.encode().hex().upper())
+    return exp.Introducer(this=exp.Var(this="_utf8mb4"), expression=body)
 
 
 def _is_plain(text: str) -> bool:
@@ -135,9 +193,23 @@ def _plain(text: str) -> exp.Literal:
     return exp.Literal(this=text, is_string=True)
 
 
-def _stored_bytes(column: Column, text: str) -> exp.Expression:
-    """The text in the column's own character set, as CAST(column AS BINARY) gives it."""
-    return exp.HexString(this=encode_text(text, column.charset or "utf8mb4").hex().upper())
+def _as_binary(name: exp.Expression) -> exp.Expression:
+    return exp.Cast(this=name, to=exp.DataType.build("BINARY", dialect=DIALECT))
+
+
+def _stored_bytes(column: Column, value: object, exact: str | None) -> exp.Expression:
+    """Text as CAST(column AS BINARY) gives it: in the column's own character set."""
+    if exact is not None:
+        return exp.HexString(this=exact_bytes(exact).hex().upper())
+    if not isinstance(value, str):
+        raise _unknown(column, value)
+    try:
+        raw = encode_text(value, column.charset or "utf8mb4")
+    except ValueError as error:
+        raise _unknown(column, value) from error
+    if _is_plain(value) and raw == value.encode():
+        return _plain(value)
+    return exp.HexString(this=raw.hex().upper())
 
 
 def _number(text: str) -> exp.Expression:
@@ -183,9 +255,12 @@ def _time_text(value_us: int, fsp: int) -> str:
 
 
 def parse_value(column: Column, text: str) -> tuple[object, str | None]:
-    """The inverse of `text_of`, for keys that a person types: (value, exact). Raises ValueError."""
+    """The inverse of `text_of`, for keys that a person types: (value, exact). Raises ValueError.
+
+    `0x..` for a text column is taken for stored bytes if these have no text; who looks for it should look for the text, too.
+    """
     kind = column.type
-    if kind in INTEGER_BITS or kind == "year":
+    if kind in INTEGER_BITS or kind in ("year", "bit"):
         return int(text), None
     if kind == "decimal":
         assert column.precision is not None
@@ -200,7 +275,22 @@ def parse_value(column: Column, text: str) -> tuple[object, str | None]:
         return _parse_time(text), None
     if kind in ("date", "datetime", "timestamp"):
         return _parse_moment(kind, text)
+    if kind in TEXT_TYPES and _has_no_text(column, text):
+        return None, text
     return (None, "") if kind == "enum" and not text and "" not in column.labels else (text, None)
+
+
+def _has_no_text(column: Column, text: str) -> bool:
+    """Whether this is how the archive gives bytes that have no text (it may all the same be a text that looks so)."""
+    try:
+        raw = exact_bytes(text)
+    except ValueError:
+        return False
+    try:
+        decode_text(raw, column.charset or "")
+    except ValueError:
+        return text == exact_text(raw)
+    return False
 
 
 def _parse_moment(kind: str, text: str) -> tuple[object, str | None]:

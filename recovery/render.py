@@ -13,9 +13,10 @@ The JSON form is a contract; one object per change with these keys:
     changed           array of column names; empty for inserts and deletes
     invalid_enums     object: "before" and "after", each an array of the ENUM columns whose "" is the invalid value
                       (index 0) and no label
+    raw_texts         the same of the text columns whose "0x.." is stored bytes that have no text in their character set
 
-Values: integers, YEAR and finite FLOAT/DOUBLE as JSON numbers; binary as "0x.." in upper-case hex; everything else as
-the text that SELECT prints (DECIMAL, times, JSON documents, zero dates), NULL as null.
+Values: integers, BIT, YEAR and finite FLOAT/DOUBLE as JSON numbers; binary, GEOMETRY and VECTOR as "0x.." in upper-case
+hex; everything else as the text that SELECT prints (DECIMAL, times, JSON documents, zero dates), NULL as null.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ from rich.text import Text
 from recovery.changes import ChangesResult
 from recovery.images import Change, Image
 from recovery.literals import text_of
-from recovery.schema import INTEGER_BITS, Column
+from recovery.schema import INTEGER_BITS, TEXT_TYPES, Column
 from recovery.seqrange import known_text, moment_text
 
-_NUMBERS = frozenset(INTEGER_BITS) | {"year", "float", "double"}
+_NUMBERS = frozenset(INTEGER_BITS) | {"bit", "year", "float", "double"}
+_ENUM = frozenset({"enum"})
 _CSV_HEADER = (
     "seq", "ordinal", "gtid", "committed_at", "cut_at", "binlog_file", "binlog_position", "connection_id", "op", "key",
     "column", "changed", "before", "after",
@@ -60,7 +62,8 @@ def change_to_json(change: Change) -> dict[str, Any]:
         "before": _image_to_json(change.before) if change.before else None,
         "after": _image_to_json(change.after) if change.after else None,
         "changed": list(change.changed),
-        "invalid_enums": {"before": _invalid_enums(change.before), "after": _invalid_enums(change.after)},
+        "invalid_enums": {"before": _exact_of(change.before, _ENUM), "after": _exact_of(change.after, _ENUM)},
+        "raw_texts": {"before": _exact_of(change.before, TEXT_TYPES), "after": _exact_of(change.after, TEXT_TYPES)},
     }
 
 
@@ -171,10 +174,11 @@ def _text(column: Column, value: object, exact: str | None) -> str | None:
     return "" if column.type == "enum" and exact is not None else text_of(column, value, exact)
 
 
-def _invalid_enums(image: Image | None) -> list[str]:
+def _exact_of(image: Image | None, kinds: frozenset[str]) -> list[str]:
+    """The columns of these types that have an exact text."""
     if image is None or not image.exact:
         return []
-    return [c.name for c in image.table.columns if c.type == "enum" and c.name in image.exact]
+    return [c.name for c in image.table.columns if c.type in kinds and c.name in image.exact]
 
 
 def _shown(text: str | None) -> str:

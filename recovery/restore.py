@@ -108,7 +108,8 @@ def restore(
     with _building(output) as partial, _scratch(request.scratch_dir) as scratch:
         _check_space(plan, scratch, partial)
         try:
-            tables = _write(store, plan, partial, scratch, request.memory_limit_bytes, progress)
+            flavor = state.identity.flavor if state.identity else None
+            tables = _write(store, plan, partial, scratch, request.memory_limit_bytes, progress, flavor)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _output_full(f"no space left while writing `{output}`") from error
@@ -152,9 +153,15 @@ def _stop_warnings(state: ArchiveState, target: Target, cut: Cut) -> list[str]:
 
 
 def _write(
-    store: Store, plan: RestorePlan, directory: Path, scratch: Path, memory_limit_bytes: int, progress: Progress
+    store: Store,
+    plan: RestorePlan,
+    directory: Path,
+    scratch: Path,
+    memory_limit_bytes: int,
+    progress: Progress,
+    flavor: str | None,
 ) -> tuple[TableFiles, ...]:
-    writer = DumpWriter(directory, [(t.db, t.table) for t in plan.tables])
+    writer = DumpWriter(directory, [(t.db, t.table) for t in plan.tables], flavor=flavor)
     for db, create_statement in plan.databases:
         writer.database(db, create_statement)
     with Merger(scratch, memory_limit_bytes) as merger:

@@ -24,10 +24,10 @@ _ACTION = re.compile(r"ON (DELETE|UPDATE) (CASCADE|SET NULL|SET DEFAULT)", re.IG
 
 @dataclass(frozen=True)
 class TableInfo:
-    """known: whether a snapshot holds the table; without one the rest is empty. stale: a DDL statement after that snapshot
-    may have changed the table; then generated and on_update are empty. generated: columns that can't be
-    written. on_update: columns that the server sets by itself at each UPDATE. referencing: (table
-    label, "ON DELETE CASCADE") of the foreign keys that point at it with an action."""
+    """known: whether a snapshot holds the table; without one the rest is empty, but for the source's flavor ("mysql",
+    "mariadb"). stale: a DDL statement after that snapshot may have changed the table; then generated and on_update are
+    empty. generated: columns that can't be written. on_update: columns that the server sets by itself at each UPDATE.
+    referencing: (table label, "ON DELETE CASCADE") of the foreign keys that point at it with an action."""
 
     known: bool = False
     stale: bool = False
@@ -35,14 +35,16 @@ class TableInfo:
     on_update: frozenset[str] = frozenset()
     engine: str | None = None
     referencing: tuple[tuple[str, str], ...] = ()
+    flavor: str | None = None
 
 
 def table_info(state: ArchiveState, table: TableName) -> TableInfo:
     """From the newest snapshot that holds the table."""
     held = ((s, b) for s in reversed(state.snapshots) for b in s.baselines if (b.db, b.table) == table)
     snapshot, baseline = next(held, (None, None))
+    flavor = state.identity.flavor if state.identity else None
     if snapshot is None or baseline is None:
-        return TableInfo()
+        return TableInfo(flavor=flavor)
     stale = _changed_since(state, table, snapshot)
     text = _STRING.sub("''", baseline.create_statement)
     columns = [(m.group(1).replace("``", "`"), m.group(2)) for m in _COLUMN.finditer(text)]
@@ -55,6 +57,7 @@ def table_info(state: ArchiveState, table: TableName) -> TableInfo:
         on_update=frozenset(() if stale else {name for name, rest in columns if _ON_UPDATE.search(rest)}),
         engine=engine.group(1) if engine else None,
         referencing=tuple(_referencing(state, table)),
+        flavor=flavor,
     )
 
 

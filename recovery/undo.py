@@ -141,7 +141,7 @@ def statement_for(change: Change, info: TableInfo) -> UndoStatement:
     generated = info.generated | {c.name for c in change.table.columns if c.generated}
     if change.op == DELETE:
         assert change.before is not None
-        return _insert(change, change.before, generated)
+        return _insert(change, change.before, generated, info.flavor)
     assert change.after is not None
     if change.op == INSERT:
         where = _where(change.after, _names(change.table))
@@ -149,9 +149,9 @@ def statement_for(change: Change, info: TableInfo) -> UndoStatement:
     return _update(change, change.after, generated, info)
 
 
-def _insert(change: Change, before: Image, generated: frozenset[str]) -> UndoStatement:
+def _insert(change: Change, before: Image, generated: frozenset[str], flavor: str | None) -> UndoStatement:
     columns = [c for c in change.table.columns if c.name not in generated]
-    values = [literal(c, *before.cell(c.name)) for c in columns]
+    values = [literal(c, *before.cell(c.name), flavor=flavor) for c in columns]
     # Not VALUES: the SELECT can ask for @rowback_failed.
     row = exp.Select(
         expressions=values,
@@ -171,7 +171,7 @@ def _update(change: Change, after: Image, generated: frozenset[str], info: Table
     # Generated columns don't change alone, all columns being in the image: then they are no longer generated.
     reverted = [c for c in changed if c.name not in generated] or changed
     unwritten = tuple(c.name for c in changed if c not in reverted)
-    sets = [_assign(c.name, literal(c, *change.before.cell(c.name))) for c in reverted]
+    sets = [_assign(c.name, literal(c, *change.before.cell(c.name), flavor=info.flavor)) for c in reverted]
     # A column that sets itself at each UPDATE keeps its value only if it is named (MySQL manual, "Automatic
     # Initialization and Updating for TIMESTAMP and DATETIME").
     for column in table.columns:
@@ -205,9 +205,10 @@ def _where(image: Image, names: Iterable[str]) -> exp.Where:
         column = image.table.columns[image.positions[name]]
         value, exact = image.cell(name)
         condition = guard(column, value, exact)
-        plain = exp.NullSafeEQ(this=column_ref(name), expression=literal(column, value, exact))
-        if name in image.table.key and condition != plain:
-            conditions.append(plain)  # for the index; the guard is stricter
+        if name in image.table.key and exact is None:
+            plain = exp.NullSafeEQ(this=column_ref(name), expression=literal(column, value))
+            if condition != plain:
+                conditions.append(plain)  # for the index; the guard is stricter
         conditions.append(condition)
     return exp.Where(this=exp.and_(*conditions, _still_good(), copy=False))
 

@@ -270,6 +270,7 @@ def test_json_form(archive: Archive) -> None:
                 },
                 "changed": ["note", "due", "raw", "weight"],
                 "invalid_enums": {"before": [], "after": []},
+                "raw_texts": {"before": [], "after": []},
             }
         ],
     }  # fmt: skip

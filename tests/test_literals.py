@@ -71,7 +71,7 @@ def test_text_and_literal(column: Column, value: Any, text: str | None, sql: str
         (VARCHAR, "paid", "CAST(`c` AS BINARY) <=> 'paid'"),
         (Column("c", "varchar", charset="latin1"), "é€\x81", "CAST(`c` AS BINARY) <=> x'E98081'"),
         (Column("c", "int"), 1, "`c` <=> 1"),
-        (Column("c", "json"), "[]", "`c` <=> CAST('[]' AS JSON)"),
+        (Column("c", "json"), "[]", "CAST(`c` AS BINARY) <=> '[]'"),
         (Column("c", "enum", charset="utf8mb4", labels=("a",)), Exact(""), "`c` + 0 <=> 0"),
     ],
 )
@@ -92,6 +92,8 @@ def test_parse_value_is_the_inverse_of_text(case: Any) -> None:
         parsed = parse_value(case.column, text)
         if case.column.type == "float":
             assert text_of(case.column, *parsed) == text
+        elif value == "0x615C":
+            assert parsed == (None, text)  # taken for bytes, which in sjis have no text
         elif case.column.type != "enum":
             assert parsed == (given_value, exact)
 
@@ -99,6 +101,14 @@ def test_parse_value_is_the_inverse_of_text(case: Any) -> None:
 @pytest.fixture(params=["mysql", "mariadb"])
 def server(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(f"{request.param}_source")
+
+
+WITHOUT_TEXT = ("float", "double", "binary", "varbinary", "blob", "bit", "geometry", "vector")
+
+
+def is_raw(value: Any) -> bool:
+    """Whether the archive has the value, or a label in it, by its bytes."""
+    return str(value.text if isinstance(value, Exact) else value).startswith("0x") or "x'" in str(value)
 
 
 SQL_MODES = ["", "ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT"]
@@ -115,6 +125,9 @@ def test_every_type_on_a_server(server: Any, unique_name: Callable[[str], str], 
         for case in cases(server.flavor):
             name = case.column.name
             null = "NULL" if case.ddl.startswith("TIMESTAMP") else ""
+            numeric = case.column.type not in ("geometry", "vector", "uuid", "inet4", "inet6")
+            same_number = f"a.{name}+0 <=> b.{name}+0" if numeric else "1"
+            as_text = f"CAST(CAST(a.{name} AS CHAR) AS BINARY)" if case.column.type not in WITHOUT_TEXT else "NULL"
             cur.execute("SET sql_mode = 'ALLOW_INVALID_DATES'")
             cur.execute(f"CREATE TABLE {db}.{name} (id INT PRIMARY KEY, {name} {case.ddl} {null})")
             for i, (sql, _) in enumerate(case.values):
@@ -129,13 +142,13 @@ def test_every_type_on_a_server(server: Any, unique_name: Callable[[str], str], 
                     f"INSERT INTO {db}.{name} SELECT {100 + i}, {literal_sql(case.column, *_split(value))} FROM DUAL"
                 )
                 cur.execute(
-                    f"SELECT a.{name}, HEX(a.{name}), HEX(b.{name}), a.{name}+0 <=> b.{name}+0, CAST(a.{name} AS CHAR) "
+                    f"SELECT HEX(a.{name}), HEX(b.{name}), {same_number}, {as_text} "
                     f"FROM {db}.{name} a, {db}.{name} b WHERE a.id = {i} AND b.id = {100 + i}"
                 )
-                _, hex_a, hex_b, same, text = cur.fetchone()
+                hex_a, hex_b, same, text = cur.fetchone()
                 assert (hex_a, same) == (hex_b, 1), (case.ddl, value)
-                if case.column.type not in ("float", "double", "binary", "varbinary", "blob"):
-                    assert text_of(case.column, *_split(value)) == text
+                if case.column.type not in WITHOUT_TEXT and case.column.charset != "binary" and not is_raw(value):
+                    assert text_of(case.column, *_split(value)) == text.decode()
                 cur.execute(f"DELETE FROM {db}.{name} WHERE id = {100 + i}")
             found = guard(case.column, None).sql(dialect="mysql")
             cur.execute(f"SELECT id FROM {db}.{name} WHERE {found}")

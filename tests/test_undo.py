@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from synthetic import SECOND_US, START_US, Archive, Del, Exact, Ins, Row, Upd
 from test_changes import KEYLESS, ORDERS, order
-from typecases import cases
+from typecases import cases, exact_cells
 
 from recovery.changes import ChangeQuery
 from recovery.ddl import classify
@@ -262,7 +262,7 @@ class Live:
 
     def rows(self, table: Table) -> list[tuple[Any, ...]]:
         """Every cell, exactly: its bytes, its number and its text."""
-        cells = ", ".join(f"HEX(`{c.name}`), `{c.name}` + 0e0, CAST(`{c.name}` AS CHAR)" for c in table.columns)
+        cells = exact_cells(table.columns)
         with self.server.connect(autocommit=True) as conn, conn.cursor() as cur:
             cur.execute("SET time_zone = '+00:00'")
             cur.execute(f"SELECT {cells} FROM {identifier_sql(table.db, table.name)}")

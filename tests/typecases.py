@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -15,12 +16,11 @@ from recovery.schema import Column
 
 @dataclass(frozen=True)
 class Case:
-    """values: (SQL in default sql_mode without strictness, the archive's value). mysql_only: MariaDB has no such type."""
+    """values: (SQL in default sql_mode without strictness, the archive's value)."""
 
     ddl: str
     column: Column
     values: tuple[tuple[str, Any], ...]
-    mysql_only: bool = False
 
 
 def _f32(value: float) -> float:
@@ -41,6 +41,15 @@ TEXTS = (
     ("_utf8mb4 X'C3A92DE282AC'", "é-€"),
 )
 WIDE_TEXTS = (*TEXTS, ("_utf8mb4 X'F09F98803C'", "\N{GRINNING FACE}<"), ("_utf8mb4 X'65CC81'", "e\u0301"))
+
+POINT = bytes.fromhex("000000000101000000000000000000F03F0000000000000040")  # POINT(1 2)
+LINE = bytes.fromhex("E6100000010200000002000000") + bytes(16) + b"\0\0\0\0\0\0\xf0?" * 2  # SRID 4326
+EMPTY_COLLECTION = bytes.fromhex("00000000010700000000000000")
+
+DOCUMENT = (
+    "JSON_OBJECT('d', CAST(1.50 AS DECIMAL(5,2)), 'at', CAST('2026-01-02 03:04:05.5' AS DATETIME(6)),"
+    " 'l', JSON_ARRAY(CAST('1234567890123456789012345.10' AS DECIMAL(30,2)), 1e100, 'x'))"
+)
 
 _CASES = (
     ("TINYINT", Column("c", "tinyint"), (("-128", -128), ("127", 127), ("0", 0))),
@@ -156,7 +165,126 @@ _CASES = (
         (("''", ""), ("'x,z'", "x,z"), ("_utf8mb4 X'782CC3A9'", "x,\u00e9")),
     ),
 )
+_ODD_CASES = (
+    ("BIT(1)", Column("c", "bit", precision=1), (("b'0'", 0), ("1", 1))),
+    ("BIT(12)", Column("c", "bit", precision=12), (("b'101000100111'", 0xA27), ("0", 0), ("4095", 4095))),
+    ("BIT(64)", Column("c", "bit", precision=64), (("X'FFFFFFFFFFFFFFFF'", 2**64 - 1), ("1 << 63", 2**63), ("10", 10))),
+    (
+        "GEOMETRY",
+        Column("c", "geometry"),
+        (
+            ("ST_GeomFromText('POINT(1 2)')", POINT),
+            (f"X'{LINE.hex()}'", LINE),
+            (f"X'{EMPTY_COLLECTION.hex()}'", EMPTY_COLLECTION),
+        ),
+    ),
+    (
+        "VARCHAR(30) CHARACTER SET sjis",
+        Column("c", "varchar", octets=60, charset="sjis"),
+        (
+            ("_sjis X'93FA967B'", "\u65e5\u672c"),
+            ("'abc'", "abc"),
+            ("X'615C'", Exact("0x615C")),  # the servers read this backslash, and write another code for it
+            ("X'815F'", "\\"),
+            ("X'81AD'", Exact("0x81AD")),
+            ("'0x615C'", "0x615C"),
+            ("''", ""),
+        ),
+    ),
+    (
+        "CHAR(9) CHARACTER SET utf16",
+        Column("c", "char", octets=36, charset="utf16"),
+        (("'abc'", "abc"), ("_utf8mb4 X'F09F98803C'", "\U0001f600<"), ("'it''s'", "it's"), ("'a '", "a")),
+    ),
+    (
+        "CHAR(9) CHARACTER SET utf16le",
+        Column("c", "char", octets=36, charset="utf16le"),
+        (("'abc'", "abc"), ("''", "")),
+    ),
+    (
+        "TEXT CHARACTER SET ucs2",
+        Column("c", "text", charset="ucs2"),
+        (
+            ("'a\\n'", "a\n"),
+            ("_utf8mb4 X'E282AC'", "\u20ac"),
+            ("X'0041D800'", Exact("0x0041D800")),
+            ("X'2020'", "\u2020"),
+        ),
+    ),
+    ("TEXT CHARACTER SET utf32", Column("c", "text", charset="utf32"), (("'ab'", "ab"), ("'\\\\'", "\\"))),
+    (
+        "VARCHAR(9) CHARACTER SET swe7",
+        Column("c", "varchar", octets=9, charset="swe7"),
+        (("X'5B5C5D'", "\u00c4\u00d6\u00c5"), ("'abc'", "abc"), ("X'C4'", Exact("0xC4"))),
+    ),
+    (
+        "VARCHAR(9) CHARACTER SET cp1251",
+        Column("c", "varchar", octets=9, charset="cp1251"),
+        (("_utf8mb4 X'D096D0B6'", "\u0416\u0436"), ("X'98'", Exact("0x98")), ("'\\\\'", "\\")),
+    ),
+    (
+        "TEXT CHARACTER SET gbk",
+        Column("c", "text", charset="gbk"),
+        (("_utf8mb4 X'E4B8ADE69687'", "\u4e2d\u6587"), ("X'A2A1'", "\u2170"), ("X'A2AB'", Exact("0xA2AB"))),
+    ),
+    ("TEXT CHARACTER SET big5", Column("c", "text", charset="big5"), (("X'A5405C'", "\u4e16\\"),)),
+    ("TEXT CHARACTER SET ujis", Column("c", "text", charset="ujis"), (("X'8FB0A1C6FC8EB1'", "\u4e02\u65e5\uff71"),)),
+    (
+        "VARCHAR(9) CHARACTER SET tis620",
+        Column("c", "varchar", octets=9, charset="tis620"),
+        (("X'A1'", "\u0e01"), ("X'FC'", Exact("0xFC"))),
+    ),
+    (
+        "ENUM('\u00e9','a') CHARACTER SET utf16",
+        Column("c", "enum", charset="utf16", labels=("\u00e9", "a")),
+        (("1", "\u00e9"), ("'a'", "a"), ("0", Exact(""))),
+    ),
+    (
+        "SET('\u00e9','a','x''ff''') CHARACTER SET ucs2",
+        Column("c", "set", charset="ucs2", labels=("\u00e9", "a", "x'00780027006600660027'")),
+        (("3", "\u00e9,a"), ("0", ""), ("7", "\u00e9,a,x'00780027006600660027'")),
+    ),
+)
+_MARIADB_CASES = (
+    (
+        "UUID",
+        Column("c", "uuid"),
+        (
+            ("'123e4567-e89b-12d3-a456-426655440000'", "123e4567-e89b-12d3-a456-426655440000"),
+            ("'FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF'", "ffffffff-ffff-ffff-ffff-ffffffffffff"),
+            ("'00000000-0000-0000-0000-000000000000'", "00000000-0000-0000-0000-000000000000"),
+        ),
+    ),
+    ("INET4", Column("c", "inet4"), (("'1.2.3.4'", "1.2.3.4"), ("'0.0.0.0'", "0.0.0.0"))),
+    (
+        "INET6",
+        Column("c", "inet6"),
+        (("'::'", "::"), ("'::ffff:1.2.3.4'", "::ffff:1.2.3.4"), ("'2001:DB8::1'", "2001:db8::1")),
+    ),
+    (
+        "VARCHAR(300) COMPRESSED CHARACTER SET latin1",
+        Column("c", "varchar", octets=300, charset="latin1"),
+        (("REPEAT('ab', 140)", "ab" * 140), ("''", ""), ("X'E9'", "\u00e9")),
+    ),
+    ("BLOB COMPRESSED", Column("c", "blob"), (("REPEAT(X'00', 200)", bytes(200)), ("''", b""))),
+)
 _MYSQL_CASES = (
+    (
+        "VECTOR(2)",
+        Column("c", "vector"),
+        (("X'0000803F00000040'", b"\0\0\x80?\0\0\0@"), ("STRING_TO_VECTOR('[0]')", bytes(4))),
+    ),
+    ("POINT SRID 4326", Column("c", "geometry"), ((f"X'E6100000{POINT[4:].hex()}'", b"\xe6\x10\0\0" + POINT[4:]),)),
+    (
+        "VARCHAR(9) CHARACTER SET gb18030",
+        Column("c", "varchar", octets=36, charset="gb18030"),
+        (("X'D6D0'", "\u4e2d"), ("_utf8mb4 X'F09F9880'", "\U0001f600"), ("X'8431A530'", Exact("0x8431A530"))),
+    ),
+    (
+        "ENUM('a',X'FF','b,\u00e9') CHARACTER SET binary",
+        Column("c", "enum", charset="binary", labels=("a", "x'ff'", "b,\u00e9")),
+        (("1", "a"), ("2", "x'ff'"), ("3", "b,\u00e9")),
+    ),
     (
         "JSON",
         Column("c", "json"),
@@ -166,6 +294,11 @@ _MYSQL_CASES = (
             ("_utf8mb4 X'22C3A95C5C5C22275C6E22'", '"\u00e9\\\\\\"\'\\n"'),
             ("'18446744073709551615'", "18446744073709551615"),
             ("'{}'", "{}"),
+            (
+                DOCUMENT,
+                '{"d": 1.50, "l": [1234567890123456789012345.10, 1e100, "x"], "at": "2026-01-02 03:04:05.500000"}',
+            ),
+            ("CAST(CAST('-0.10' AS DECIMAL(5,2)) AS JSON)", "-0.10"),
         ),
     ),
 )
@@ -173,10 +306,18 @@ _MYSQL_CASES = (
 
 def cases(flavor: str) -> list[Case]:
     """Every case that this flavor ("mysql" | "mariadb") has, columns named c0, c1, ..."""
-    every = [(*case, False) for case in _CASES] + [(*case, True) for case in _MYSQL_CASES]
-    found = []
-    for ddl, column, values, mysql_only in every:
-        if flavor == "mysql" or not mysql_only:
-            named = Column(**{**column.__dict__, "name": f"c{len(found)}"})
-            found.append(Case(ddl, named, values, mysql_only))
-    return found
+    every = _CASES + _ODD_CASES + (_MYSQL_CASES if flavor == "mysql" else _MARIADB_CASES)
+    return [Case(ddl, replace(column, name=f"c{number}"), values) for number, (ddl, column, values) in enumerate(every)]
+
+
+def exact_cells(columns: Iterable[Column]) -> str:
+    """A select list with every cell exactly: its bytes, and where it has them its number and its text."""
+    cells = []
+    for column in columns:
+        name = "`" + column.name.replace("`", "``") + "`"
+        cells.append(f"HEX({name})")
+        if column.type not in ("geometry", "vector"):
+            cells.append(f"CAST(CAST({name} AS CHAR) AS BINARY)")
+        if column.type not in ("geometry", "vector", "uuid", "inet4", "inet6"):
+            cells.append(f"{name} + 0e0")
+    return ", ".join(cells)

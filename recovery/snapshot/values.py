@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any, Final, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recovery.charset import decode_text
+from recovery.charset import encode_text, exact_text, label_text, transcode
 from recovery.errors import UnsupportedColumn
-from recovery.schema import INTEGER_BITS, Column, Table, arrow_type
+from recovery.schema import BINARY_TYPES, INTEGER_BITS, Column, Table, arrow_type
 
 Raw: TypeAlias = bytes | None
 Exacts: TypeAlias = dict[int, str]  # row number -> text
@@ -25,6 +26,8 @@ Converted: TypeAlias = tuple[pa.Array, Exacts]
 
 _TIME: Final = r"^(?P<sign>-?)(?P<h>\d{1,3}):(?P<m>\d\d):(?P<s>\d\d)(?:\.(?P<f>\d{1,6}))?$"
 _NOT_A_DATE: Final = r"^0000-|-00"  # a zero or partial date, or the year 0000: capture writes these as text, too
+# Sets that are UTF-8 where all bytes are below: utf8mb3 has none of the lead bytes of four.
+_UTF8_BELOW: Final = {"utf8mb4": 0x100, "utf8mb3": 0xF0, "utf8": 0xF0, "ascii": 0x80}
 INVALID_ENUM: Final = "0"  # the exact text of an ENUM's invalid value, its index
 
 
@@ -32,7 +35,7 @@ def convert(column: Column, raws: Sequence[Raw], table: Table) -> Converted:
     """The array of `arrow_type(column)` and the exact texts of rows that it can't hold (they are null in the array).
 
     raws: one item per row, None for NULL. FLOAT comes as the text of a DOUBLE, an ENUM of `enum_by_index` as its index.
-    Raises UnsupportedColumn for a value that is not valid in the column's type or character set.
+    Raises UnsupportedColumn for a value that is not valid in the column's type.
     """
     target = arrow_type(column, table.label)
     try:
@@ -52,6 +55,8 @@ def _converter(column: Column) -> Callable[[Column, Sequence[Raw], pa.DataType],
     kind = column.type
     if kind in INTEGER_BITS or kind in ("double", "year"):
         return _parsed
+    if kind in ("char", "varchar", "text"):
+        return _text
     by_kind: dict[str, Callable[[Column, Sequence[Raw], pa.DataType], Converted]] = {
         "float": _float,
         "decimal": _decimal,
@@ -62,10 +67,11 @@ def _converter(column: Column) -> Callable[[Column, Sequence[Raw], pa.DataType],
         "enum": _enum,
         "set": _set,
         "binary": _padded,
+        "bit": _bit,
     }
     if kind in by_kind:
         return by_kind[kind]
-    return _bytes if kind in ("varbinary", "blob") else _text
+    return _bytes if kind in BINARY_TYPES else _plain_text
 
 
 def _strings(raws: Sequence[Raw]) -> Any:
@@ -103,19 +109,46 @@ def _padded(column: Column, raws: Sequence[Raw], target: pa.DataType) -> Convert
     return pa.array([None if raw is None else raw.ljust(width, b"\0") for raw in raws], target), {}
 
 
-def _decoded(column: Column, raws: Sequence[Raw]) -> Any:
-    """Text in the column's character set as an Arrow string array; JSON travels as utf8mb4."""
-    charset = column.charset or "utf8mb4"
-    if charset in ("utf8mb4", "utf8mb3", "utf8"):
-        return _strings(raws)
-    return pa.array([None if raw is None else decode_text(raw, charset) for raw in raws], pa.string())
+def _bit(column: Column, raws: Sequence[Raw], target: pa.DataType) -> Converted:
+    """Both servers send the bits as bytes, the highest first."""
+    return pa.array([None if raw is None else int.from_bytes(raw, "big") for raw in raws], target), {}
+
+
+def _plain_text(column: Column, raws: Sequence[Raw], target: pa.DataType) -> Converted:
+    """JSON travels as utf8mb4, UUID and INET as ASCII."""
+    return _strings(raws), {}
 
 
 def _text(column: Column, raws: Sequence[Raw], target: pa.DataType) -> Converted:
-    texts = _decoded(column, raws)
+    """Text in the column's character set; what has no text goes out as its bytes."""
+    charset = column.charset or ""
+    stored = pa.array(raws, pa.binary())
+    texts, bad = _transcoded(stored, charset)
     if column.type == "char":  # the server strips them when it stores; PAD_CHAR_TO_FULL_LENGTH brings them back
         texts = pc.utf8_rtrim(texts, characters=" ")
-    return texts, {}
+    return texts, {int(row): exact_text(_unpadded(column, stored[int(row)].as_py())) for row in bad}
+
+
+def _transcoded(stored: Any, charset: str) -> tuple[Any, Any]:
+    """The texts, and the rows without one. UTF-8 that is valid as it is needs no compiled loop."""
+    _, offsets, data = stored.buffers()
+    buffer = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8)
+    if charset in _UTF8_BELOW and (buffer.max(initial=0) < _UTF8_BELOW[charset]):
+        try:
+            return stored.cast(pa.string()), ()
+        except pa.ArrowInvalid:
+            pass  # somewhere; the loop finds the rows
+    ends = np.frombuffer(offsets, np.int32, len(stored) + 1, stored.offset * 4).astype(np.int64)
+    lengths = np.where(np.asarray(stored.is_valid()), np.diff(ends), -1)
+    return transcode(buffer, ends[:-1], lengths, charset)
+
+
+def _unpadded(column: Column, raw: bytes) -> bytes:
+    if column.type == "char":
+        space = encode_text(" ", column.charset or "")
+        while raw.endswith(space) and not (len(raw) % len(space)):
+            raw = raw[: -len(space)]
+    return raw
 
 
 def enum_by_index(column: Column) -> bool:
@@ -124,7 +157,7 @@ def enum_by_index(column: Column) -> bool:
 
 
 def _enum_indexes(column: Column, raws: Sequence[Raw]) -> Converted:
-    if "?" in "".join(column.labels) and column.charset == "utf8mb4":
+    if "?" in "".join(column.labels):
         raise ValueError("a label that information_schema may not show")  # see recovery.source.parse_labels
     indexes = [None if raw is None else int(raw) for raw in raws]
     labels = (None, *column.labels)
@@ -135,25 +168,49 @@ def _enum_indexes(column: Column, raws: Sequence[Raw]) -> Converted:
 def _enum(column: Column, raws: Sequence[Raw], target: pa.DataType) -> Converted:
     if enum_by_index(column):
         return _enum_indexes(column, raws)
-    texts = _decoded(column, raws)
-    present = {value for value in texts.unique().to_pylist() if value is not None}
-    unknown = present - set(column.labels)
-    if unknown - {""}:
-        raise ValueError("not a label")
-    if "" not in unknown:
-        return texts, {}
-    invalid = pc.fill_null(pc.equal(texts, ""), False)
-    rows = pc.indices_nonzero(invalid).to_pylist()
-    return pc.if_else(invalid, pa.scalar(None, pa.string()), texts), dict.fromkeys(rows, INVALID_ENUM)
+    known = set(column.labels)
+
+    def label(raw: bytes) -> str | None:
+        text = label_text(raw, column.charset or "")
+        if text not in known and raw:
+            raise ValueError("not a label")
+        return text if raw else None
+
+    values = pa.array(raws, pa.binary())
+    texts = _each(values, label)
+    rows = pc.indices_nonzero(pc.and_(values.is_valid(), texts.is_null())).to_pylist()
+    return texts, dict.fromkeys(rows, INVALID_ENUM)
 
 
 def _set(column: Column, raws: Sequence[Raw], target: pa.DataType) -> Converted:
-    texts = _decoded(column, raws)
-    known = set(column.labels)
-    for value in texts.unique().to_pylist():
-        if value and not known.issuperset(value.split(",")):
+    charset = column.charset or ""
+    known, comma = set(column.labels), encode_text(",", charset)
+
+    def label(raw: bytes) -> str:
+        labels = [label_text(part, charset) for part in _split(raw, comma)] if raw else []
+        if not known.issuperset(labels):
             raise ValueError("not a label")
-    return texts, {}
+        return ",".join(labels)
+
+    return _each(pa.array(raws, pa.binary()), label), {}
+
+
+def _each(values: Any, text: Callable[[bytes], str | None]) -> Any:
+    """`text` of every value, called once for equal ones."""
+    encoded = values.dictionary_encode()
+    texts = pa.array([text(raw) for raw in encoded.dictionary.to_pylist()], pa.string())
+    return texts.take(encoded.indices)
+
+
+def _split(raw: bytes, comma: bytes) -> list[bytes]:
+    """The labels of a SET: in the sets of more than one byte per character only whole characters are looked at. (No
+    label has a comma; in the sets of mixed width a comma's byte is part of no other character.)"""
+    width, parts, start = len(comma), [], 0
+    for at in range(0, len(raw), width):
+        if raw[at : at + width] == comma:
+            parts.append(raw[start:at])
+            start = at + width
+    return [*parts, raw[start:]]
 
 
 def _dated(column: Column, raws: Sequence[Raw], target: pa.DataType) -> Converted:
