@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="how often each contender runs; the median counts")
     parser.add_argument("--sets", nargs="+", choices=bench_sets.NAMES, default=list(bench_sets.NAMES))
     parser.add_argument("--only", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
+    parser.add_argument("--tls", action="store_true", help="encrypted connections (all contenders use them if offered)")
     parser.add_argument("--output", type=Path, default=ROOT / "build", help="folder of bench.json and bench.png")
     parser.add_argument("--keep", type=Path, help="folder that keeps the last archives, to look into")
     given = parser.parse_args(arguments)
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     try:
-        report = run(given.sets, given.scale, given.rounds, given.only, given.keep)
+        report = run(given.sets, given.scale, given.rounds, given.only, given.keep, tls=given.tls)
     except BenchFailed as error:
         print(error, file=sys.stderr)
         return 1
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(
-    names: Sequence[str], scale: float, rounds: int, only: Sequence[str], keep: Path | None = None
+    names: Sequence[str], scale: float, rounds: int, only: Sequence[str], keep: Path | None = None, *, tls: bool = False
 ) -> dict[str, Any]:
     """Measure. The result is what bench.json holds."""
     report: dict[str, Any] = {
@@ -83,6 +84,7 @@ def run(
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "load_before": os.getloadavg()[0],
         "scale": scale,
+        "tls": tls,
         "sets": {},
     }
     for name in names:
@@ -91,7 +93,7 @@ def run(
         with tempfile.TemporaryDirectory(prefix="run-", dir=cache_dir() / "bench") as work:
             folder = keep / name if keep else Path(work)
             folder.mkdir(parents=True, exist_ok=True)
-            with bench_sets.serve(binlogs, Path(work) / "server") as server:
+            with bench_sets.serve(binlogs, Path(work) / "server", tls=tls) as server:
                 report["sets"][name] = _measure(binlogs, server, folder, rounds, only)
     report["load_after"] = os.getloadavg()[0]
     return report

@@ -52,7 +52,7 @@ def _figures(runs: list[dict[str, Any]]) -> dict[str, float]:
 
 def text(report: dict[str, Any]) -> str:
     """The tables and the targets, for a terminal."""
-    lines = [f"machine: {report['machine']}", f"MySQL {report['mysql']}, Python {report['python']}"]
+    lines = [f"machine: {report['machine']}", f"MySQL {report['mysql']}, Python {report['python']}, {_wire(report)}"]
     figures = summary(report)
     for name, one in report["sets"].items():
         title = f"{name}: {one['size_bytes'] / 1e6:,.0f} MB of binlog, {one['row_changes']:,} row changes"
@@ -60,6 +60,10 @@ def text(report: dict[str, Any]) -> str:
         lines += [_line(tool, f, figures[name].get("rowback")) for tool, f in figures[name].items()]
         lines += _notes(one, figures[name])
     return "\n".join([*lines, "", *_targets(figures)])
+
+
+def _wire(report: dict[str, Any]) -> str:
+    return f"loopback {'with' if report['tls'] else 'without'} TLS, load {report['load_before']:.1f} before"
 
 
 _HEADER = (

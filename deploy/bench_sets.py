@@ -57,10 +57,11 @@ def cached(name: str, scale: float) -> BinlogSet:
 
 
 @contextmanager
-def serve(binlogs: BinlogSet, folder: Path) -> Iterator[MySQLServer]:
-    """A server on loopback that has these binlogs; its data lies in `folder` and is deleted at the end."""
+def serve(binlogs: BinlogSet, folder: Path, *, tls: bool = False) -> Iterator[MySQLServer]:
+    """A server on loopback that has these binlogs; its data lies in `folder` and is deleted at the end. Without tls it
+    offers none, so that no contender spends time on it (they all take it where it is offered)."""
     facts = require("mysql")
-    server = MySQLServer(folder, name=f"bench-{binlogs.name}")
+    server = MySQLServer(folder, name=f"bench-{binlogs.name}", options={} if tls else {"tls_version": ""})
     shutil.copytree(facts["MYSQL_TEMPLATE"], server.data_dir)
     for path in binlogs.folder.iterdir():
         if path.name != "facts.json":
