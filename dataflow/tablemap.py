@@ -46,6 +46,9 @@ _FRACTIONAL: Final = {
     TIMESTAMP2: "timestamp", DATETIME2: "datetime", TIME2: "time",
     TIMESTAMP: "timestamp", DATETIME: "datetime", TIME: "time",
 }  # fmt: skip
+_MOST_LENGTH_BYTES: Final = {
+    BLOB: 4, BLOB_COMPRESSED: 4, JSON: 4, GEOMETRY: 4, VECTOR: 4, ENUM: 2, SET: 8,
+}  # fmt: skip
 
 # Kinds of optional metadata.
 _SIGNS, _DEFAULT_CHARSET, _COLUMN_CHARSETS, _NAMES, _SET_LABELS, _ENUM_LABELS, _PRIMARY_KEY = 1, 2, 3, 4, 5, 6, 8
@@ -142,7 +145,7 @@ def _parse(body: bytes, collations: Mapping[int, str], flavor: str, need_names: 
     cursor.raw(1)
     types = list(cursor.raw(cursor.packed()))
     metas = _Cursor(cursor.text())
-    wire = tuple(_wire(kind, metas.raw(_META_LENGTH.get(kind, 0))) for kind in types)
+    wire = tuple(_checked(_wire(kind, metas.raw(_META_LENGTH.get(kind, 0)))) for kind in types)
     nulls = cursor.raw((len(types) + 7) // 8)
     options: dict[int, bytes] = {}
     while cursor.more():
@@ -204,6 +207,20 @@ def _wire(kind: int, meta: bytes) -> WireColumn:
     if kind in _WITH_FRACTION:
         return WireColumn(kind, fsp=meta[0])
     return WireColumn(kind)
+
+
+def _checked(wire: WireColumn) -> WireColumn:
+    """Sizes that servers have: the kernels make room by them."""
+    good = wire.fsp <= 6
+    if wire.type in _MOST_LENGTH_BYTES:
+        good = 1 <= wire.length_bytes <= _MOST_LENGTH_BYTES[wire.type]
+    if wire.type == NEWDECIMAL:  # MariaDB has scales up to 38, MySQL up to 30
+        good = 1 <= wire.precision <= 65 and wire.scale <= min(38, wire.precision)
+    if wire.type == BIT:
+        good = 1 <= wire.precision <= 64
+    if not good:
+        raise ValueError(f"a column with sizes that no server has: {wire}")
+    return wire
 
 
 def _columns(

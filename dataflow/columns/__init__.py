@@ -9,12 +9,24 @@ from __future__ import annotations
 from dataflow import tablemap as tm
 from dataflow.columns import mariadb, numbers, texts, times
 from dataflow.columns.cells import Builder
+from recovery.errors import BinlogDamaged
 from recovery.schema import INTEGER_BITS, TEMPORAL_TYPES, TEXT_TYPES, Column, arrow_type
 
 # Bytes of values whose width their type alone gives (MySQL's table_def::calc_field_size).
 _WIDTHS = {
     tm.TINY: 1, tm.SHORT: 2, tm.INT24: 3, tm.LONG: 4, tm.LONGLONG: 8, tm.FLOAT: 4, tm.DOUBLE: 8, tm.YEAR: 1, tm.DATE: 3,
     tm.TIME: 3, tm.TIMESTAMP: 4, tm.DATETIME: 8,
+}  # fmt: skip
+# The types on the wire that values of a column's type travel as.
+_WIRE_TYPES = {
+    "tinyint": {tm.TINY}, "smallint": {tm.SHORT}, "mediumint": {tm.INT24}, "int": {tm.LONG}, "bigint": {tm.LONGLONG},
+    "float": {tm.FLOAT}, "double": {tm.DOUBLE}, "decimal": {tm.NEWDECIMAL}, "bit": {tm.BIT}, "year": {tm.YEAR},
+    "date": {tm.DATE}, "time": {tm.TIME2, tm.TIME}, "datetime": {tm.DATETIME2, tm.DATETIME},
+    "timestamp": {tm.TIMESTAMP2, tm.TIMESTAMP}, "enum": {tm.ENUM}, "set": {tm.SET}, "json": {tm.JSON},
+    "geometry": {tm.GEOMETRY}, "vector": {tm.VECTOR}, "char": {tm.STRING}, "binary": {tm.STRING},
+    "uuid": {tm.STRING}, "inet4": {tm.STRING}, "inet6": {tm.STRING},
+    "varchar": {tm.VARCHAR, tm.VARCHAR_COMPRESSED}, "varbinary": {tm.VARCHAR, tm.VARCHAR_COMPRESSED},
+    "text": {tm.BLOB, tm.BLOB_COMPRESSED}, "blob": {tm.BLOB, tm.BLOB_COMPRESSED},
 }  # fmt: skip
 _FRACTIONAL = {tm.TIME2: 3, tm.TIMESTAMP2: 4, tm.DATETIME2: 5}
 _COMPRESSED = frozenset({tm.BLOB_COMPRESSED, tm.VARCHAR_COMPRESSED})
@@ -39,7 +51,16 @@ def width(column: Column, wire: tm.WireColumn) -> int:
 
 
 def builder(column: Column, wire: tm.WireColumn, table_label: str) -> Builder:
-    """The builder of a column. Raises UnsupportedColumn."""
+    """The builder of a column. Raises UnsupportedColumn, and BinlogDamaged if the definition isn't that of the binlog."""
+    arrow_type(column, table_label)
+    exact = wire.type in (tm.NEWDECIMAL, tm.BIT)
+    if wire.type not in _WIRE_TYPES[column.type] or (
+        exact and (wire.precision, wire.scale) != (column.precision, column.scale or 0)
+    ):
+        raise BinlogDamaged(
+            f"column `{column.name}` of table `{table_label}` is `{column.type}` in its definition and travels as {wire}",
+            hint="Start capture again; if it recurs, report this with the table's SHOW CREATE TABLE.",
+        )
     built = _plain(column, wire, table_label)
     return mariadb.compressed(built) if wire.type in _COMPRESSED else built
 
