@@ -1,4 +1,4 @@
-"""Commands that look after the archive itself: verify, index, compact. They need no source server."""
+"""Commands that look after the archive itself: verify, index, compact, sweep. They need no source server."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from recovery import operations
 from recovery.archive.compaction import CompactionPlan, Merge
 from recovery.archive.compactor import Compacted
 from recovery.archive.rebuild import IndexRebuilt, IndexReport
+from recovery.archive.sweeping import SweepPlan
 from recovery.cli_options import (
     ConfigOption,
     Format,
@@ -33,6 +34,7 @@ from recovery.verify import ArchiveReport
 def register(app: typer.Typer) -> None:
     app.command("verify", epilog="\b\nExamples:\n" + _VERIFY)(verify)
     app.command("compact", epilog="\b\nExamples:\n" + _COMPACT)(compact)
+    app.command("sweep", epilog="\b\nExamples:\n" + _SWEEP)(sweep)
     index = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     index.command("show", epilog="\b\nExamples:\n" + _SHOW)(index_show)
     index.command("rebuild", epilog="\b\nExamples:\n" + _REBUILD)(index_rebuild)
@@ -248,3 +250,58 @@ def _verified_lines(report: ArchiveReport) -> None:
                 f"{label:<12} {found.objects} objects, {size(found.size_bytes)}, that `rowback sweep` deletes in time"
             )
     out.print("[green]whole[/]" if report.whole else f"[bold red]{len(report.findings)} findings[/]")
+
+
+_SWEEP = """\
+  rowback sweep --dry-run
+  rowback sweep
+  rowback sweep --grace-hours 72 --format json
+"""
+
+
+def sweep(
+    ctx: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and delete nothing.")] = False,
+    grace_hours: Annotated[
+        int,
+        typer.Option("--grace-hours", metavar="N", min=1, max=720, help="How long a removed object stays for readers."),
+    ] = 24,
+    output_format: FormatOption = Format.table,
+    config: ConfigOption = None,
+    server: ServerOption = None,
+) -> None:
+    """Delete what compaction replaced a day ago and what failed attempts left, and trim the old end of the log.
+
+    No row of the history goes: only copies of it, and commits that an index stands for.
+    """
+    context = context_for(ctx, config, server)
+    if dry_run:
+        plan = operations.sweep_plan(context, grace_hours=grace_hours)
+        if output_format is Format.json:
+            print_json(plan)
+        else:
+            _sweep_lines(plan)
+        return
+    with stderr().status("looking for what nobody needs") as status:
+        done = operations.sweep(
+            context, grace_hours=grace_hours, on_delete=lambda name: status.update(f"deleting {escape(name)}")
+        )
+    if output_format is Format.json:
+        print_json(done)
+    else:
+        _sweep_lines(done.plan)
+        stdout().print(f"deleted {done.objects} objects, {done.trimmed} log versions, {done.indexes} indexes")
+
+
+def _sweep_lines(plan: SweepPlan) -> None:
+    out = stdout()
+    reasons = sorted({d.reason for d in plan.doomed})
+    for reason in reasons:
+        found = [d for d in plan.doomed if d.reason == reason]
+        out.print(escape(f"goes: {len(found)} objects, {size(sum(d.size_bytes for d in found))}: {reason}"))
+    for kept in plan.kept:
+        out.print(escape(f"stays: {kept.objects} objects, {size(kept.size_bytes)}: {kept.reason}"))
+    span = f"versions {plan.trim[0]} to {plan.trim[-1]} go" if plan.trim else "nothing to trim"
+    out.print(escape(f"log: {span}: {plan.trim_reason}"))
+    if plan.indexes:
+        out.print(f"goes: {len(plan.indexes)} old indexes")

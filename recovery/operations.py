@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from recovery import changes as change_history
@@ -28,6 +28,8 @@ from recovery.archive.compactor import Compacted, Compactor
 from recovery.archive.rebuild import IndexRebuilt, IndexReport
 from recovery.archive.segments import read_transactions
 from recovery.archive.state import ArchiveState
+from recovery.archive.sweeper import Sweeper, SweepResult
+from recovery.archive.sweeping import SweepPlan
 from recovery.capture_process import capture_process
 from recovery.changes import ChangeQuery, ChangesResult
 from recovery.checks import Check
@@ -353,3 +355,19 @@ def verify_archive(
     if not context.log.newest():
         raise _no_archive(context)
     return verification.verify_archive(context.store, context.layout, context.log, quick=quick, progress=progress)
+
+
+def sweep_plan(context: Context, *, grace_hours: float = 24) -> SweepPlan:
+    """What `sweep` would delete now."""
+    read_archive(context)
+    return _sweeper(context, grace_hours, silent).plan()
+
+
+def sweep(context: Context, *, grace_hours: float = 24, on_delete: Progress = silent) -> SweepResult:
+    """Delete what compaction removed and attempts left, once the grace time is over, and trim the log."""
+    read_archive(context)
+    return _sweeper(context, grace_hours, on_delete).run()
+
+
+def _sweeper(context: Context, grace_hours: float, on_delete: Progress) -> Sweeper:
+    return Sweeper(context.store, context.layout, context.log, timedelta(hours=grace_hours), on_delete)

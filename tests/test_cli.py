@@ -63,7 +63,7 @@ def test_every_command_has_help_with_examples_that_parse() -> None:
     found = commands()
     assert set(found) == {
         "capture", "snapshot", "status", "changes", "undo", "restore", "doctor", "init", "version",
-        "index", "compact", "verify",
+        "index", "compact", "sweep", "verify",
     }  # fmt: skip
     for name, command in found.items():
         assert command.help, name

@@ -111,7 +111,8 @@ class Log:
     def newest(self) -> int:
         """The newest version in the store; 0 if there is none."""
         hint = self.index.latest()
-        return self._head(0, self._layout.log_version(hint.version - 1) if hint else "")
+        found = self._head(0, self._layout.log_version(hint.version - 1)) if hint else 0
+        return found or self._head(0)
 
     def _onward(self, head: ArchiveState) -> ArchiveState:
         for _, head in self._commits_after(head):  # noqa: B007, B020 - the last one is wanted
@@ -121,16 +122,19 @@ class Log:
     def _opened(self) -> ArchiveState:
         """The state of the newest whole index, proved against the log object that it was made from."""
         for state in self.index.newest():
-            name = self._layout.log_version(state.version)
-            try:
-                body = self._store.get(name)
-            except ObjectNotFound as error:
-                raise damaged(name, "is missing, though there is an index made from it") from error
-            if sha256(body).hexdigest() != state.sha256:
-                raise damaged(name, "is another one than its index was made from")
+            if not self.proves(state):
+                raise damaged(self._layout.log_version(state.version), "is another one than its index was made from")
             self._indexed = max(self._indexed or 0, state.version)
             return state
         return EMPTY
+
+    def proves(self, state: ArchiveState) -> bool:
+        """Whether the state's newest commit is the one in the log. Raises ArchiveDamaged if it isn't there."""
+        name = self._layout.log_version(state.version)
+        try:
+            return sha256(self._store.get(name)).hexdigest() == state.sha256
+        except ObjectNotFound as error:
+            raise damaged(name, "is missing, though there is an index made from it") from error
 
     def commit(
         self,

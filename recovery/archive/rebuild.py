@@ -57,7 +57,7 @@ def base_of(log: Log) -> ArchiveState:
     if oldest <= 1:
         return EMPTY
     for version in reversed(log.index.versions()):
-        if version < oldest - 1:
+        if version < oldest:
             continue
         try:
             return log.index.read(version)
