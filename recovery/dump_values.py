@@ -16,7 +16,7 @@ import duckdb
 
 from recovery.charset import exact_bytes, is_raw_label
 from recovery.errors import NotComputable
-from recovery.json_literals import SUSPECT
+from recovery.json_literals import SUSPECT, document_sql
 from recovery.literals import LIKE_ASCII, check_storable, literal_sql
 from recovery.merge import MergedTable, literal
 from recovery.schema import BINARY_TYPES, DECIMAL_ARROW_MAX, INTEGER_BITS, TEXT_TYPES, Column
@@ -57,7 +57,7 @@ class Functions:
         return f"X'{raw.hex().upper()}'"
 
     def _json(self, text: str) -> str:
-        return literal_sql(_DOCUMENT, text)
+        return document_sql(text) or literal_sql(_DOCUMENT, text)
 
 
 def written(merged: MergedTable) -> list[tuple[int, Column]]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Final
 
 # What a number that isn't plain has somewhere, as a regular expression for DuckDB: a zero at its end behind the point, many
-# digits, or zeros behind the point. Strings may have it, too: `decimals` looks closer.
+# digits, or zeros behind the point. Strings may have it, too: `document_sql` looks closer.
 SUSPECT: Final = r"\.[0-9]+0([^0-9eE]|$)|[0-9.]{16}|0\.000"
 _MAX_DIGITS, _MAX_SCALE = 65, 30  # of a DECIMAL
 
@@ -26,13 +26,27 @@ class _Number(str):
     __slots__ = ()
 
 
-def decimals(text: str) -> list[tuple[str, str]]:
-    """(path, number) of every number that the server would print otherwise after a cast of the document to JSON."""
-    return list(_walk("$", json.loads(text, parse_float=_Number, parse_int=_Number)))
+def document_sql(text: str) -> str | None:
+    """The expression for a document with such numbers; None for one without, whose text is enough.
+
+    Written by hand: a restore may have millions of them.
+    """
+    found = list(_walk("$", json.loads(text, parse_float=_Number, parse_int=_Number)))
+    if not found:
+        return None
+    placed = ", ".join(f"{_string(path)}, CAST('{number}' AS {_decimal(number)})" for path, number in found)
+    return f"JSON_SET(CAST({_string(text)} AS JSON), {placed})"
 
 
-def decimal_type(number: str) -> str:
-    """The DECIMAL type that holds just this number."""
+def _string(text: str) -> str:
+    """As recovery.literals.string writes it."""
+    if text.isascii() and text.isprintable() and "'" not in text and "\\" not in text:
+        return f"'{text}'"
+    return f"_utf8mb4 x'{text.encode().hex().upper()}'"
+
+
+def _decimal(number: str) -> str:
+    """The type that holds just this number."""
     whole, _, fraction = number.removeprefix("-").partition(".")
     return f"DECIMAL({len(whole) + len(fraction)}, {len(fraction)})"
 

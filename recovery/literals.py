@@ -24,7 +24,7 @@ from sqlglot import exp
 
 from recovery.charset import decode_text, encode_text, exact_bytes, exact_text, is_raw_label, storable
 from recovery.errors import NotComputable
-from recovery.json_literals import decimal_type, decimals
+from recovery.json_literals import document_sql
 from recovery.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column
 
 DIALECT = "mysql"
@@ -105,15 +105,8 @@ def check_storable(column: Column, raw: bytes, flavor: str | None) -> None:
 
 
 def _json(text: str) -> exp.Expression:
-    document = exp.Cast(this=string(text), to=exp.DataType.build("JSON"))
-    found = decimals(text)
-    if not found:
-        return document
-    placed: list[exp.Expression] = [document]
-    for path, number in found:
-        kind = exp.DataType.build(decimal_type(number), dialect=DIALECT)
-        placed += [string(path), exp.Cast(this=_plain(number), to=kind)]
-    return exp.Anonymous(this="JSON_SET", expressions=placed)
+    special = document_sql(text)
+    return exp.Var(this=special) if special else exp.Cast(this=string(text), to=exp.DataType.build("JSON"))
 
 
 def label_number(column: Column, text: str) -> int | None:
