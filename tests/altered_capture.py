@@ -18,6 +18,7 @@ from typing import Any
 
 import dataflow.run
 import dataflow.stream
+import recovery.archive.s3store
 from recovery.archive import log, segments
 from recovery.archive.actions import Segment
 from recovery.archive.filestore import FileStore
@@ -29,6 +30,11 @@ from recovery.source import binlog_status, connect
 def silence(seconds: str) -> None:
     """A source that sends nothing is lost after so many seconds."""
     dataflow.stream.SILENCE_S = float(seconds)  # type: ignore[misc]
+
+
+def impatient(seconds: str) -> None:
+    """An S3 request that isn't answered is given up after so many seconds."""
+    recovery.archive.s3store.READ_TIMEOUT_S = int(seconds)
 
 
 def none(_: str) -> None:
@@ -121,7 +127,8 @@ def lost_rows(_: str) -> None:
 ALTERATIONS: dict[str, Callable[[str], None]] = {
     function.__name__: function
     for function in (
-        silence, none, commit_before_upload, checkpoint_ahead, no_read_back, no_fence, doubled_segments, lost_rows,
+        silence, impatient, none,
+        commit_before_upload, checkpoint_ahead, no_read_back, no_fence, doubled_segments, lost_rows,
     )
 }  # fmt: skip
 

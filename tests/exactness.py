@@ -69,9 +69,17 @@ def examine(rowback: Rowback, source: Server, start: str, *, purged: bool = Fals
         _check_tables(found, context, state, source)
         if not purged:
             _check_counts(found, counted_by_mysqlbinlog(source), counted_in_archive(context, state))
+        _check_verify(found, rowback)
     except (RowbackError, pa.ArrowInvalid, OSError) as error:
         found.say(f"the archive can't be read: {error}")
     return found
+
+
+def _check_verify(found: Found, rowback: Rowback) -> None:
+    """What `rowback verify --archive` says, which knows only the bucket."""
+    done = rowback.run("verify", "--archive", check=False)
+    if done.returncode:
+        found.say(f"verify --archive ends with {done.returncode}: {done.stdout[-1500:]}{done.stderr[-1500:]}")
 
 
 def _check_transactions(found: Found, context: Context, state: ArchiveState, source: Server, start: str) -> None:

@@ -66,6 +66,7 @@ class FaultProxy:
         self.served: list[tuple[str, str, Fault | None]] = []
         self.ended = threading.Event()
         self._orders: list[_Order] = []
+        self._gone = False
         self._lock = threading.Lock()
         proxy = self
 
@@ -81,11 +82,20 @@ class FaultProxy:
         with self._lock:
             self._orders.append(_Order(method, part, fault, times))
 
+    def pending(self) -> int:
+        """How many faults no request has met yet."""
+        with self._lock:
+            return sum(order.left for order in self._orders)
+
+    def away(self, gone: bool) -> None:
+        """Every request meets a broken connection until the store is back."""
+        self._gone = gone
+
     def take(self, method: str, path: str) -> Fault | None:
         with self._lock:
-            fault = None
+            fault = Fault.CUT_BEFORE if self._gone else None
             for order in self._orders:
-                if order.left and order.method == method and order.part in path:
+                if fault is None and order.left and order.method == method and order.part in path:
                     order.left -= 1
                     fault = order.fault
                     break

@@ -33,8 +33,8 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path: Path, fresh_mysql: Callable[
     kills = [*UNDER_LOAD] * ROUNDS + ["random"] * RANDOM
     rng.shuffle(kills)
     killer = Killer(rowback, rng)
-    load = workload.Load(source, writers=4, transactions=100_000, seed=5, pause_s=0.02).start()
-    known = 0
+    load = workload.Load(source, writers=4, transactions=100_000, seed=5, pause_s=0.02, xa=True).start()
+    known = resolved = 0
     try:
         for number, place in enumerate(kills):
             if place == "random":
@@ -47,6 +47,8 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path: Path, fresh_mysql: Callable[
             assert known >= before
             if number % 5 == 0:
                 source.execute("FLUSH BINARY LOGS")
+            if number % 3 == 0:  # captures have been killed between these PREPAREs and their COMMIT or ROLLBACK
+                resolved += workload.resolve_xa(source, rng, share=0.7)
     finally:
         load.stop()
     rowback.catch_up()
@@ -55,6 +57,7 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path: Path, fresh_mysql: Callable[
     assert killer.killed.total() >= 40
     assert found.transactions > 500
     assert found.gaps == 0
+    assert resolved > 20
     # Commits were made by several generations, so the kills did fall between and into windows.
     state = open_context(rowback.config).log.read()
     assert len(state.transactions) >= len(kills) / 4

@@ -65,6 +65,7 @@ CREATE TABLE shop.`odd ``name``.with/äll` (
   `ünï "quoted"` varchar(50) NULL,
   PRIMARY KEY (`order`)
 );
+CREATE TABLE shop.vault (id bigint NOT NULL PRIMARY KEY, body text NULL);
 CREATE TABLE shop.ledger (a int NULL, b varchar(20) NULL, c datetime NULL);
 """
 
@@ -85,6 +86,8 @@ class Load:
     seed: int = 1
     keyless: bool = True
     pause_s: float = 0.0
+    mortal: bool = False  # the server may die: that ends a writer without an error
+    xa: bool = False  # some transactions are XA, and some of those are resolved by another connection, later or never
     committed: int = 0
     rolled_back: int = 0
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -116,7 +119,17 @@ class Load:
         try:
             self._run(number)
         except BaseException as error:  # noqa: BLE001  (handed to `wait`)
-            self._errors.append(error)
+            # 2013, 2006: the connection is lost; 2003: it can't be made; 0: pymysql's for one that it knows as closed.
+            lost = isinstance(error, pymysql.err.MySQLError | OSError) and error.args[0] in (
+                2013,
+                2006,
+                2003,
+                0,
+                104,
+                32,
+            )
+            if not (self.mortal and lost):
+                self._errors.append(error)
 
     def _run(self, number: int) -> None:
         rng = random.Random(f"{self.seed}/{number}")
@@ -127,7 +140,10 @@ class Load:
                 for _ in range(self.transactions):
                     if self._ended.wait(self.pause_s) if self.pause_s else self._ended.is_set():
                         return
-                    committed = self._transaction(connection, cursor, rng)
+                    if self.xa and rng.random() < 0.2:
+                        committed = xa_transaction(cursor, rng)
+                    else:
+                        committed = self._transaction(connection, cursor, rng)
                     with self._lock:
                         self.committed += committed
                         self.rolled_back += not committed
@@ -153,6 +169,39 @@ class Load:
                 raise
             connection.rollback()
             return False
+
+
+def xa_transaction(cursor: Any, rng: random.Random) -> bool:
+    """One XA transaction on the single table that its writers don't fight over, prepared and then committed, rolled back,
+    or left prepared for `resolve_xa`. Its branch qualifier holds bytes that need care."""
+    xid = f"X'{rng.randbytes(8).hex()}',X'00ff27'"
+    cursor.execute(f"XA START {xid}")
+    for _ in range(rng.choice((0, 1, 2, 5))):
+        cursor.execute("INSERT INTO shop.vault (id, body) VALUES (%s, %s)", (rng.getrandbits(62), text(rng, 30)))
+    cursor.execute(f"XA END {xid}")
+    ending = rng.random()
+    if ending < 0.1:
+        cursor.execute(f"XA COMMIT {xid} ONE PHASE")
+        return True
+    cursor.execute(f"XA PREPARE {xid}")
+    if ending < 0.4:
+        return False
+    cursor.execute(f"XA {'COMMIT' if ending < 0.8 else 'ROLLBACK'} {xid}")
+    return ending < 0.8
+
+
+def resolve_xa(server: Server, rng: random.Random, share: float = 1.0) -> int:
+    """Commit or roll back about this share of the prepared XA transactions whose connections are gone or idle."""
+    done = 0
+    with server.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("XA RECOVER CONVERT XID")
+        for _, length, _, data in cursor.fetchall():
+            digits = data[2:] if isinstance(data, str) else data[2:].decode()
+            xid = f"0x{digits[: 2 * length]},0x{digits[2 * length :]}"
+            if rng.random() < share:
+                cursor.execute(f"XA {rng.choice(('COMMIT', 'COMMIT', 'ROLLBACK'))} {xid}")
+                done += 1
+    return done
 
 
 def text(rng: random.Random, longest: int) -> str | None:
