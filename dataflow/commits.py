@@ -29,6 +29,7 @@ from recovery.archive.segments import write_transactions
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.errors import CommitConflict, UnsupportedEvent
+from recovery.failpoint import failpoint
 from recovery.schema import Table
 
 Xid: TypeAlias = tuple[str, int]  # an XA transaction and the seq of its PREPARE
@@ -101,6 +102,8 @@ def ready(archive: Archive, state: ArchiveState, closed: Closed, uploaded: Seque
     again, and the transactions segment is written. state: the archive's head just before this commit. Raises
     UnsupportedEvent for a committed one whose rows were never captured."""
     begun = {xid: _pending(xid, uploaded) for xid in closed.prepared}
+    if begun:
+        failpoint("xa.pending")
     objects: list[Action] = [u for u in uploaded if not isinstance(u, PendingRows)]
     ends: list[PendingEnd] = []
     counts: dict[int, int] = {}
@@ -115,6 +118,7 @@ def ready(archive: Archive, state: ArchiveState, closed: Closed, uploaded: Seque
         if own is None:
             ends.append(PendingEnd(r.xid, pending.seq, r.seq, r.committed))
         if r.committed:
+            failpoint("xa.commit")
             segments = resolved(archive.store, archive.store, archive.layout, pending, schemas, outcome_of(r))
             objects.extend(segments)
             counts[r.seq] = pending.row_changes

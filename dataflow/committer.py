@@ -77,6 +77,7 @@ class Committer:
         uploads = [self._submit(n, job) for n, job in todo]
         if isinstance(item, Part):
             self._parts.append((without_rows(item), uploads))
+            failpoint("sink.part")
             return
         if item.parts != len(self._parts):
             raise BinlogDamaged(

@@ -26,6 +26,8 @@ UNDER_LOAD = {
     "sink.window": 3,
     "segment.encoded": 9,
     "segment.uploaded": 9,
+    "xa.pending": 2,
+    "xa.commit": 2,
     "sink.uploaded": 3,
     "log.before-put": 4,  # the first is the generation's
     "log.after-put": 4,

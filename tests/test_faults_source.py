@@ -83,8 +83,9 @@ def test_a_reset_under_a_running_capture_is_never_passed_over(tmp_path: Path, fr
     load.wait()
     # The server ends the stream with an I/O error, or capture finds another transaction where its last one was.
     assert capture.wait(90) in (3, 6), rowback.capture_log()[-2000:]
+    # The old position lies inside an event of the new binlog, or at another one's start.
     again = rowback.run("capture", "--until-caught-up", check=False)
-    assert again.returncode == 3
+    assert again.returncode in (3, 6), again.stderr
     state = open_context(rowback.config).log.read()
     assert len(state.holes) >= 1
     found = examine(rowback, source, "", purged=True)
