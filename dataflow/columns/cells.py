@@ -79,5 +79,6 @@ def marked(cells: Cells, marker: int) -> Longs:
 def raw_uniques(cells: Cells, rows: Longs, width: int) -> tuple[list[bytes], Longs]:
     """The different values of fixed-width cells, and for each row which of them it has."""
     raw = cells.data[cells.offsets[rows][:, None] + np.arange(width)]
-    found, inverse = np.unique(raw, axis=0, return_inverse=True)
-    return [value.tobytes() for value in found], inverse.reshape(-1).astype(np.int64)
+    fixed = pa.Array.from_buffers(pa.binary(width), len(rows), [None, pa.py_buffer(np.ascontiguousarray(raw))])
+    coded = fixed.dictionary_encode()
+    return coded.dictionary.to_pylist(), coded.indices.to_numpy().astype(np.int64)
