@@ -16,7 +16,7 @@ import pytest
 from handmade import ORDERS, Archive, Row, column, insert, table
 
 from recovery.dump import DumpWriter, quote
-from recovery.errors import NotComputable
+from recovery.errors import ArchiveDamaged, NotComputable
 from recovery.merge import Merger
 from recovery.restore import RestoreRequest, restore
 from recovery.schema import Table
@@ -338,3 +338,38 @@ def test_a_definition_that_no_loader_reads_whole_is_refused(tmp_path: Path) -> N
     with pytest.raises(NotComputable, match=r"shop\.orders.*semicolon"):
         write(tmp_path, archive, baseline)
     assert not [p for p in tmp_path.iterdir() if p.name.startswith("out")]
+
+
+@pytest.mark.parametrize(
+    ("charset", "raw", "kept"),
+    [
+        ("utf8mb4", "61FF", False),
+        ("utf16", "D83D", False),
+        ("sjis", "815C5C", True),  # a backslash, which is stored but read back as another code
+        ("ucs2", "D83D", True),
+        ("gbk", "A2AB", True),
+        ("gbk", "A2", False),
+    ],
+)
+def test_bytes_without_a_text_are_written_as_bytes_or_refused(
+    tmp_path: Path, charset: str, raw: str, kept: bool
+) -> None:
+    archive = Archive(tmp_path / "archive")
+    of = table("shop", "orders", column("id"), column("v", "varchar", charset=charset))
+    rows = [({"id": 1, "v": None}, {"v": f"0x{raw}"}), ({"id": 2, "v": f"0x{raw}"}, {}), ({"id": 3, "v": None}, {})]
+    baseline = archive.baseline("s1", of, rows, "CREATE TABLE `orders` (`id` int)")
+    if kept:
+        data = (write(tmp_path, archive, baseline) / "shop.orders.00000.sql").read_text()
+        assert data.endswith(f"(1,X'{raw}'),\n(2,_utf8mb4 '0x{raw}'),\n(3,NULL);\n")
+        return
+    with pytest.raises(NotComputable, match=rf"`shop\.orders`: column `v` holds bytes that aren't valid {charset}"):
+        write(tmp_path, archive, baseline)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith("out")]
+
+
+def test_a_label_that_the_definition_lacks_is_no_null(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive")
+    of = table("shop", "orders", column("id"), column("v", "enum", charset="binary", labels=("x'ff'", "a")))
+    rows = [({"id": 1, "v": "b"}, {})]
+    with pytest.raises(ArchiveDamaged, match="label"):
+        write(tmp_path, archive, archive.baseline("s1", of, rows, "CREATE TABLE `orders` (`id` int)"))

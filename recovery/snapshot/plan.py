@@ -13,7 +13,7 @@ mydumper's SQL or file names can't carry.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Final
@@ -40,6 +40,8 @@ Pair = tuple[str, str]
 # mydumper 0.10 builds file names and some statements from bare names: quotes break its SQL, `/` its paths; `.` and
 # endings like `-schema` make `db.table.00001.sql` ambiguous.
 _UNCARRIED: Final = re.compile(r"[\x00-\x1f\x7f/\\.`'\",]|-schema(-\w+)?$|^\s|\s$")
+# Sets with characters beyond U+FFFF; of binary's labels, MariaDB shows the bytes above 7F as `?`.
+_BEYOND_PLANE: Final = frozenset({"utf8mb4", "utf16", "utf16le", "utf32", "gb18030", "binary"})
 _AUTO_INCREMENT: Final = re.compile(r" AUTO_INCREMENT=\d+")
 
 
@@ -64,7 +66,7 @@ class PlannedTable:
 class Plan:
     """omitted: the names that mydumper is told to leave out, in the databases that it dumps. cascades, objects: see
     `recovery.archive.actions.Snapshot`. events: mydumper is asked for them. separate: one mydumper per database.
-    warnings: what the dump directory lacks."""
+    warnings: what the dump directory lacks, and what a definition may hide."""
 
     databases: tuple[tuple[str, str], ...]
     tables: tuple[PlannedTable, ...]
@@ -131,8 +133,18 @@ def make_plan(connection: Connection, info: ServerInfo, server: ServerSettings, 
         objects,
         events=rights.events,
         separate=len(dumped) > 1 and _has_odd_neighbour(connection, dumped, rights.events),
-        warnings=rights.warnings,
+        warnings=(*rights.warnings, *_hidden_labels(planned)),
     )
+
+
+def _hidden_labels(planned: Sequence[PlannedTable]) -> Iterator[str]:
+    """Labels that may not be what they look like: SHOW CREATE TABLE, too, prints `?` for what it can't show."""
+    for column, table in ((c, t.table) for t in planned for c in t.table.columns):
+        if column.charset in _BEYOND_PLANE and "?" in "".join(column.labels):
+            yield (
+                f"Labels of column {column.name} of {table.label} have a `?`, which servers also print for characters "
+                "beyond U+FFFF: look at the definition after a restore."
+            )
 
 
 def _has_odd_neighbour(connection: Connection, dumped: Sequence[str], events: bool) -> bool:
