@@ -39,14 +39,19 @@ def binary(cells: Cells) -> Built:
 
 def padded(octets: int) -> Builder:
     def build(cells: Cells) -> Built:
-        ends = np.empty(len(cells) + 1, np.int32)
-        size = _room(int(np.count_nonzero(cells.lengths >= 0)) * octets)
-        out = np.zeros(size, np.uint8)
-        if strings.gather_padded(cells.data, cells.offsets, cells.lengths, octets, ends, out):
-            raise CellFault(int(np.flatnonzero(cells.lengths > octets)[0]), f"holds more than its {octets} bytes")
+        ends, out = gathered_padded(cells, octets)
         return array(pa.binary(), cells, ends, out), None
 
     return build
+
+
+def gathered_padded(cells: Cells, octets: int) -> tuple[Ints, Bytes]:
+    """Values of a BINARY column one behind the other, each with all its octets, and Arrow's offsets."""
+    ends = np.empty(len(cells) + 1, np.int32)
+    out = np.zeros(_room(int(np.count_nonzero(cells.lengths >= 0)) * octets), np.uint8)
+    if strings.gather_padded(cells.data, cells.offsets, cells.lengths, octets, ends, out):
+        raise CellFault(int(np.flatnonzero(cells.lengths > octets)[0]), f"holds more than its {octets} bytes")
+    return ends, out
 
 
 def _room(size: int) -> int:
