@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from rowevents import TableEvents, collations, row_events
 from typematrix import Case, agrees, shown
 
@@ -151,3 +152,19 @@ def shape(run: Run, table: str) -> list[Column]:
     )
     text = {"tinytext": "text", "mediumtext": "text", "longtext": "text", "point": "geometry"}
     return [Column(name, text.get(kind, kind)) for name, kind in run.cursor.fetchall()]
+
+
+def in_stretches(events: TableEvents, monkeypatch: pytest.MonkeyPatch) -> RowImages:
+    """Decoded three images at a time, which ends in the middle of events and before the second image of updates."""
+    with monkeypatch.context() as patch:
+        patch.setattr("dataflow.rows._CELLS_AT_ONCE", 1)
+        patch.setattr("dataflow.rows._IMAGES_AT_LEAST", 3)
+        return events.decode()
+
+
+def require_same(one: RowImages, other: RowImages) -> None:
+    for name in ("event", "change", "op"):
+        assert getattr(one, name).tolist() == getattr(other, name).tolist()
+    assert one.changed.equals(other.changed)
+    assert one.exact.equals(other.exact)
+    assert all(a.equals(b) for a, b in zip(one.columns, other.columns, strict=True))

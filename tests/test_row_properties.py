@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from rowevents import row_events
-from rowstory import Image, Row, Run, images, require_equal, shape, whole
+from rowstory import Image, Row, Run, images, in_stretches, require_equal, require_same, shape, whole
 from typematrix import cases
 
 from dataflow.rows import DELETE, INSERT, UPDATE_AFTER, UPDATE_BEFORE
@@ -132,7 +132,7 @@ def fill(run: Run, name: str, rng: random.Random, pool: list[Any]) -> list[Row]:
 
 
 @pytest.mark.sockets
-def test_images_applied_in_order_are_what_select_shows(run: Run) -> None:
+def test_images_applied_in_order_are_what_select_shows(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     seed = int(os.environ.get("ROWBACK_PROPERTY_SEED", random.randrange(10**9)))
     print(f"ROWBACK_PROPERTY_SEED={seed}")
     rng = random.Random(seed)
@@ -150,7 +150,9 @@ def test_images_applied_in_order_are_what_select_shows(run: Run) -> None:
             table = events.table_map.table
             key = next(i for i, c in enumerate(table.columns) if c.name == "id")
             state: dict[Any, Image] = {}
-            applied = images(events.decode(), table)
+            decoded = events.decode()
+            require_same(decoded, in_stretches(events, monkeypatch))
+            applied = images(decoded, table)
             for i, image in enumerate(applied):
                 if image.op == INSERT:
                     state[image.cells[key][0]] = image

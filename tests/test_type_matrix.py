@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from rowevents import row_events
-from rowstory import Row, Run, Story, follow, images, require_equal, whole
+from rowstory import Row, Run, Story, follow, images, in_stretches, require_equal, require_same, whole
 from typematrix import Case, cases
 
 from dataflow.events import PARTIAL_UPDATE_ROWS
@@ -256,7 +256,9 @@ def test_partial_row_images_are_refused(run: Run) -> None:
 
 
 @pytest.mark.sockets
-def test_partial_json_updates_become_whole_documents(mysql_source: Server, unique_name: Callable[[str], str]) -> None:
+def test_partial_json_updates_become_whole_documents(
+    mysql_source: Server, unique_name: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = Run(mysql_source, unique_name("diffs"))
     run.do("SET SESSION binlog_row_value_options = PARTIAL_JSON")
     run.do("CREATE TABLE j (id INT PRIMARY KEY, a JSON, t VARCHAR(9), b JSON NOT NULL, c JSON)")
@@ -276,6 +278,7 @@ def test_partial_json_updates_become_whole_documents(mysql_source: Server, uniqu
     )
     table = events.table_map.table
     assert PARTIAL_UPDATE_ROWS in events.types
+    require_same(events.decode(), in_stretches(events, monkeypatch))
     states = states[1:]
     for step in range(1, 5):
         for i in range(3):
