@@ -121,6 +121,9 @@ class Numbering:
             transactions.add_to(self.gtids, count)
             self.seq = transactions.first_seq + count - 1
             self.cut_at_us = int(transactions.cut_at_us[-1])
+            # The checkpoint behind them may be committed, and promises that no later transaction is cut there: on MariaDB,
+            # where commit times have whole seconds, the next one might be.
+            self.covered_to_us = max(self.covered_to_us, self.cut_at_us)
 
     @property
     def carries(self) -> bool:
