@@ -82,6 +82,40 @@ def test_a_store_that_is_away_for_a_while(
         assert not list((tmp_path / "spool").glob("*/objects/**/*.parquet"))
 
 
+@pytest.mark.parametrize(
+    "place", ["spool.append:1", "spool.append:3", "spool.appended:2", "spool.uploaded:2", "spool.committed:1"]
+)
+def test_a_kill_at_each_place_of_the_spool(
+    place: str, tmp_path: Path, mysql_source: MySQLServer, s3_bucket: S3Bucket, unique_name: Any
+) -> None:
+    db = unique_name("spooled")
+    with FaultProxy(s3_bucket.endpoint_url) as proxy:
+        s3 = f'[archive.s3]\nendpoint_url = "{proxy.url}"\nregion = "{s3_bucket.region}"\n'
+        extra = f'spool_folder = "{tmp_path}/spool"'
+        rowback = Rowback(tmp_path / "rowback", mysql_source, root=f"s3://{s3_bucket.name}/backup", s3=s3, extra=extra)
+        rowback.environment |= {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
+        rowback.environment["ROWBACK_FAILPOINT"] = f"{place}:kill"
+        process = rowback.start_capture("--window-seconds", "0.2")
+        del rowback.environment["ROWBACK_FAILPOINT"]
+        rowback.wait_started(process)
+        mysql_source.load(f"CREATE DATABASE {db}; CREATE TABLE {db}.t (a int PRIMARY KEY);")
+        away(proxy)
+        for number in range(4):
+            mysql_source.execute(f"INSERT INTO {db}.t VALUES ({number})")
+            wait_for(
+                lambda n=number: (
+                    process.poll() is not None or len(list((tmp_path / "spool").glob("*/windows/*.json"))) >= n
+                ),
+                60,
+                "a spooled window",
+            )
+        back(proxy)
+        assert process.wait(90) == -9, rowback.capture_log()[-2000:]
+        rowback.run("capture", "--until-caught-up")
+        assert inserted(open_context(rowback.config), db) == [0, 1, 2, 3]
+        assert not list((tmp_path / "spool").glob("*/windows/*.json"))
+
+
 def test_a_drain_while_the_store_is_away_keeps_the_spool(
     tmp_path: Path, mysql_source: MySQLServer, s3_bucket: S3Bucket, unique_name: Any
 ) -> None:

@@ -77,5 +77,9 @@ def test_every_place_is_killed_at_in_some_test() -> None:
     elsewhere = {
         "gap.before": "test_faults_kill",
         "sink.part": "test_faults_huge",
+        "spool.append": "test_capture_spool",
+        "spool.appended": "test_capture_spool",
+        "spool.uploaded": "test_capture_spool",
+        "spool.committed": "test_capture_spool",
     }
     assert set(PLACES) == UNDER_LOAD.keys() | elsewhere.keys()
