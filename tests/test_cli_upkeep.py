@@ -12,7 +12,7 @@ from rowback import Rowback
 
 from recovery import cli
 from recovery.archive.filestore import FileStore
-from testservers import MySQLServer
+from testservers import MySQLServer, Server
 
 
 @pytest.fixture
@@ -93,3 +93,32 @@ def test_a_captured_archive_is_proved(mysql_source: MySQLServer, tmp_path: Path,
     assert report["row_changes"] == 30 * 3 + 29
     assert report["gtids"] == report["transactions"] == 30 * 2 + 1
     assert report["orphans"]["objects"] == 0
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
+def test_xa_over_commits_is_proved(request: pytest.FixtureRequest, tmp_path: Path, flavor: str) -> None:
+    """Pending rows are checked while they are pending, and counted once when they are committed or void."""
+    server: Server = request.getfixturevalue(f"{flavor}_source")
+    rowback = Rowback(tmp_path, server, extra='include = ["upkeepxa.*"]')
+    server.execute("CREATE DATABASE upkeepxa")
+    server.execute("CREATE TABLE upkeepxa.t (id INT PRIMARY KEY, v VARCHAR(20))")
+    rowback.run("capture", "--until-caught-up")
+    for number, end in enumerate(("COMMIT", "ROLLBACK")):
+        connection = server.connect()
+        with connection.cursor() as cursor:
+            cursor.execute(f"XA START 'x{number}'")
+            cursor.execute(f"INSERT INTO upkeepxa.t VALUES ({number}, 'a'), ({number + 10}, 'b')")
+            cursor.execute(f"XA END 'x{number}'")
+            cursor.execute(f"XA PREPARE 'x{number}'")
+        connection.close()
+        server.execute(f"INSERT INTO upkeepxa.t VALUES ({number + 20}, 'c')")
+        rowback.run("capture", "--until-caught-up")
+        report = rowback.json("verify", "--archive")
+        assert (report["findings"], report["orphans"]["objects"]) == ([], 0)
+        server.execute(f"XA {end} 'x{number}'")
+        rowback.run("capture", "--until-caught-up")
+        report = rowback.json("verify", "--archive")
+        assert (report["findings"], report["orphans"]["objects"]) == ([], 0)
+        assert report["removed"]["objects"] == number + 1
+    assert report["row_changes"] == 2 + 2
