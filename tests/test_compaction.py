@@ -382,8 +382,10 @@ def test_a_damaged_input_is_named_and_nothing_changes(folder: FileStore) -> None
 
 def test_a_file_that_does_not_read_back_is_not_committed(folder: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     history = a_history(folder, windows=8)
-    real = compacting._encode
-    monkeypatch.setattr(compacting, "_encode", lambda table, data: real(table, data.slice(1)))
+    real = compacting.encode_parquet
+    monkeypatch.setattr(
+        compacting, "encode_parquet", lambda data, *given, **named: real(data.slice(1), *given, **named)
+    )
     with pytest.raises(ArchiveDamaged, match="read back"):
         compacted(history)
     assert len(history.log.read().removed) == 0

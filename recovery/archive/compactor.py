@@ -12,7 +12,6 @@ image of each key wherever it stands. Both images of an update share seq and ord
 from __future__ import annotations
 
 import hashlib
-import io
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -44,8 +43,6 @@ from recovery.schema import Table, table_of
 GRACE_S: Final = 24 * 3600
 BATCH_INPUTS: Final = 2_000  # removed names per commit: about 300 KB of log
 _PLANS: Final = 5
-_ROW_GROUP: Final = 65_536
-_FALSE_POSITIVES: Final = 0.01
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ class Compactor:
         data = pa.concat_tables([_plain(p, segment_schema(table), s.path) for p, s in zip(parts, inputs, strict=True)])
         del parts
         ordered = data.take(_order(table, data))
-        body = _encode(table, ordered)
+        body = encode_parquet(ordered, sorted_by=[table.column(name).archive_name for name in table.key])
         _check_read_back(body, ordered)
         digest = hashlib.sha256(body).hexdigest()
         first, last = min(s.first_seq for s in inputs), max(s.last_seq for s in inputs)
@@ -160,7 +157,7 @@ class Compactor:
 
     def _transactions(self, inputs: Sequence[Transactions]) -> Transactions:
         data = pa.concat_tables(list(read_transactions(self.store, inputs)))
-        body = encode_parquet(data)
+        body = encode_parquet(data, ("gtid",))
         _check_read_back(body, data)
         digest = hashlib.sha256(body).hexdigest()
         first, last = inputs[0], inputs[-1]
@@ -223,27 +220,6 @@ def _order(table: Table, data: pa.Table) -> pa.Array:
     columns = {f"k{n}": data[name] for n, name in enumerate(keys)}
     columns |= {"seq": data["_rb_seq"], "ordinal": data["_rb_ordinal"], "after": pc.invert(before)}
     return pc.sort_indices(pa.table(columns), sort_keys=[(name, "ascending") for name in columns])
-
-
-def _encode(table: Table, data: pa.Table) -> bytes:
-    """As `encode_parquet`, with bloom filters on the key's columns and row groups that a lookup can pass over."""
-    keys = [table.column(name).archive_name for name in table.key]
-    filters = {name: {"ndv": min(data.num_rows, _ROW_GROUP), "fpp": _FALSE_POSITIVES} for name in keys}
-    sink = io.BytesIO()
-    pq.write_table(
-        data,
-        sink,
-        compression="zstd",
-        compression_level=3,
-        row_group_size=_ROW_GROUP,
-        use_dictionary=True,
-        write_page_index=True,
-        write_page_checksum=True,
-        store_schema=True,
-        sorting_columns=[pq.SortingColumn(data.schema.get_field_index(name)) for name in keys],
-        bloom_filter_options=filters or None,
-    )
-    return sink.getvalue()
 
 
 def _check_read_back(body: bytes, data: pa.Table) -> None:
