@@ -33,6 +33,7 @@ import pyarrow as pa
 from recovery.dump_values import Functions, rows_sql, written
 from recovery.errors import ArchiveDamaged, NotComputable
 from recovery.merge import MergedTable, Merger
+from recovery.tableinfo import system_versioned
 
 STATEMENT_BYTES = 1_000_000
 FILE_BYTES = 64 * 1024 * 1024
@@ -47,6 +48,8 @@ _HEAD = (
     "/*!40014 SET FOREIGN_KEY_CHECKS=0*/;\n"
     "/*!40103 SET TIME_ZONE='+00:00'*/;\n"
 )
+# A system-versioned table (MariaDB, from 10.11 on) takes its history only so.
+_HISTORY = "SET system_versioning_insert_history=1;\n"
 
 
 @dataclass(frozen=True)
@@ -107,9 +110,8 @@ class DumpWriter:
         _check_statement(body, merged.table.label)
         self._write(f"{self._stem(db, name)}-schema.sql", f"{self._head(db)}{body};\n")
         statement = f"INSERT INTO {quote(name)} ({', '.join(quote(c.name) for _, c in written(merged))}) VALUES\n"
-        out = _RowFiles(
-            self.directory, self._stem(db, name), self._head(db), statement, self.statement_bytes, self.file_bytes
-        )
+        head = self._head(db) + (_HISTORY if system_versioned(create_statement) else "")
+        out = _RowFiles(self.directory, self._stem(db, name), head, statement, self.statement_bytes, self.file_bytes)
         with out, closing(Functions(merger.connection, merged.table.label, self.flavor)) as functions:
             for batch in merger.connection.sql(rows_sql(merged)).to_arrow_reader(_BATCH_ROWS):
                 functions.check()

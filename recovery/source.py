@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -63,6 +63,10 @@ _UNESCAPE = re.compile(r"''|\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "r": "\r", "0": "\0", "\\": "\\"}
 _NO_SUCH_TABLE = 1146  # ER_NO_SUCH_TABLE
 _SSL_CONNECTION_ERROR = 2026  # CR_SSL_CONNECTION_ERROR: the server offers no TLS and ssl_ca requires it
+_PERIOD = "PERIOD"  # stands for the EXTRA of a period's columns
+TABLE_TYPES = frozenset(
+    {"BASE TABLE", "SYSTEM VERSIONED"}
+)  # those of information_schema.TABLES that have rows of their own
 _BATCH = 200  # tables per information_schema query
 
 if TYPE_CHECKING:
@@ -277,7 +281,7 @@ def read_tables(connection: Connection, tables: Sequence[tuple[str, str]] | None
     """The definitions of these (database, table) pairs in their order, of all base tables with None. Names that don't
     exist, or that the account may not see, are left out: the caller compares."""
     if tables is None:
-        tables = [(db, name) for db, name, kind in list_tables(connection) if kind == "BASE TABLE"]
+        tables = [(db, name) for db, name, kind in list_tables(connection) if kind in TABLE_TYPES]
     found: dict[tuple[str, str], Table] = {}
     for start in range(0, len(tables), _BATCH):
         found |= _read_batch(connection, tables[start : start + _BATCH])
@@ -291,10 +295,13 @@ def _read_batch(connection: Connection, tables: Sequence[tuple[str, str]]) -> di
     names = [name for pair in tables for name in pair]
     columns: dict[tuple[str, str], list[Column]] = {}
     virtual: dict[tuple[str, str], frozenset[str]] = {}
+    periods: set[tuple[str, str]] = set()
     for db, table, *rest in fetch(
         connection,
         "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, CHARACTER_OCTET_LENGTH,"
-        " NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, CHARACTER_SET_NAME, IS_NULLABLE, EXTRA"
+        " NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, CHARACTER_SET_NAME, IS_NULLABLE,"
+        # The columns of a system-versioned table's period can be written, in a way.
+        f" CASE WHEN GENERATION_EXPRESSION IN ('ROW START', 'ROW END') THEN '{_PERIOD}' ELSE EXTRA END"
         f" FROM information_schema.COLUMNS WHERE {where} ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION",
         names,
     ):
@@ -302,6 +309,8 @@ def _read_batch(connection: Connection, tables: Sequence[tuple[str, str]]) -> di
             columns.setdefault((db, table), []).append(_column(*rest))
             if "VIRTUAL" in str(rest[-1]).upper():
                 virtual[(db, table)] = virtual.get((db, table), frozenset()) | {str(rest[0])}
+            if rest[-1] == _PERIOD:
+                periods.add((db, table))
     unique = {
         (str(db), str(table))
         for db, table in fetch(
@@ -311,11 +320,24 @@ def _read_batch(connection: Connection, tables: Sequence[tuple[str, str]]) -> di
         )
     }
     keys = {pair: _read_key(connection, pair, virtual.get(pair, frozenset())) for pair in columns if pair in unique}
+    for pair in _versioned(connection, columns) - periods:
+        # Nothing shows these columns but the binlog, in which row_end is a part of every unique key, too.
+        columns[pair] += [Column(name, "timestamp", fsp=6, invisible=True) for name in ("row_start", "row_end")]
+        key = keys.get(pair)
+        keys[pair] = (*key, "row_end") if key else key or ()
     return {
         pair: Table(pair[0], pair[1], tuple(found), key)
         for pair, found in columns.items()
         if (key := keys.get(pair, ())) is not None
     }
+
+
+def _versioned(connection: Connection, pairs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those of the tables that MariaDB keeps the history of."""
+    if "MariaDB" not in _handshake_version(connection):
+        return set()
+    sql = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'SYSTEM VERSIONED'"
+    return {(str(db), str(name)) for db, name in fetch(connection, sql)}.intersection(pairs)
 
 
 def _read_key(connection: Connection, pair: tuple[str, str], virtual: frozenset[str]) -> tuple[str, ...] | None:

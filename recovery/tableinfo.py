@@ -27,7 +27,8 @@ class TableInfo:
     """known: whether a snapshot holds the table; without one the rest is empty, but for the source's flavor ("mysql",
     "mariadb"). stale: a DDL statement after that snapshot may have changed the table; then generated and on_update are
     empty. generated: columns that can't be written. on_update: columns that the server sets by itself at each UPDATE.
-    referencing: (table label, "ON DELETE CASCADE") of the foreign keys that point at it with an action."""
+    referencing: (table label, "ON DELETE CASCADE") of the foreign keys that point at it with an action. versioned: MariaDB
+    keeps its history in it."""
 
     known: bool = False
     stale: bool = False
@@ -36,6 +37,7 @@ class TableInfo:
     engine: str | None = None
     referencing: tuple[tuple[str, str], ...] = ()
     flavor: str | None = None
+    versioned: bool = False
 
 
 def table_info(state: ArchiveState, table: TableName) -> TableInfo:
@@ -58,7 +60,13 @@ def table_info(state: ArchiveState, table: TableName) -> TableInfo:
         engine=engine.group(1) if engine else None,
         referencing=tuple(_referencing(state, table)),
         flavor=flavor,
+        versioned=system_versioned(baseline.create_statement),
     )
+
+
+def system_versioned(create_statement: str) -> bool:
+    """Whether MariaDB keeps the table's history (WITH SYSTEM VERSIONING)."""
+    return re.search(r"\bWITH SYSTEM VERSIONING\b", _STRING.sub("''", create_statement)) is not None
 
 
 def _changed_since(state: ArchiveState, table: TableName, snapshot: Snapshot) -> bool:

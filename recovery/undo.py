@@ -27,6 +27,7 @@ from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.changes import ChangeQuery, cascade_warnings, check_query, select, span_of
 from recovery.conflicts import Conflict, find_conflicts
+from recovery.errors import NotComputable
 from recovery.images import UPDATE, Change, Image
 from recovery.literals import column_ref, guard, identifier, literal, needs_loose_mode, table_ref
 from recovery.schema import Table
@@ -101,7 +102,8 @@ def undo(
     generated: the table's generated columns as read from the live server; None: those that the newest snapshot knows.
     Raises UnknownTable, ConfigError, ArchiveDamaged as `changes` does, DdlInRange if a DDL statement among the changes
     may have touched the table or a later one replaced its rows, TargetOutsideCoverage for an unknown transaction and a
-    range that holds a gap, begins before the archive or goes beyond what is known.
+    range that holds a gap, begins before the archive or goes beyond what is known, NotComputable for a system-versioned
+    table and for bytes that no statement can store.
     """
     check_query(state, query)
     query = replace(query, newest_first=True)
@@ -116,6 +118,11 @@ def undo(
     refuse_incomplete(state, query, asked)
     refuse_ddl(state, query, asked, selected)
     info = table_info(state, query.table)
+    if info.versioned:
+        raise NotComputable(
+            f"table `{'.'.join(query.table)}` is system-versioned: no statement changes its history, which is a part of it",
+            hint="Restore it to before the change, or write what FOR SYSTEM_TIME AS OF shows back by hand.",
+        )
     if generated is not None:
         info = replace(info, known=True, generated=generated)
     statements = tuple(statement_for(change, info) for change in selected)

@@ -392,7 +392,10 @@ def test_unsupported_things_are_refused_by_name_unless_excluded(bench: Bench) ->
     bench.execute("CREATE TABLE good (id INT PRIMARY KEY)")
     bad = ["CREATE TABLE bad (id INT PRIMARY KEY) ENGINE=MyISAM"]
     if bench.server.flavor == "mariadb":
-        bad.append("CREATE TABLE bad (id INT PRIMARY KEY) WITH SYSTEM VERSIONING")
+        bad.append(
+            "CREATE TABLE bad (id INT PRIMARY KEY, s BIGINT UNSIGNED GENERATED ALWAYS AS ROW START, e BIGINT UNSIGNED"
+            " GENERATED ALWAYS AS ROW END, PERIOD FOR SYSTEM_TIME (s, e)) WITH SYSTEM VERSIONING"
+        )
     for sql in bad:
         bench.execute(sql)
         with pytest.raises(SnapshotError, match="bad"):

@@ -139,6 +139,64 @@ def test_every_type_comes_back(flavor: str, tmp_path: Path, request: pytest.Fixt
     same(tables.rows(source), first)
 
 
+PERIOD = (
+    "s TIMESTAMP(6) GENERATED ALWAYS AS ROW START, e TIMESTAMP(6) GENERATED ALWAYS AS ROW END,"
+    " PERIOD FOR SYSTEM_TIME (s, e)"
+)
+HISTORIES = (
+    "implied (id INT PRIMARY KEY, a VARCHAR(9) CHARACTER SET ucs2) WITH SYSTEM VERSIONING",
+    f"named (id INT PRIMARY KEY, a INT, {PERIOD}) WITH SYSTEM VERSIONING",
+    "`no key` (a INT) WITH SYSTEM VERSIONING",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.sockets
+def test_system_versioned_tables_come_back_with_their_history(
+    tmp_path: Path, fresh_mariadb: Any, mydumper: Any
+) -> None:
+    source, target = fresh_mariadb(name="source"), fresh_mariadb(name="target", binlog=False)
+    rowback = Rowback(tmp_path / "rowback", source)
+    rowback.run("capture", "--until-caught-up")
+    source.execute("CREATE DATABASE h")
+    for table in HISTORIES:
+        source.execute(f"CREATE TABLE h.{table}")
+
+    def work() -> None:
+        for table in ("implied", "named"):
+            source.execute(f"INSERT INTO h.{table} (id, a) VALUES (1, 1), (2, 2) ON DUPLICATE KEY UPDATE a = a + 10")
+            source.execute(f"UPDATE h.{table} SET a = a + 1 WHERE id = 1")
+            source.execute(f"DELETE FROM h.{table} WHERE id = 2")
+        source.execute("INSERT INTO h.`no key` VALUES (1), (1)")
+        source.execute("UPDATE h.`no key` SET a = 2 LIMIT 1")
+
+    def histories(server: Server) -> list[list[Any]]:
+        return [
+            sorted(server.execute(f"SELECT *, {period} FROM h.{table} FOR SYSTEM_TIME ALL"), key=repr)
+            for table, period in (
+                ("implied", "row_start, row_end"),
+                ("named", "s, e"),
+                ("`no key`", "row_start, row_end"),
+            )
+        ]
+
+    work()
+    rowback.run("capture", "--until-caught-up")
+    rowback.run("snapshot", "--lock", "brief")
+    for number in range(2):
+        rowback.run("capture", "--until-caught-up")
+        rowback.run("restore", "--to", "latest", "--output", str(tmp_path / f"out{number}"))
+        target.execute("DROP DATABASE IF EXISTS h")
+        (load_with_client, load_with_myloader)[number](target, tmp_path / f"out{number}")
+        found = histories(source)
+        assert [len(rows) for rows in found] == [[3, 3, 3], [6, 6, 6]][number]
+        assert histories(target) == found
+        work()
+    rowback.run("capture", "--until-caught-up")
+    refused = rowback.run("undo", "--table", "h.implied", "--limit", "1", check=False)
+    assert "system-versioned" in refused.stderr
+
+
 def same(ours: dict[str, list[Any]], theirs: dict[str, list[Any]]) -> None:
     assert list(ours) == list(theirs)
     for name, rows in theirs.items():

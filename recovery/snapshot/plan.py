@@ -1,13 +1,14 @@
 """Which tables a snapshot holds, how each is read, and what speaks against reading it without a lock.
 
 Planning only reads information_schema and SHOW CREATE. Promises: what can't be held exactly (a column type, a storage
-engine without transactions, a system-versioned table, a name that nothing can carry) is refused by name before anything
-starts, unless the request excludes it; what isn't a table with rows of its own (views, sequences) is listed as skipped.
+engine without transactions, history by transaction numbers, a name that nothing can carry) is refused by name before
+anything starts, unless the request excludes it; what isn't a table with rows of its own (views, sequences) is listed as
+skipped.
 
 A table is read by our own connection instead of from the dump where mydumper bends or leaves out its data: FLOAT columns
-(six digits), INVISIBLE and generated columns (not dumped; the binlog's images hold them on both servers), columns with an
-expression default (left out by 0.10), an ENUM with an empty label (the invalid value prints alike), and names that
-mydumper's SQL or file names can't carry.
+(six digits), INVISIBLE and generated columns (not dumped; the binlog's images hold them on both servers), the history of
+system-versioned tables (MariaDB), columns with an expression default (left out by 0.10), an ENUM with an empty label (the
+invalid value prints alike), and names that mydumper's SQL or file names can't carry.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from recovery.schema import Table, check_supported
 from recovery.snapshot.request import SnapshotRequest
 from recovery.snapshot.rights import check_readable, events_shown, look_at_rights, missing_select
 from recovery.source import (
+    TABLE_TYPES,
     Connection,
     ServerInfo,
     fetch,
@@ -34,6 +36,7 @@ from recovery.source import (
     show_create_database,
     show_create_table,
 )
+from recovery.tableinfo import system_versioned
 
 Pair = tuple[str, str]
 
@@ -42,6 +45,7 @@ Pair = tuple[str, str]
 _UNCARRIED: Final = re.compile(r"[\x00-\x1f\x7f/\\.`'\",]|-schema(-\w+)?$|^\s|\s$")
 # Sets with characters beyond U+FFFF; of binary's labels, MariaDB shows the bytes above 7F as `?`.
 _BEYOND_PLANE: Final = frozenset({"utf8mb4", "utf16", "utf16le", "utf32", "gb18030", "binary"})
+_BY_TRANSACTION: Final = re.compile(r"bigint\(\d+\) unsigned[^\n]* AS ROW START\b", re.IGNORECASE)
 _AUTO_INCREMENT: Final = re.compile(r" AUTO_INCREMENT=\d+")
 
 
@@ -60,6 +64,11 @@ class PlannedTable:
     @property
     def pair(self) -> Pair:
         return (self.table.db, self.table.name)
+
+    @property
+    def versioned(self) -> bool:
+        """Whether the table keeps its history."""
+        return system_versioned(self.create_statement)
 
 
 @dataclass(frozen=True)
@@ -104,11 +113,11 @@ def make_plan(connection: Connection, info: ServerInfo, server: ServerSettings, 
     chosen = _choose_readable(connection, grants, everything, server, request)
     skipped = tuple((db, name, kind.lower()) for db, name, kind in chosen if kind in ("VIEW", "SEQUENCE"))
     for db, name, kind in chosen:
-        if kind not in ("BASE TABLE", "VIEW", "SEQUENCE"):
+        if kind not in TABLE_TYPES | {"VIEW", "SEQUENCE"}:
             raise _refused(f"`{db}.{name}` is a {kind.lower()} table")
         if "\n" in name or "\n" in db:
             raise _refused(f"the name `{db}.{name}` has a line feed")
-    pairs = [(db, name) for db, name, kind in chosen if kind == "BASE TABLE"]
+    pairs = [(db, name) for db, name, kind in chosen if kind in TABLE_TYPES]
     check_readable(connection, grants, pairs)
     sizes = _engines(connection, pairs)
     tables = {(t.db, t.name): t for t in read_tables(connection, pairs)}
@@ -119,7 +128,7 @@ def make_plan(connection: Connection, info: ServerInfo, server: ServerSettings, 
     dumped = tuple(sorted({t.table.db for t in planned if t.dumped}))
     views = [(db, name) for db, name, kind in chosen if kind == "VIEW" and db in dumped and carried(name)]
     rights = look_at_rights(connection, grants, dumped, views)
-    names = {t.pair for t in planned if t.dumped} | {(db, name) for db, name, kind in chosen if kind != "BASE TABLE"}
+    names = {t.pair for t in planned if t.dumped} | {(db, name) for db, name, kind in chosen if kind not in TABLE_TYPES}
     names -= rights.hidden_views
     omitted = tuple((db, n) for db, n, _ in everything if db in dumped and ((db, n) not in names or not carried(n)))
     databases = tuple((db, show_create_database(connection, db)) for db in sorted({db for db, _ in pairs}))
@@ -232,7 +241,7 @@ def _choose(
         and (not request.tables or any(_matches(pattern, row) for pattern in request.tables))
         and not any(_matches(pattern, row) for pattern in request.exclude)
     ]
-    if not any(kind == "BASE TABLE" for _, _, kind in wanted):
+    if not any(kind in TABLE_TYPES for _, _, kind in wanted):
         raise _unknown("any table to snapshot")
     return wanted
 
@@ -260,7 +269,7 @@ def _engines(connection: Connection, pairs: Sequence[Pair]) -> dict[Pair, int]:
     rows = fetch(
         connection,
         "SELECT t.TABLE_SCHEMA, t.TABLE_NAME, t.ENGINE, e.TRANSACTIONS, t.DATA_LENGTH FROM information_schema.TABLES t"
-        " LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE WHERE t.TABLE_TYPE = 'BASE TABLE'",
+        " LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE WHERE t.TABLE_TYPE <> 'VIEW'",
     )
     wanted = set(pairs)
     sizes: dict[Pair, int] = {}
@@ -289,7 +298,12 @@ def _plan_table(
     if pair in cascades:
         lock_reason = "foreign keys change its rows without a trace in the binlog"
     own = _own_reason(table) or left_out.get(pair, "") or ("" if dumped else "mydumper can't carry its name")
-    return PlannedTable(table, show_create_table(connection, *pair), sizes[pair], own, dumped, lock_reason)
+    create_statement = show_create_table(connection, *pair)
+    if system_versioned(create_statement):
+        if _BY_TRANSACTION.search(create_statement):
+            raise _refused(f"table `{table.label}` keeps its history by transaction numbers")
+        own = "mydumper leaves out the history of system-versioned tables"
+    return PlannedTable(table, create_statement, sizes[pair], own, dumped, lock_reason)
 
 
 def _own_reason(table: Table) -> str:

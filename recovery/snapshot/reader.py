@@ -43,13 +43,19 @@ def close(connection: Connection) -> None:
 
 
 def read_rows(
-    connection: Connection, table: Table, *, max_rows: int = MAX_CHUNK_ROWS, max_bytes: int = MAX_CHUNK_BYTES
+    connection: Connection,
+    table: Table,
+    *,
+    history: bool = False,
+    max_rows: int = MAX_CHUNK_ROWS,
+    max_bytes: int = MAX_CHUNK_BYTES,
 ) -> Iterator[list[list[Raw]]]:
     """All rows in chunks, by column in the table's order, as recovery.snapshot.values.convert takes them. A generator
-    that is not read to its end closes the connection."""
+    that is not read to its end closes the connection. history: of a system-versioned table, with its old rows."""
     expressions = ", ".join(_expression(c) for c in table.columns)
     order = ", ".join(quote(name) for name in table.key)
-    sql = f"SELECT {expressions} FROM {quote(table.db)}.{quote(table.name)}" + (f" ORDER BY {order}" if order else "")
+    source = f"{quote(table.db)}.{quote(table.name)}" + (" FOR SYSTEM_TIME ALL" if history else "")
+    sql = f"SELECT {expressions} FROM {source}" + (f" ORDER BY {order}" if order else "")
     rows: list[tuple[Raw, ...]] = []
     size = 0
     try:

@@ -168,7 +168,7 @@ def _read_all(
             continue
         writer = own[planned.pair] = make_writer(planned)
         names = [c.name for c in planned.table.columns]
-        for values in read_rows(reader, planned.table):
+        for values in read_rows(reader, planned.table, history=planned.versioned):
             writer.write(names, values)
             if dump is not None:
                 dump.check()
