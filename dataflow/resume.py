@@ -123,7 +123,8 @@ def stream_start(connection: Connection, info: ServerInfo, checkpoint: Checkpoin
     if checkpoint.file not in logs:
         if logs and binlog_order(checkpoint.file, 0) < binlog_order(next(iter(logs)), 0):
             raise BinlogPurged(
-                f"the source has purged `{checkpoint.file}`, which capture has not read to its end",
+                f"the source has purged `{checkpoint.file}`, which capture has not read to its end; its oldest binlog is "
+                f"`{next(iter(logs))}`",
                 hint="What is missing is recorded as a gap. Keep binlogs longer (binlog_expire_logs_seconds), go on with "
                 "`rowback capture --skip-gap`, and take a new snapshot; what was captured stays restorable.",
             )

@@ -22,13 +22,10 @@ _VARIABLES = (
     "binlog_format",
     "binlog_row_image",
     "binlog_row_metadata",
-    "binlog_row_value_options",
     "gtid_mode",
-    "binlog_transaction_compression",
     "binlog_expire_logs_seconds",
     "expire_logs_days",
     "server_id",
-    "log_bin_compress",
     "binlog_checksum",
     "innodb_native_foreign_keys",
     "binlog_error_action",
@@ -196,25 +193,6 @@ def binlog_checks(facts: Facts) -> Iterator[Check]:
             )
         else:
             yield fail(name, f"is {value}, must be {wanted}", whole, _set(facts, name, f"'{wanted}'"))
-    if facts.variables.get("binlog_transaction_compression", "OFF").upper() in ("ON", "1"):
-        why = "this version does not read compressed transactions; capture would stop at the first one"
-        yield fail(
-            "binlog_transaction_compression",
-            "is ON, must be OFF",
-            why,
-            _set(facts, "binlog_transaction_compression", "OFF"),
-        )
-    if facts.variables.get("log_bin_compress", "OFF").upper() in ("ON", "1"):
-        why = "this version does not read compressed binlog events; capture would stop at the first one"
-        yield fail("log_bin_compress", "is ON, must be OFF", why, _set(facts, "log_bin_compress", "OFF"))
-    if facts.variables.get("binlog_row_value_options", ""):
-        why = "partial JSON updates don't hold the new value whole; capture would stop at the first one"
-        yield fail(
-            "binlog_row_value_options",
-            f"is {facts.variables['binlog_row_value_options']}, must be empty",
-            why,
-            _set(facts, "binlog_row_value_options", "''"),
-        )
     if facts.variables.get("binlog_checksum", "CRC32").upper() != "CRC32":
         why = "without checksums damage in the binlog or on the way can't be noticed"
         yield advice("binlog_checksum", "is NONE", why, _set(facts, "binlog_checksum", "'CRC32'"))

@@ -172,7 +172,6 @@ def build(
     """The status at `now` (aware). live_problem, process_problem: why the server or the running capture wasn't asked or
     didn't answer."""
     to = state.checkpoint
-    snapshots = tuple(_snapshot(state, s) for s in state.snapshots)
     rows = sum(s.inserts + s.updates + s.deletes for s in state.segments)
     sizes = [s.size_bytes for s in state.segments] + [t.size_bytes for t in state.transactions]
     sizes += [o.size_bytes for s in state.snapshots for b in s.baselines for o in b.objects]
@@ -187,7 +186,7 @@ def build(
         coverage_to=None if to is None else _point(to),
         lag_s=None if to is None else _age_s(now, to.covered_to_us),
         last_window=_last_window(state),
-        snapshots=snapshots,
+        snapshots=tuple(_snapshot(state, s) for s in state.snapshots),
         gaps=_gaps(state),
         tables=len(
             {(s.db, s.table) for s in state.segments} | {(b.db, b.table) for s in state.snapshots for b in s.baselines}
@@ -201,7 +200,7 @@ def build(
         live_problem=live_problem,
         last_commit_age_s=_age_s(now, state.updated_at_us) if state.version else None,
         rates=_rates(state),
-        snapshot_needed=_snapshot_needed(state, snapshots),
+        snapshot_needed=_snapshot_needed(state),
         process=process,
         process_problem=process_problem,
         failovers=tuple(
@@ -237,15 +236,18 @@ def _rates(state: ArchiveState) -> Rates | None:
     return Rates(RATE_S, transactions / RATE_S, rows / RATE_S)
 
 
-def _snapshot_needed(state: ArchiveState, snapshots: Sequence[SnapshotLine]) -> str | None:
+def _snapshot_needed(state: ArchiveState) -> str | None:
+    """Why no moment from now on can be given back until one is taken; a gap that capture merely stopped at needs none."""
     if state.checkpoint is None:
         return None
-    if not snapshots:
+    if not state.snapshots:
         return "none was taken yet"
-    ends = [hole for hole in state.holes if hole.to_file is not None]
-    if ends and not any(line.usable or line.reason == WAITING for line in snapshots):
-        hole = ends[-1]
-        return f"none was taken since the gap at {hole.from_file}:{hole.from_position}"
+    for hole in reversed(state.holes):
+        if hole.to_file is None:
+            continue
+        end = (hole.lineage, binlog_order(hole.to_file, hole.to_position or 0))
+        if not any((s.lineage, binlog_order(s.low.file, s.low.position)) >= end for s in state.snapshots):
+            return f"none was taken since the gap at {hole.from_file}:{hole.from_position}"
     return None
 
 

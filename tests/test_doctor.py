@@ -27,8 +27,6 @@ GOOD = Facts(
         "binlog_format": "ROW",
         "binlog_row_image": "FULL",
         "binlog_row_metadata": "FULL",
-        "binlog_row_value_options": "",
-        "binlog_transaction_compression": "OFF",
         "binlog_expire_logs_seconds": "2592000",
         "binlog_checksum": "CRC32",
         "gtid_mode": "ON",
@@ -76,9 +74,6 @@ def test_a_good_server_has_no_complaints() -> None:
         ("binlog_row_image", "MINIMAL", Verdict.FAIL, "SET PERSIST binlog_row_image = 'FULL';"),
         ("binlog_row_metadata", "MINIMAL", Verdict.FAIL, "SET PERSIST binlog_row_metadata = 'FULL';"),
         ("binlog_row_metadata", None, Verdict.FAIL, "upgrade"),
-        ("binlog_transaction_compression", "ON", Verdict.FAIL, "SET PERSIST binlog_transaction_compression = OFF;"),
-        ("log_bin_compress", "ON", Verdict.FAIL, "SET PERSIST log_bin_compress = OFF;"),
-        ("binlog_row_value_options", "PARTIAL_JSON", Verdict.FAIL, "SET PERSIST binlog_row_value_options = '';"),
         ("server_id", "0", Verdict.FAIL, "SET PERSIST server_id = 1;"),
         ("binlog_checksum", "NONE", Verdict.ADVICE, "SET PERSIST binlog_checksum = 'CRC32';"),
         ("gtid_mode", "OFF", Verdict.ADVICE, "SET PERSIST gtid_mode = ON;"),
@@ -264,7 +259,7 @@ def test_misconfiguration_is_mended_by_the_printed_statements(
     server = fresh_mysql(options=options)
     rowback = Rowback(tmp_path, server)
     checks = examined(rowback, 1)
-    wrong = {"binlog_row_metadata", "binlog_row_image", "binlog_transaction_compression"}
+    wrong = {"binlog_row_metadata", "binlog_row_image"}
     assert failed(checks) == wrong
     assert checks["gtid_mode"]["verdict"] == checks["binlog expiry"]["verdict"] == "advice"
     for name in (*wrong, "gtid_mode", "binlog expiry"):
@@ -282,7 +277,7 @@ def test_misconfigured_mariadb(fresh_mariadb: Callable[..., MariaDBServer], tmp_
     )
     rowback = Rowback(tmp_path, server)
     checks = examined(rowback, 1)
-    assert failed(checks) == {"binlog_row_metadata", "log_bin_compress", "binlog_format"}
+    assert failed(checks) == {"binlog_row_metadata", "binlog_format"}
     for name in failed(checks):
         server.execute(checks[name]["fix"].split(";")[0])
     examined(rowback, 0)

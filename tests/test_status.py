@@ -56,3 +56,29 @@ def test_a_snapshot_inside_a_gap_is_cut_off_and_one_after_it_is_not(tmp_path: Pa
         "inside": "cut off by the gap at binlog.000001:10900",
         "after": "waiting for the stream to reach the snapshot's end",
     }
+
+
+def test_a_new_snapshot_is_asked_for_behind_a_gap_and_while_there_is_none(tmp_path: Path) -> None:
+    def needed(archive: Archive) -> str | None:
+        now = datetime(2026, 1, 2, tzinfo=UTC)
+        return status.build(archive.state, server="shop", tenant="t", archive="file:///a", now=now).snapshot_needed
+
+    archive = filled(tmp_path)
+    assert needed(archive) == "none was taken yet"
+    snap(archive, "held", 5)
+    assert needed(archive) is None
+    archive.commit(archive.gap(10))
+    assert needed(archive) is None, "capture stopped; nothing is known to be missing"
+    at = T0 + 10_000_000
+    archive.commit(archive.gap(10, 15_000), Checkpoint(10, "binlog.000001", 15_000, f"{UUID}:1-14", at, at))
+    assert needed(archive) == "none was taken since the gap at binlog.000001:10900"
+    snap(archive, "after", 15)
+    assert needed(archive) is None
+
+
+def test_rates_are_means_of_what_was_covered_last(tmp_path: Path) -> None:
+    archive = filled(tmp_path)
+    built = status.build(
+        archive.state, server="shop", tenant="t", archive="file:///a", now=datetime(2026, 1, 2, tzinfo=UTC)
+    )
+    assert built.rates == status.Rates(600, 10 / 600, 10 / 600)
