@@ -817,3 +817,13 @@ def test_labels_that_the_server_hides_are_warned_of(bench: Bench) -> None:
     bench.execute("INSERT INTO e VALUES (2, X'F09F9880', 'b')")
     with pytest.raises(UnsupportedColumn, match="`k`"):
         bench.take()
+
+
+def test_sequences_are_named(bench: Bench) -> None:
+    if bench.server.flavor != "mariadb":
+        pytest.skip("MySQL has no sequences")
+    bench.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    bench.execute("CREATE SEQUENCE numbers")
+    snapshot = bench.take().snapshot
+    assert (bench.db, "numbers", "sequence") in snapshot.skipped
+    assert [(o.type, o.name) for o in snapshot.objects] == [("sequence", "numbers")]
