@@ -17,7 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from recovery import doctor_server, source
+from recovery import doctor_binlog, doctor_server, source
 from recovery.archive.store import check_put_if_absent
 from recovery.checks import Check, Verdict, advice, fail, ok, skipped
 from recovery.context import Context, program
@@ -114,6 +114,8 @@ def _server_checks(context: Context, version: list[str], data_bytes: list[int]) 
     data_bytes.append(facts.data_bytes)
     wanted = tuple(table for table in facts.tables if settings.wants(table.db, table.name))
     yield from doctor_server.checks(replace(facts, tables=wanted))
+    if settings.failover:
+        yield doctor_binlog.failover_check(facts)
 
 
 def dumper_checks() -> Iterator[Check]:

@@ -70,6 +70,18 @@ def checks(facts: Facts) -> Iterator[Check]:
     yield from _sizes(facts)
 
 
+def failover_check(facts: Facts) -> Check:
+    """For a server whose section says `failover = true`."""
+    name = "failover"
+    if facts.flavor != "mysql":
+        why = "MariaDB's GTID positions don't show a lost transaction: another server is always refused"
+        return fail(name, "can't be followed on MariaDB", why, "remove `failover` from the server's section")
+    if facts.variables.get("gtid_mode", "OFF").upper() != "ON":
+        why = "another server is recognised as one of the same history by GTIDs alone"
+        return fail(name, "needs GTIDs", why, "switch gtid_mode on as above")
+    return ok(name, "another server of the same history is followed by GTIDs")
+
+
 def _error_action(facts: Facts) -> Iterator[Check]:
     value = facts.variables.get("binlog_error_action", "").upper()
     if not value:

@@ -57,6 +57,18 @@ def test_findings(facts: Facts, name: str, verdict: Verdict) -> None:
     assert verdict is Verdict.OK or (found.why and found.fix)
 
 
+@pytest.mark.parametrize(
+    ("facts", "verdict"),
+    [
+        (GOOD, Verdict.OK),
+        (variables(gtid_mode="OFF_PERMISSIVE"), Verdict.FAIL),
+        (replace(GOOD, flavor="mariadb"), Verdict.FAIL),
+    ],
+)
+def test_a_failover_needs_gtids(facts: Facts, verdict: Verdict) -> None:
+    assert doctor_binlog.failover_check(facts).verdict is verdict
+
+
 @pytest.mark.sockets
 @pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
 def test_a_real_server_is_asked(flavor: str, tmp_path: Path, request: pytest.FixtureRequest, unique_name: Any) -> None:

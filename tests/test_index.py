@@ -22,6 +22,7 @@ from recovery.archive.actions import (
     Action,
     Checkpoint,
     Ddl,
+    Failover,
     Gap,
     Identity,
     Mark,
@@ -108,6 +109,14 @@ def compaction(head: ArchiveState, pick: random.Random, number: int) -> list[Act
     return actions
 
 
+def failover(head: ArchiveState, number: int) -> list[Action]:
+    at, source = head.last_seq, head.source
+    if source is None or not at:
+        return []
+    to = Failover(at, source.server_uuid or "", f"u{number}", number, "9.7", "u:1", "rows", "b.1", 4, at * 10)
+    return [to, Checkpoint(at, "b.1", 4, "u:1", at * 10, at * 10)]
+
+
 def some_actions(head: ArchiveState, kind: str, pick: random.Random, number: int) -> list[Action]:
     at = head.last_seq
     name = f"s{number}"
@@ -118,6 +127,7 @@ def some_actions(head: ArchiveState, kind: str, pick: random.Random, number: int
         "writer": lambda: [Writer(head.generation + 1, "h", 1, 0, at, ("a.*",), ())],
         "snapshot": lambda: [Snapshot(name, "none", MARK, MARK, 0, pick.randint(0, 99), "b/", 0, (("d", "C"),), ())],
         "gap": lambda: [Gap(at, "b.1", 4, None, None, 0, f"{number}")],
+        "failover": lambda: failover(head, number),
         "identity": lambda: [] if head.identity else [Identity("mysql", "u", 1, "9.7")],
         "compaction": lambda: compaction(head, pick, number),
         "sweep": lambda: [Swept(pick.randint(0, head.version))],
@@ -125,7 +135,7 @@ def some_actions(head: ArchiveState, kind: str, pick: random.Random, number: int
     return made[kind]()
 
 
-KINDS = ("window", "idle", "ddl", "writer", "snapshot", "gap", "identity", "compaction", "sweep")
+KINDS = ("window", "idle", "ddl", "writer", "snapshot", "gap", "identity", "compaction", "sweep", "failover")
 
 
 def grow(kinds: list[str], seed: int, state: ArchiveState = EMPTY) -> list[ArchiveState]:
@@ -163,6 +173,7 @@ def test_a_state_through_any_index_is_the_state_of_the_whole_log(
     assert [through.last_seq, through.writer, through.holes] == [
         states[-1].last_seq, states[-1].writer, states[-1].holes,
     ]  # fmt: skip
+    assert through.source == states[-1].source
     assert facts_of(indexing.encode(through))["digest"] == facts_of(indexing.encode(states[-1]))["digest"]
     assert [t.first_seq for t in through.transactions][1:] == [t.last_seq + 1 for t in through.transactions][:-1]
 
@@ -194,6 +205,7 @@ def test_actions_of_any_content_survive_the_index(actions: list[Action]) -> None
         ddls=of(Ddl),  # type: ignore[arg-type]
         snapshots=tuple(of(Snapshot)),  # type: ignore[arg-type]
         gaps=of(Gap),  # type: ignore[arg-type]
+        failovers=of(Failover),  # type: ignore[arg-type]
     )
     try:
         body = indexing.encode(state)
