@@ -20,9 +20,11 @@ from bytewax.dataflow import Dataflow
 
 from dataflow import drain
 from dataflow.batches import ChangeBatch, EventBatch, Stop
-from dataflow.decode import Decoder, Dictionary
+from dataflow.decode import Decoder
+from dataflow.decoders import Dictionary
 from dataflow.health import Health
 from dataflow.lifecycle import Capture
+from dataflow.live_schema import definitions_of
 from dataflow.metrics import Target
 from dataflow.resume import Begin
 from dataflow.sink import Archive, SegmentSink
@@ -31,9 +33,9 @@ from dataflow.spool import spool_folder
 from dataflow.window import Limits, WindowLogic
 from recovery.config import ServerSettings
 from recovery.context import Context, open_context
-from recovery.errors import ConfigError, SourceError, UnsupportedColumn
+from recovery.errors import ConfigError, SourceError
 from recovery.failpoint import failpoint
-from recovery.schema import MARIADB_TEXT_TYPES, Table, check_supported
+from recovery.schema import Table
 from recovery.source import connect, fetch, read_tables
 
 
@@ -141,27 +143,21 @@ class Decode:
 
 
 def _dictionary(context: Context) -> Dictionary:
-    return Dictionary(partial(_generated, context.source()), context.server.wants)
+    server = context.source()
+    return Dictionary(
+        generated=partial(_generated, server),
+        wants=context.server.wants,
+        definitions=partial(definitions_of, context.log.read, server),
+    )
 
 
 def _generated(server: ServerSettings, table: Table) -> frozenset[str] | None:
-    """The generated columns that the live table has now, if it still looks as the binlog shows it.
-    Raises UnsupportedColumn for a type that the binlog doesn't tell from a supported one."""
+    """The generated columns that the live table has now, if it still looks as the binlog shows it."""
     try:
         with closing(connect(server)) as connection:
             found = read_tables(connection, [(table.db, table.name)])
     except SourceError:
         return None
-    if found and [c.name for c in found[0].columns] == [c.name for c in table.columns]:
-        # MariaDB's UUID and INET types look like BINARY and CHAR in the binlog; only the server knows them.
-        check_supported(found[0])
-        for live, logged in zip(found[0].columns, table.columns, strict=True):
-            if live.type in MARIADB_TEXT_TYPES and logged.type != live.type:
-                raise UnsupportedColumn(
-                    f"column `{live.name}` of table `{table.label}` has type `{live.type}`, which this version does not"
-                    " capture",
-                    hint="Exclude the table with `exclude` in the server's section of rowback.toml.",
-                )
     if not found or found[0].storage != table.storage:
         return frozenset()
     return frozenset(c.name for c in found[0].columns if c.generated)

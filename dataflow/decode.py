@@ -2,62 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from dataflow import tablemap
 from dataflow.batches import ChangeBatch, EventBatch, Prepared, Resolved, Stop
+from dataflow.decoders import Decoders, Dictionary, Refused, TableDecoder
 from dataflow.grammar import PREPARE
 from dataflow.kernels import transactions as tk
 from dataflow.pieces import Piece
-from dataflow.rows import UPDATE_AFTER, RowDecoder, RowEvents, RowFault, RowImages
+from dataflow.rows import UPDATE_AFTER, RowEvents, RowFault, RowImages
 from recovery.archive import segments
 from recovery.archive.segments import METADATA_FIELDS, TRANSACTIONS_SCHEMA
-from recovery.errors import CaptureError, RowbackError, SourceMisconfigured
-from recovery.schema import EXACT, Table, table_metadata, value_fields
+from recovery.errors import CaptureError
+from recovery.schema import EXACT, Table
 
 _OPERATIONS: Final = pa.array([segments.INSERT, segments.DELETE, segments.UPDATE_BEFORE, segments.UPDATE_AFTER])
-# Few different values: as dictionaries they cost next to nothing until the Parquet writer, which takes them as they are.
-_DICTIONARIES: Final = {
-    "_rb_op": pa.dictionary(pa.int8(), pa.string()),
-    "_rb_gtid": pa.dictionary(pa.int32(), pa.string()),
-    "_rb_binlog_file": pa.dictionary(pa.int8(), pa.string()),
-}
-
-
-@dataclass(frozen=True)
-class Dictionary:
-    """What the binlog doesn't say about its tables.
-
-    generated: the names of a table's generated columns as the live server has them now, None if it can't be asked or the
-    table looks different there; it is advice for undo, which proves it again. wants: the capture filter.
-    """
-
-    generated: Callable[[Table], frozenset[str] | None]
-    wants: Callable[[str, str], bool]
 
 
 class Decoder:
-    """Decodes the pieces of one server, in order. Keeps a cache of table definitions, and how many row changes the
-    transaction that is open has had."""
+    """Decodes the pieces of one server, in order. Keeps its decoders, and how many row changes the transaction that is
+    open has had."""
 
     def __init__(self, dictionary: Dictionary) -> None:
-        self._dictionary = dictionary
-        self._decoders: dict[bytes, _TableDecoder | None] = {}
+        self._decoders = Decoders(dictionary)
         self._open_changes = 0
 
     def decode(self, batch: EventBatch) -> list[ChangeBatch | Stop]:
         """The batch decoded; if a transaction in it can't be, what stands before it and then the stop."""
         piece = batch.piece
+        self._decoders.begin(batch)
         stop: list[Stop] = []
         while True:
             try:
                 return [self._decode(batch, piece), *stop]
-            except _Refused as refused:  # another definition's may come earlier: again without
+            except Refused as refused:  # another definition's may come earlier: again without
                 stop = [Stop(batch.server, batch.generation, refused.error)]
                 if refused.tx == 0:
                     return [*stop]
@@ -92,56 +74,16 @@ class Decoder:
     def _images(self, batch: EventBatch, piece: Piece) -> Iterator[_Decoded]:
         """All row events' images by definition, in runs between DDL statements."""
         start = 0
-        for end in [*(n for n, ddl in piece.ddl if ddl.tables != ()), None]:
-            rows = piece.rows[start:end]
-            for number in np.unique(rows[:, tk.ROW_DEFINITION]).tolist():
-                events = start + np.flatnonzero(rows[:, tk.ROW_DEFINITION] == number)
-                found = self._decode_events(batch, piece, piece.definitions[number], events)
-                if found is not None:
-                    yield found
-            if end is not None:
-                self._decoders.clear()  # a column may have become a generated one, or the other way round
+        borders = [(n, ddl) for n, ddl in piece.ddl if ddl.tables != ()]
+        for run, (end, ddl) in enumerate([*borders, (len(piece.rows), None)]):
+            definition = piece.rows[start:end, tk.ROW_DEFINITION]
+            events = {n: start + np.flatnonzero(definition == n) for n in np.unique(definition).tolist()}
+            for number, decoder in self._decoders.of_run(batch, piece, run, events).items():
+                if decoder is not None:
+                    yield _Decoded(decoder, events[number], _decode_events(piece, decoder, events[number]))
+            if ddl is not None:
+                self._decoders.cross(run, ddl)
                 start = end
-
-    def _decode_events(self, batch: EventBatch, piece: Piece, definition: bytes, events: np.ndarray) -> _Decoded | None:
-        rows = piece.rows[events]
-        tx = int(rows[0, tk.ROW_TX])
-        try:
-            decoder = self._decoder(definition, batch)
-            if decoder is None:
-                return None
-            images = decoder.rows.decode(
-                RowEvents(
-                    piece.buffer,
-                    np.ascontiguousarray(rows[:, tk.ROW_BODY]),
-                    np.ascontiguousarray(rows[:, tk.ROW_END]),
-                    rows[:, tk.ROW_TYPE].astype(np.uint8),
-                )
-            )
-        except RowFault as fault:
-            row = rows[fault.event]
-            where = f"{piece.transactions.file}:{row[tk.ROW_POSITION]}"
-            error = fault.error(f"{where} holds {fault.text}", hint=fault.hint)
-            raise _Refused(int(row[tk.ROW_TX]), error) from fault
-        except (CaptureError, SourceMisconfigured) as error:
-            raise _Refused(tx, error) from error
-        return _Decoded(decoder, events, images)
-
-    def _decoder(self, definition: bytes, batch: EventBatch) -> _TableDecoder | None:
-        """The decoder of a TABLE_MAP body; None for a table that the filter leaves out."""
-        if definition in self._decoders:
-            return self._decoders[definition]
-        found = tablemap.parse(definition, batch.charsets, flavor=batch.flavor)
-        decoder: _TableDecoder | None = None
-        if self._dictionary.wants(found.table.db, found.table.name):
-            generated = self._dictionary.generated(found.table)
-            if generated is None:
-                return _TableDecoder(found)  # ask again at the next piece
-            decoder = _TableDecoder(
-                tablemap.TableMap(found.table_id, found.table.with_generated(generated), found.wire, found.named)
-            )
-        self._decoders[definition] = decoder
-        return decoder
 
     def _count(self, piece: Piece, decoded: list[_Decoded]) -> tuple[np.ndarray, np.ndarray]:
         """The ordinal of each row event's first change, and how many changes each transaction has."""
@@ -160,31 +102,33 @@ class Decoder:
         return ordinals, total
 
 
-class _TableDecoder:
-    """The row decoder of a table's definition, and the schema of its record batches."""
-
-    def __init__(self, table_map: tablemap.TableMap) -> None:
-        self.rows = RowDecoder(table_map)
-        self.table = self.rows.table
-        fields = [f.with_type(_DICTIONARIES.get(f.name, f.type)) for f in METADATA_FIELDS]
-        self.schema = pa.schema([*fields, *value_fields(self.table)], metadata=table_metadata(self.table))
-
-
 @dataclass(frozen=True)
 class _Decoded:
     """events: numbers of the row events in the piece that `images` are of."""
 
-    of: _TableDecoder
+    of: TableDecoder
     events: np.ndarray
     images: RowImages
 
 
-class _Refused(Exception):
-    """Transaction `tx` of a piece can't be decoded."""
-
-    def __init__(self, tx: int, error: RowbackError) -> None:
-        super().__init__(str(error))
-        self.tx, self.error = tx, error
+def _decode_events(piece: Piece, decoder: TableDecoder, events: np.ndarray) -> RowImages:
+    rows = piece.rows[events]
+    try:
+        return decoder.rows.decode(
+            RowEvents(
+                piece.buffer,
+                np.ascontiguousarray(rows[:, tk.ROW_BODY]),
+                np.ascontiguousarray(rows[:, tk.ROW_END]),
+                rows[:, tk.ROW_TYPE].astype(np.uint8),
+            )
+        )
+    except RowFault as fault:
+        row = rows[fault.event]
+        where = f"{piece.transactions.file}:{row[tk.ROW_POSITION]}"
+        error = fault.error(f"{where} holds {fault.text}", hint=fault.hint)
+        raise Refused(int(row[tk.ROW_TX]), error) from fault
+    except CaptureError as error:
+        raise Refused(int(rows[0, tk.ROW_TX]), error) from error
 
 
 def _record_batch(piece: Piece, decoded: _Decoded, ordinals: np.ndarray) -> pa.RecordBatch:

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dataflow.batches import EventBatch, Stop
-from dataflow.decode import Decoder, Dictionary
+from dataflow.decode import Decoder
+from dataflow.decoders import Dictionary
 from dataflow.framer import Framer
 from dataflow.pieces import Piece
 from dataflow.resume import diverged

@@ -84,6 +84,20 @@ class ServerOptions(BaseModel):
         description="Bytes of decoded rows that capture holds at most; a larger transaction is uploaded in parts that "
         "become visible with its commit.",
     )
+    scratch_host: str | None = Field(
+        None,
+        min_length=1,
+        description="An empty server of the source's kind and version on which DDL may be replayed; it is wiped after "
+        "each use. Only for sources without binlog_row_metadata=FULL: tables that change faster than their columns can "
+        "be read are settled there, where capture would stop otherwise.",
+    )
+    scratch_port: int = Field(3306, ge=1, le=65535, description="TCP port of the scratch server.")
+    scratch_user: str = Field(
+        "rowback", min_length=1, description="Account on the scratch server, with all privileges."
+    )
+    scratch_password_env: str | None = Field(
+        None, min_length=1, description="Name of the environment variable that holds its password; none without it."
+    )
 
     spool_folder: str | None = Field(
         None,
@@ -119,6 +133,25 @@ class ServerSettings(ServerOptions):
 
     name: str
     password: SecretStr = SecretStr("")
+    scratch_password: SecretStr = SecretStr("")
+
+    def scratch(self) -> ServerSettings | None:
+        """The scratch server as settings to connect with. Raises ConfigError if it is the source itself."""
+        if self.scratch_host is None:
+            return None
+        if (self.scratch_host, self.scratch_port) == (self.host, self.port):
+            raise ConfigError(
+                f"`scratch_host` of server `{self.name}` is the source itself",
+                hint="Name a server that holds nothing: it is wiped after each use.",
+            )
+        return ServerSettings(
+            name=f"{self.name}-scratch",
+            host=self.scratch_host,
+            port=self.scratch_port,
+            user=self.scratch_user,
+            password=self.scratch_password,
+            connect_timeout_s=self.connect_timeout_s,
+        )
 
 
 class ServerSection(ServerOptions):
@@ -240,11 +273,11 @@ class Settings(BaseModel):
     def server(self, name: str | None = None) -> ServerSettings:
         """The server's settings with its password resolved. Raises ConfigError when the password can't be had."""
         label = self.server_name(name)
-        return self._resolved(label, self._password(label))
+        return self._resolved(label, self._password(label), self._scratch_password(label))
 
     def server_without_password(self, name: str | None = None) -> ServerSettings:
         """The server's settings for work that doesn't connect to it."""
-        return self._resolved(self.server_name(name), SecretStr(""))
+        return self._resolved(self.server_name(name), SecretStr(""), SecretStr(""))
 
     def password_file(self, name: str) -> Path | None:
         given = self.servers[name].password_file
@@ -257,9 +290,19 @@ class Settings(BaseModel):
     def where(self) -> str:
         return f"`{self.path}`" if self.path else "the environment (no rowback.toml was found)"
 
-    def _resolved(self, label: str, password: SecretStr) -> ServerSettings:
+    def _resolved(self, label: str, password: SecretStr, scratch: SecretStr) -> ServerSettings:
         shared = {key: getattr(self.servers[label], key) for key in ServerOptions.model_fields}
-        return ServerSettings(name=label, password=password, **shared)
+        return ServerSettings(name=label, password=password, scratch_password=scratch, **shared)
+
+    def _scratch_password(self, label: str) -> SecretStr:
+        variable = self.servers[label].scratch_password_env
+        value = os.environ.get(variable) if variable else ""
+        if value is None:
+            raise ConfigError(
+                f"the environment variable `{variable}` with the password of server `{label}`'s scratch server is not set",
+                hint=f"Set it for this process, or point `scratch_password_env` of [servers.{label}] at the right variable.",
+            )
+        return SecretStr(value)
 
     def _password(self, label: str) -> SecretStr:
         section = self.servers[label]

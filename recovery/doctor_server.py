@@ -177,28 +177,39 @@ def binlog_checks(facts: Facts) -> Iterator[Check]:
         yield fail("log_bin", "the binary log is off", "changes are captured from the binary log", fix)
     else:
         yield ok("log_bin", "on")
-    whole = "rows must be in the binlog whole, with their columns' names, or a restore could not be exact"
-    for name, wanted in (("binlog_format", "ROW"), ("binlog_row_image", "FULL"), ("binlog_row_metadata", "FULL")):
+    whole = "rows must be in the binlog whole, or a restore could not be exact"
+    for name, wanted in (("binlog_format", "ROW"), ("binlog_row_image", "FULL")):
         value = facts.variables.get(name)
-        if value is None and name != "binlog_row_metadata":
+        if value is None:
             continue  # gone from later versions, where ROW and FULL are the only behaviour
-        if (value or "").upper() == wanted:
+        if value.upper() == wanted:
             yield ok(name, wanted)
-        elif value is None:
-            yield fail(
-                name,
-                f"this server ({facts.version}) doesn't have it",
-                whole,
-                "upgrade to MySQL 8.0.1, MariaDB 10.5 or newer",
-            )
         else:
             yield fail(name, f"is {value}, must be {wanted}", whole, _set(facts, name, f"'{wanted}'"))
+    yield _metadata_check(facts)
     if facts.variables.get("binlog_checksum", "CRC32").upper() != "CRC32":
         why = "without checksums damage in the binlog or on the way can't be noticed"
         yield advice("binlog_checksum", "is NONE", why, _set(facts, "binlog_checksum", "'CRC32'"))
     yield _filter_check(facts)
     yield _server_id_check(facts)
     yield from _gtid_checks(facts)
+
+
+def _metadata_check(facts: Facts) -> Check:
+    name = "binlog_row_metadata"
+    value = facts.variables.get(name)
+    if value is None:
+        why = "servers without it are too old for this version"
+        return fail(
+            name, f"this server ({facts.version}) doesn't have it", why, "upgrade to MySQL 8.0.1, MariaDB 10.5 or newer"
+        )
+    if value.upper() == "FULL":
+        return ok(name, "FULL")
+    why = (
+        "without it the binlog doesn't name columns: capture reads them from the live server instead, and stops at a table "
+        "that is altered or dropped faster than it can be read"
+    )
+    return advice(name, f"is {value}", why, _set(facts, name, "'FULL'"))
 
 
 def _filter_check(facts: Facts) -> Check:

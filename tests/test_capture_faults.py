@@ -152,9 +152,7 @@ def test_a_table_that_cant_be_captured_and_is_excluded_lets_capture_go_on(tmp_pa
 
 @pytest.mark.sockets
 @pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
-@pytest.mark.parametrize(
-    "setting", ["binlog_row_metadata = MINIMAL", "binlog_row_image = MINIMAL", "binlog_format = MIXED"]
-)
+@pytest.mark.parametrize("setting", ["binlog_row_image = MINIMAL", "binlog_format = MIXED"])
 def test_a_misconfigured_source_is_refused_with_the_statement(
     flavor: str, setting: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

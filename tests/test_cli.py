@@ -400,7 +400,7 @@ def test_a_wrong_password(mysql_source: MySQLServer, tmp_path: Path) -> None:
 
 
 def test_a_misconfigured_server(fresh_mysql: Callable[..., Server], tmp_path: Path) -> None:
-    server = fresh_mysql(options={"binlog_row_metadata": "MINIMAL"})
+    server = fresh_mysql(options={"binlog_row_image": "MINIMAL"})
     done = Rowback(tmp_path, server).run("capture", "--until-caught-up", check=False)
-    assert "binlog_row_metadata" in error_of(done, 3, "source_misconfigured")
+    assert "binlog_row_image" in error_of(done, 3, "source_misconfigured")
     assert "SET " in done.stderr

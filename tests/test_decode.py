@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
-from test_framer import Binlog, fed, framer
+from test_framer import Binlog, fed, framer, gtid_body, query
 
 from dataflow import events as ev
 from dataflow import tablemap as tm
 from dataflow.batches import ChangeBatch, EventBatch, Stop
-from dataflow.decode import Decoder, Dictionary
+from dataflow.decode import Decoder
+from dataflow.decoders import Dictionary
+from dataflow.definitions import Name, Place, Reading
+from dataflow.live_schema import Definitions
 from dataflow.rows import RowDecoder, RowEvents, RowFault
-from recovery.errors import BinlogDamaged, UnsupportedEvent
+from recovery.archive.actions import Checkpoint, Ddl
+from recovery.errors import BinlogDamaged, SourceMisconfigured, UnsupportedEvent
 from recovery.schema import Column, Table
 
 
@@ -61,3 +68,60 @@ def test_more_values_than_arrow_holds_are_refused(monkeypatch: pytest.MonkeyPatc
         with pytest.raises(RowFault, match="more than 2 GiB") as fault:
             decoder.decode(events)
         assert fault.value.error is UnsupportedEvent
+
+
+def two_columns(number: int) -> tuple[int, bytes]:
+    """`d.t` with two INT columns that may be NULL, without names."""
+    return ev.TABLE_MAP, number.to_bytes(6, "little") + b"\1\0\1d\0\1t\0\2\3\3\0\3"
+
+
+def pair(number: int, first: int, second: int) -> tuple[int, bytes]:
+    cells = struct.pack("<ii", first, second)
+    return ev.WRITE_ROWS, number.to_bytes(6, "little") + b"\1\0\2\0\2\3" + b"\0" + cells
+
+
+class Swapped:
+    """A server whose table `d.t` has its columns the other way round now."""
+
+    def __init__(self, high: Place) -> None:
+        self.high = high
+        self.readings = 0
+
+    def read(self, names: Sequence[Name]) -> Reading:
+        self.readings += 1
+        return Reading({("d", "t"): Table("d", "t", (Column("b", "int"), Column("a", "int")))}, self.high)
+
+    def ddls(self, after: Checkpoint, until: Place) -> tuple[list[Ddl], Checkpoint]:
+        raise AssertionError("all of the binlog has arrived")
+
+
+def test_equal_table_maps_before_and_behind_a_ddl_are_different_tables_however_often_they_are_decoded() -> None:
+    """Two INT columns swapped: the TABLE_MAP is the same byte for byte. The fault at the end has the piece decoded again."""
+    log = Binlog()
+    log.transaction(1, two_columns(7), pair(7, 1, 2))
+    log.add(ev.GTID, gtid_body(2)).add(ev.QUERY, query(b"ALTER TABLE t MODIFY a INT AFTER b"))
+    log.transaction(3, two_columns(8), pair(8, 2, 1))
+    log.transaction(4, two_columns(8), (ev.WRITE_ROWS, pair(8, 2, 1)[1][:-1]))
+    (piece,) = fed(framer(), log.bytes)
+    known = Table("d", "t", (Column("a", "int"), Column("b", "int")))
+    source = Swapped((1, log.position))
+    dictionary = Dictionary(
+        lambda table: frozenset(),
+        lambda db, name: True,
+        lambda at, charsets: Definitions(source, at, {("d", "t"): known}),
+    )
+    done, stop = Decoder(dictionary).decode(EventBatch("s", "mysql", 1, piece, {}))
+    assert isinstance(done, ChangeBatch)
+    assert isinstance(stop, Stop)
+    found = [(table.columns[0].name, rows["a"].to_pylist(), rows["b"].to_pylist()) for table, rows in done.changes]
+    assert found == [("a", [1], [2]), ("b", [1], [2])]
+    assert source.readings == 1
+
+
+def test_without_anything_that_proves_columns_they_must_be_named() -> None:
+    (piece,) = fed(framer(), Binlog().transaction(1, two_columns(7), pair(7, 1, 2)).bytes)
+    (stop,) = Decoder(Dictionary(lambda table: frozenset(), lambda db, name: True)).decode(
+        EventBatch("s", "mysql", 1, piece, {})
+    )
+    assert isinstance(stop, Stop)
+    assert isinstance(stop.error, SourceMisconfigured)

@@ -1,0 +1,159 @@
+"""How tables came to be what they are: the CREATE statement that stood at some place, and the DDL since.
+
+`Lineage` remembers it while decoding goes on; `Scratch` builds a table from it on an empty server, where the live schema
+can't settle the table's columns any more. Promises: a scratch server that holds a table is refused, and it is left as empty
+as it was; what can't be replayed raises, and nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from dataflow.definitions import Name, Place, folded, place, touches
+from recovery.archive.actions import Ddl
+from recovery.archive.state import ArchiveState
+from recovery.config import ServerSettings
+from recovery.errors import RowbackError, SourceMisconfigured
+from recovery.gtid import binlog_order
+from recovery.schema import Table
+from recovery.source import SYSTEM_SCHEMAS, Connection, connect, fetch, list_tables, quote, read_tables
+
+Step: TypeAlias = tuple[Place, str, str]
+"""(place, default database, statement)"""
+_LOCK_S: Final = 120  # how long another capture may use the scratch server
+_HINT: Final = "Let the binlog name the columns instead: `SET GLOBAL binlog_row_metadata = FULL` on the source."
+
+
+@dataclass
+class _Origin:
+    """create: SHOW CREATE TABLE's text as of `at`; None if the first statement of `since` makes the table."""
+
+    name: Name
+    at: Place
+    create: str | None
+    since: list[Ddl]
+
+
+class Lineage:
+    def __init__(self) -> None:
+        self._origins: dict[Name, _Origin] = {}
+
+    @staticmethod
+    def archived(state: ArchiveState) -> Lineage:
+        """What an archive's snapshots and DDL say, at its newest checkpoint. Nothing after a failover: positions of two
+        servers can't be put in order."""
+        lineage = Lineage()
+        if state.failovers:
+            return lineage
+        last_gap = max((binlog_order(g.from_file, g.from_position) for g in state.holes), default=(0, 0))
+        for snapshot in state.snapshots:
+            at = binlog_order(snapshot.high.file, snapshot.high.position)
+            for baseline in snapshot.baselines if at >= last_gap else ():
+                lineage.read((baseline.db, baseline.table), baseline.create_statement, at)
+        for ddl in state.ddls:
+            if place(ddl) >= last_gap:
+                lineage.cross(ddl)
+        return lineage
+
+    def read(self, name: Name, create: str, at: Place) -> None:
+        """The table's CREATE statement at a place; what was known before isn't needed any more."""
+        self._origins[folded(name)] = _Origin(name, at, create, [])
+
+    def cross(self, ddl: Ddl) -> None:
+        """The stream goes past this statement."""
+        here = place(ddl)
+        if ddl.verb == "CREATE TABLE" and ddl.tables:
+            known = self._origins.get(folded(ddl.tables[0]))
+            if known is None or known.at <= here:
+                self._origins[folded(ddl.tables[0])] = _Origin(ddl.tables[0], here, None, [])
+        for name in ddl.tables or ():
+            if name[1] and folded(name) not in self._origins:  # a renamed table goes on under this name
+                self._origins[folded(name)] = _Origin(name, here, None, [])
+        for origin in self._origins.values():
+            if origin.at <= here and touches(ddl, origin.name):
+                origin.since.append(ddl)
+
+    def steps(self, name: Name) -> list[Step]:
+        """The statements that build a table as it is at the current place, with the tables that they name, in order; none if
+        nothing is known of it."""
+        wanted, queue = {folded(name)}, [folded(name)]
+        found: dict[tuple[Place, str, str], Step] = {}
+        while queue:
+            origin = self._origins.get(queue.pop())
+            if origin is None:
+                continue
+            if origin.create is not None:
+                found[origin.at, *origin.name] = (origin.at, origin.name[0], origin.create)
+            for ddl in origin.since:
+                found[place(ddl), "", ""] = (place(ddl), ddl.default_db, ddl.statement)
+                new = {folded(t) for t in ddl.tables or ()} - wanted
+                wanted |= new
+                queue.extend(new)
+        return [found[key] for key in sorted(found)]
+
+    def spelt_out(self, name: Name) -> bool:
+        """Whether the table's beginning is known with every default written out, as SHOW CREATE TABLE does."""
+        origin = self._origins.get(folded(name))
+        return origin is not None and origin.create is not None
+
+
+class Scratch:
+    """An empty server of the source's kind and version, on which DDL is replayed."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._settings = settings
+
+    def build(self, name: Name, steps: list[Step]) -> Table:
+        """The table that these statements make. Raises SourceMisconfigured, saying what didn't work."""
+        with closing(connect(self._settings)) as connection:
+            if fetch(connection, f"SELECT GET_LOCK('rowback_scratch', {_LOCK_S})")[0][0] != 1:
+                raise SourceMisconfigured("the scratch server is in use", hint="Give each capture one of its own.")
+            if tables := list_tables(connection):
+                raise SourceMisconfigured(
+                    f"the scratch server `{self._settings.host}:{self._settings.port}` is not empty: it has the table "
+                    f"`{tables[0][0]}.{tables[0][1]}`",
+                    hint="Give `scratch_host` a server that holds nothing; it is wiped after each use.",
+                )
+            try:
+                return self._replay(connection, name, steps)
+            finally:
+                with suppress(RowbackError):
+                    _wipe(connection)
+
+    def _replay(self, connection: Connection, name: Name, steps: list[Step]) -> Table:
+        fetch(connection, "SET SESSION foreign_key_checks = 0")
+        for at, database, statement in steps:
+            try:
+                for needed in dict.fromkeys((name[0], database)):
+                    if needed:
+                        fetch(connection, f"CREATE DATABASE IF NOT EXISTS {quote(needed)}")
+                if database:
+                    fetch(connection, f"USE {quote(database)}")
+                fetch(connection, statement)
+            except RowbackError as error:
+                raise SourceMisconfigured(
+                    f"the DDL of binlog file {at[0]}, position {at[1]}, can't be replayed on the scratch server: "
+                    f"{error.message}",
+                    hint=_HINT,
+                ) from error
+        found = read_tables(connection, [name])
+        if not found:
+            raise SourceMisconfigured(
+                f"its DDL, replayed on the scratch server, doesn't make the table `{name[0]}.{name[1]}`", hint=_HINT
+            )
+        return found[0]
+
+
+def _wipe(connection: Connection) -> None:
+    fetch(connection, "SET SESSION foreign_key_checks = 0")
+    for row in fetch(connection, "SHOW DATABASES"):
+        if str(row[0]).lower() not in SYSTEM_SCHEMAS:
+            fetch(connection, f"DROP DATABASE {quote(str(row[0]))}")
+
+
+def charsets_proved(logged: Table, built: Table) -> bool:
+    """Whether the binlog itself says every character set that a CREATE TABLE may have left to a default."""
+    pairs = zip(logged.columns, built.columns, strict=False)
+    return all(live.charset is None or log.charset == live.charset for log, live in pairs)
