@@ -29,7 +29,6 @@ from dataflow.metrics import Target
 from dataflow.resume import Begin
 from dataflow.sink import Archive, SegmentSink
 from dataflow.source import BinlogSource
-from dataflow.spool import spool_folder
 from dataflow.window import Limits, WindowLogic
 from recovery.config import ServerSettings
 from recovery.context import Context, open_context
@@ -37,6 +36,7 @@ from recovery.errors import ConfigError, SourceError
 from recovery.failpoint import failpoint
 from recovery.schema import Table
 from recovery.source import connect, fetch, read_tables
+from recovery.spooled import spool_folder
 
 
 @dataclass(frozen=True)

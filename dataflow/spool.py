@@ -21,8 +21,6 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
-import platformdirs
-
 from dataflow.commits import Archive, Ready, commit, follows
 from recovery.archive.actions import Checkpoint, action_from_json, action_to_json
 from recovery.archive.filestore import FileStore
@@ -34,13 +32,6 @@ from recovery.failpoint import failpoint
 _OBJECTS = "objects/"
 _WINDOWS = "windows/"
 log = logging.getLogger("rowback.capture")
-
-
-def spool_folder(setting: str | None, store_url: str, tenant: str, server: str) -> Path:
-    """One archive's folder below the configured one, or below the user's state folder. The store's address is part of it:
-    two archives may have one tenant and server."""
-    base = Path(setting).expanduser() if setting else platformdirs.user_state_path("rowback", appauthor=False) / "spool"
-    return base.absolute() / f"{tenant}.{server}.{sha256(store_url.encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,13 @@ def status(result: Status) -> None:
         facts.add_row("lag", _lag(result))
     if result.last_commit_age_s is not None:
         facts.add_row("last commit", f"{duration(result.last_commit_age_s)} ago")
+    if result.spooled is not None:
+        held = f"{result.spooled.windows} windows ({size(result.spooled.size_bytes)}) in {result.spooled.folder}"
+        facts.add_row("spool", escape(f"{held}, not yet safe"))
+    if result.pending_xa:
+        oldest = result.pending_xa[0]
+        more = f"{len(result.pending_xa)} prepared, the oldest {oldest.xid} by transaction {oldest.seq}"
+        facts.add_row("XA", escape(f"{more}; their rows appear when they commit"))
     if result.process is not None:
         facts.add_row("capture", escape(_process(result.process)))
     window = result.last_window

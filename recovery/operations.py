@@ -35,13 +35,14 @@ from recovery.changes import ChangeQuery, ChangesResult
 from recovery.checks import Check
 from recovery.context import Context
 from recovery.doctor import Report as DoctorReport
-from recovery.errors import ArchiveMissing, ConfigError, RowbackError, TargetOutsideCoverage
+from recovery.errors import ArchiveMissing, ConfigError, RowbackError, StoreUnavailable, TargetOutsideCoverage
 from recovery.gtid import is_gtid
 from recovery.initialise import Initialised, InitRequest
 from recovery.restore import RestoreRequest, RestoreResult
 from recovery.snapshot import SnapshotRequest, SnapshotResult, take_snapshot
 from recovery.snapshot.request import Progress as SnapshotProgress
 from recovery.snapshot.request import Report
+from recovery.spooled import spool_folder, waiting
 from recovery.status import Live, Status
 from recovery.undo import UndoScript
 from recovery.verify import ArchiveReport
@@ -63,7 +64,16 @@ def unreported(progress: SnapshotProgress) -> None:
 def status(context: Context, *, ask_server: bool = True) -> Status:
     """What the archive covers. The server is asked for its newest position, and a capture on this machine that has a metrics
     port for its state; if one doesn't answer, the result says so."""
-    state = context.log.read()
+    spooled = waiting(
+        spool_folder(context.server.spool_folder, context.store.url, context.archive.tenant, context.server.name)
+    )
+    try:
+        state = context.log.read()
+    except StoreUnavailable as error:
+        if spooled is None:
+            raise
+        held = f"{spooled.windows} windows wait in the local spool `{spooled.folder}`, not yet safe. "
+        raise StoreUnavailable(error.message, hint=held + error.hint) from error
     live, problem = _live(context, state) if ask_server else (None, "not asked to")
     process, process_problem = capture_process(context.settings.capture.metrics_port, context.server.name)
     return coverage.build(
@@ -76,6 +86,7 @@ def status(context: Context, *, ask_server: bool = True) -> Status:
         live_problem=problem,
         process=process,
         process_problem=process_problem,
+        spooled=spooled,
     )
 
 

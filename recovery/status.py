@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from recovery.archive.actions import Checkpoint, Gap, Mark, Snapshot
 from recovery.archive.state import ArchiveState
 from recovery.gtid import binlog_order, is_subset
+from recovery.spooled import Spooled
 
 RATE_S = 600
 WAITING = "waiting for the stream to reach the snapshot's end"
@@ -114,6 +115,15 @@ class Process:
 
 
 @dataclass(frozen=True)
+class PendingXa:
+    """An XA transaction that is prepared on the source and neither committed nor rolled back."""
+
+    xid: str
+    seq: int
+    row_changes: int
+
+
+@dataclass(frozen=True)
 class Status:
     server: str
     tenant: str
@@ -140,6 +150,8 @@ class Status:
     snapshot_needed: str | None = None  # why no restore to a new moment is possible until one is taken
     process: Process | None = None
     process_problem: str | None = None
+    pending_xa: tuple[PendingXa, ...] = ()
+    spooled: Spooled | None = None
     failovers: tuple[FailoverLine, ...] = ()
 
     @property
@@ -168,6 +180,7 @@ def build(
     live_problem: str | None = None,
     process: Process | None = None,
     process_problem: str | None = None,
+    spooled: Spooled | None = None,
 ) -> Status:
     """The status at `now` (aware). live_problem, process_problem: why the server or the running capture wasn't asked or
     didn't answer."""
@@ -203,6 +216,8 @@ def build(
         snapshot_needed=_snapshot_needed(state),
         process=process,
         process_problem=process_problem,
+        pending_xa=tuple(PendingXa(p.xid, p.seq, p.row_changes) for p in state.pending),
+        spooled=spooled,
         failovers=tuple(
             FailoverLine(f.after_seq, f.from_server_uuid, f.server_uuid, f.gtid, f.proof) for f in state.failovers
         ),

@@ -87,6 +87,8 @@ def test_xa_transactions_over_restarts_and_filters(tmp_path: Path, fresh_mysql: 
     state = context.log.read()
     assert [(p.row_changes, len(p.objects)) for p in state.pending] == [(1, 1), (1, 1), (0, 0)]
     assert rows_of(context, "d", "t") == []
+    assert [p["row_changes"] for p in rowback.json("status")["pending_xa"]] == [1, 1, 0]
+    assert "3 prepared" in rowback.run("status").stdout
     source.execute("XA ROLLBACK 'two'")
     source.execute("INSERT INTO d.t VALUES (4)")
     source.execute("XA COMMIT 'one'")

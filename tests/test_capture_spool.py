@@ -66,7 +66,11 @@ def test_a_store_that_is_away_for_a_while(
             mysql_source.execute(f"INSERT INTO {db}.t VALUES (6)")
             failed = rowback.run("capture", "--until-caught-up", check=False)
             assert failed.returncode == 4, failed.stderr
+            told = rowback.run("status", check=False)
+            assert told.returncode == 4
+            assert "wait in the local spool" in told.stderr
             back(proxy)
+            assert rowback.json("status")["spooled"]["windows"] >= 5
             mysql_source.execute(f"INSERT INTO {db}.t VALUES (7)")
             rowback.run("capture", "--until-caught-up")
         else:

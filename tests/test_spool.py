@@ -22,10 +22,11 @@ from dataflow.batches import Window
 from dataflow.commits import Archive
 from dataflow.committer import Committer
 from dataflow.health import ServerHealth, State
-from dataflow.spool import Spool, replay, spool_folder
+from dataflow.spool import Spool, replay
 from recovery.archive.filestore import FileStore
 from recovery.archive.log import Log
 from recovery.errors import StoreFull, StoreUnavailable
+from recovery.spooled import spool_folder, waiting
 
 LIMIT = 100 * 1024 * 1024
 
@@ -89,6 +90,10 @@ def test_windows_wait_in_the_spool_and_are_committed_in_order(tmp_path: Path, ma
     wait_for(lambda: spooled(folder) == 11, 30, "windows in the spool")
     assert health.figures().spool_windows == 11
     assert health.figures().spool_bytes > 0
+    found = waiting(folder)
+    assert found is not None
+    assert found.windows == 11
+    assert found.size_bytes > health.figures().spool_bytes  # the windows' own files count too
     outage.away = False
     for window in todo[12:]:
         committer.put(window)
@@ -98,6 +103,7 @@ def test_windows_wait_in_the_spool_and_are_committed_in_order(tmp_path: Path, ma
     assert rows == [(seq, n) for seq in range(1, 21) for n in range(10)]
     assert state.version == 21
     assert spooled(folder) == 0
+    assert waiting(folder) is None
     assert not list((folder / "objects").rglob("*.parquet"))
     assert health.figures().spool_windows == 0
     logged = [key for key in store.written if "/log/" in key]
