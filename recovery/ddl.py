@@ -29,7 +29,7 @@ _TABLE_CARE = frozenset({"ANALYZE", "OPTIMIZE", "REPAIR", "CHECK"})
 # What follows these names another table inside ALTER TABLE: EXCHANGE PARTITION .. WITH TABLE, and MariaDB's CONVERT TABLE
 # .. TO PARTITION and CONVERT PARTITION .. TO TABLE.
 _OTHER_TABLE = frozenset({("WITH", "TABLE"), ("CONVERT", "TABLE"), ("TO", "TABLE")})
-_EXECUTABLE_COMMENT = re.compile(r"/\*M?!\d*\s?(.*?)\*/", re.DOTALL)
+EXECUTABLE_COMMENT = re.compile(r"/\*M?!\d*\s?(.*?)\*/", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Classified:
 
 def classify(statement: str, default_db: str) -> Classified:
     """Never raises; the unrecognised is `Classified(<first word>, None)`."""
-    text = _EXECUTABLE_COMMENT.sub(r" \1 ", statement)
+    text = EXECUTABLE_COMMENT.sub(r" \1 ", statement)
     try:
         # sqlglot takes RENAME, GRANT and others at a statement's start for opaque commands, so it doesn't get to see one.
         tokens = [token.text for token in sqlglot.tokenize(f"SELECT {text}", read="mysql")][1:]

@@ -102,21 +102,28 @@ class DumpWriter:
         self._write(f"{alias}-schema-create.sql", f"/*!40101 SET NAMES utf8mb4*/;\n{body};\n")
         self._databases.append(db)
 
-    def table(self, merger: Merger, merged: MergedTable, create_statement: str) -> TableFiles:
-        """Write a table's definition and rows. Raises NotComputable for a value that no statement can store, duckdb.Error
-        and OSError as they come."""
-        db, name = merged.table.db, merged.table.name
-        body = create_statement.strip().rstrip(";")
-        _check_statement(body, merged.table.label)
-        self._write(f"{self._stem(db, name)}-schema.sql", f"{self._head(db)}{body};\n")
-        statement = f"INSERT INTO {quote(name)} ({', '.join(quote(c.name) for _, c in written(merged))}) VALUES\n"
-        head = self._head(db) + (_HISTORY if system_versioned(create_statement) else "")
+    def table(
+        self, merger: Merger, table: tuple[str, str], schema: Sequence[str], merged: MergedTable | None
+    ) -> TableFiles:
+        """Write a table's definition and rows. schema: CREATE TABLE and the statements that change it. merged: None
+        for no rows. Raises NotComputable for a value that no statement can store, duckdb.Error and OSError as they come."""
+        db, name = table
+        bodies = [text.strip().rstrip(";") for text in schema]
+        for body in bodies:
+            _check_statement(body, f"{db}.{name}")
+        program = "".join(f"{body};\n" for body in bodies)
+        self._write(f"{self._stem(db, name)}-schema.sql", f"{self._head(db)}{program}")
+        columns = written(merged) if merged is not None else []
+        statement = f"INSERT INTO {quote(name)} ({', '.join(quote(c.name) for _, c in columns)}) VALUES\n"
+        head = self._head(db) + (_HISTORY if any(map(system_versioned, schema)) else "")
         out = _RowFiles(self.directory, self._stem(db, name), head, statement, self.statement_bytes, self.file_bytes)
-        with out, closing(Functions(merger.connection, merged.table.label, self.flavor)) as functions:
-            for batch in merger.connection.sql(rows_sql(merged)).to_arrow_reader(_BATCH_ROWS):
-                functions.check()
-                out.add(batch.column(0))
-            functions.check()
+        with out:
+            if merged is not None:
+                with closing(Functions(merger.connection, merged.table.label, self.flavor)) as functions:
+                    for batch in merger.connection.sql(rows_sql(merged)).to_arrow_reader(_BATCH_ROWS):
+                        functions.check()
+                        out.add(batch.column(0))
+                    functions.check()
         result = TableFiles(db, name, out.rows, out.size_bytes, tuple(out.files))
         self._written.append(result)
         return result

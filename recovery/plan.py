@@ -1,7 +1,7 @@
 """The restore planner: a pure function from the archive's state and a cut to what the executor walks.
 
 Promises: every table of a plan is exact at the plan's one cut, or the planner raises and says why: no usable snapshot
-(TargetOutsideCoverage), DDL between the snapshot and the target (DdlInRange), a table definition that doesn't fit
+(TargetOutsideCoverage), a DDL statement whose effect can't be computed (DdlInRange), a table definition that doesn't fit
 (NotComputable), rows that foreign keys changed without a trace in the binlog (NotComputable), a table that no snapshot
 holds (UnknownTable). Nothing is read from the store here; `--dry-run` prints the same object.
 
@@ -21,31 +21,40 @@ from recovery.archive.state import ArchiveState
 from recovery.cascades import Boundary, Cause, affected, unlogged_after
 from recovery.errors import DdlInRange, NotComputable, TargetOutsideCoverage
 from recovery.gtid import binlog_order
+from recovery.lineage import Lineage, follow, touching
 from recovery.marks import SnapshotRange
-from recovery.schema import Table
+from recovery.program import program
 from recovery.scope import TableName, choose, label, left_out, parse_pattern, spelled, uncaptured, unrestored
+from recovery.stages import Staged, build, refused
 from recovery.target import Cut, describe_coverage, describe_gap, format_us
 
 
 @dataclass(frozen=True)
 class TablePlan:
-    """One table: the baseline it starts from and the change segments with rows in (low_seq, cut.seq]. The segments may
-    hold rows outside that range; the merge leaves them out."""
+    """One table, under its name at the cut.
+
+    origin: its name in the snapshot; None if it was created or emptied since. schema: the statements that create it, CREATE
+    TABLE and the DDL behind it. staged: its rows, through its definitions.
+    """
 
     db: str
     table: str
     snapshot_id: str
     low_seq: int
     high_seq: int
-    definition: Table
-    create_statement: str
+    origin: TableName | None
+    schema: tuple[str, ...]
+    staged: Staged
     baseline_rows: int
     objects: tuple[DataObject, ...]
-    segments: tuple[Segment, ...]
 
     @property
     def label(self) -> str:
         return f"{self.db}.{self.table}"
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        return tuple(dict.fromkeys(s for stage in self.staged.stages for s in stage.segments))
 
     @property
     def change_rows(self) -> int:
@@ -54,6 +63,17 @@ class TablePlan:
     @property
     def size_bytes(self) -> int:
         return sum(o.size_bytes for o in self.objects) + sum(s.size_bytes for s in self.segments)
+
+    def begins(self) -> str:
+        """What its rows begin with, for a person."""
+        if self.origin is None:
+            return f"created or emptied after snapshot {self.snapshot_id}"
+        was = "" if self.origin == (self.db, self.table) else f" (there `{label(self.origin)}`)"
+        return f"{self.baseline_rows} rows of snapshot {self.snapshot_id}{was}"
+
+    def through(self) -> str:
+        steps = len(self.schema) - 1
+        return f", through {steps} DDL statement{'s' if steps > 1 else ''}" if steps else ""
 
 
 @dataclass(frozen=True)
@@ -81,8 +101,8 @@ class RestorePlan:
         """Lines for a person: the cut, each table with its snapshot and changes, the totals, the warnings."""
         lines = [f"target {self.target}", self.describe_cut()]
         lines.extend(
-            f"table {t.label}: {t.baseline_rows} rows of snapshot {t.snapshot_id}, then {t.change_rows} row images of "
-            f"{len(t.segments)} segments, transactions {t.low_seq + 1} to {self.cut.seq} ({t.size_bytes} bytes to read)"
+            f"table {t.label}: {t.begins()}, then {t.change_rows} row images of {len(t.segments)} segments, transactions "
+            f"{t.low_seq + 1} to {self.cut.seq}{t.through()} ({t.size_bytes} bytes to read)"
             for t in self.tables
         )
         lines.append(f"{len(self.tables)} tables, {self.size_bytes} bytes to read")
@@ -102,6 +122,8 @@ class RestorePlan:
                     "snapshot_id": t.snapshot_id,
                     "low_seq": t.low_seq,
                     "high_seq": t.high_seq,
+                    "origin": None if t.origin is None else label(t.origin),
+                    "schema": list(t.schema),
                     "baseline_rows": t.baseline_rows,
                     "change_rows": t.change_rows,
                     "size_bytes": t.size_bytes,
@@ -115,10 +137,13 @@ class RestorePlan:
 
 @dataclass(frozen=True)
 class _Candidate:
+    """A usable snapshot, and the tables at the cut that come of it."""
+
     snapshot: Snapshot
     low_seq: int
     high_seq: int
     baselines: Mapping[TableName, Baseline]
+    lineages: Mapping[TableName, Lineage]
 
 
 def plan_restore(
@@ -145,24 +170,25 @@ def plan_restore(
     segments = _segments_by_table(state, cut)
     notes = list(warnings)
     tables: list[TablePlan] = []
-    held = {name for c in candidates for name in c.baselines}
+    held = {name for c in candidates for name in (*c.baselines, *c.lineages)}
     newest = candidates[0].snapshot
     for name, named in choose(held, newest, state.snapshots, wanted, unwanted):
-        chosen = next((c for c in candidates if name in c.baselines and _exact(c, name, segments)), None)
+        if name not in candidates[0].lineages:
+            note = _absent(state, candidates, cut, name, named, segments.get(name, ()))
+            if note is not None:
+                notes.append(note)
+                continue
+        usable = [c for c in candidates if name in c.lineages]
+        chosen = next((c for c in usable if _exact(state, c, name, segments)), None)
         if chosen is None:
-            raise _keyless(name)
-        obstacle = _obstacle(state, chosen, cut, name)
-        if obstacle and not named and _gone(obstacle, name, segments.get(name, ())):
-            notes.append(f"table `{label(name)}` was dropped at {obstacle.file}:{obstacle.position} and is left out")
-            continue
-        if obstacle:
-            raise _ddl_in_range(obstacle, name, chosen)
-        if uncaptured(state, name, chosen.low_seq + 1, cut.seq):
+            raise _inexact(state, usable[0], name)
+        lineage = chosen.lineages[name]
+        if any(uncaptured(state, span.name, span.low_seq + 1, span.high_seq) for span in lineage.spans):
             if named:
                 raise _uncaptured(name, chosen)
             notes.append(f"table `{label(name)}` was left out by the capture filter for a while and is left out here")
             continue
-        tables.append(_table_plan(state, chosen, cut, name, segments.get(name, ())))
+        tables.append(_table_plan(state, chosen, lineage, segments))
     _check_cascades(state, tables, cut, ranges, boundary or {})
     planned = {(t.db, t.table): t.snapshot_id for t in tables}
     used = [c.snapshot for c in candidates if c.snapshot.snapshot_id in planned.values()]
@@ -189,7 +215,8 @@ def _check_cascades(
         if table.snapshot_id not in causes:
             edges = unlogged_after(state, snapshots[table.snapshot_id], ranges)
             causes[table.snapshot_id] = affected(state, edges, table.low_seq, cut.seq, boundary)
-        cause = causes[table.snapshot_id].get((table.db.casefold(), table.table.casefold()))
+        db, name = table.origin or (table.db, table.table)
+        cause = causes[table.snapshot_id].get((db.casefold(), name.casefold()))
         if cause is not None:
             broken.append((table, cause))
     if broken:
@@ -213,7 +240,8 @@ def _candidates(
         if reason is None:
             assert found.high_seq is not None
             baselines = {(b.db, b.table): b for b in snapshot.baselines}
-            usable.append(_Candidate(snapshot, found.low_seq, found.high_seq, baselines))
+            lineages = follow(baselines, found.low_seq, state.ddls, cut.seq)
+            usable.append(_Candidate(snapshot, found.low_seq, found.high_seq, baselines, lineages))
         else:
             reasons.append(f"snapshot {snapshot.snapshot_id} {reason}")
     return usable, reasons
@@ -268,12 +296,64 @@ def _no_snapshot(
     )
 
 
-def _exact(candidate: _Candidate, name: TableName, segments: Mapping[TableName, Sequence[Segment]]) -> bool:
-    """Whether folding from LOW is exact for this table: with a key always, without one if nothing changed in
-    between."""
-    if candidate.baselines[name].definition.key or candidate.low_seq == candidate.high_seq:
+def _exact(
+    state: ArchiveState, candidate: _Candidate, name: TableName, segments: Mapping[TableName, Sequence[Segment]]
+) -> bool:
+    """Whether folding from LOW is exact for this table: if no DDL touched it between LOW and HIGH, with a key always,
+    without one if nothing changed in between."""
+    lineage = candidate.lineages[name]
+    if candidate.low_seq == candidate.high_seq or lineage.baseline is None:
         return True
-    return not any(s.first_seq <= candidate.high_seq and s.last_seq > candidate.low_seq for s in segments.get(name, ()))
+    if _altered_during(state, candidate, name) is not None:
+        return False
+    if lineage.baseline.definition.key:
+        return True
+    own = segments.get((lineage.baseline.db, lineage.baseline.table), ())
+    return not any(s.first_seq <= candidate.high_seq and s.last_seq > candidate.low_seq for s in own)
+
+
+def _altered_during(state: ArchiveState, candidate: _Candidate, name: TableName) -> Ddl | None:
+    """A statement that may have touched the table while its snapshot was being taken."""
+    lineage = candidate.lineages[name]
+    names = {span.name for span in lineage.spans}
+    for each in sorted(names):
+        for ddl in touching(state.ddls, candidate.low_seq + 1, candidate.high_seq, each):
+            return ddl
+    return None
+
+
+def _inexact(state: ArchiveState, candidate: _Candidate, name: TableName) -> NotComputable | DdlInRange:
+    ddl = _altered_during(state, candidate, name)
+    if ddl is not None:
+        return refused(name, ddl, "it ran while the snapshot was being taken without a lock")
+    return _keyless(name)
+
+
+def _absent(
+    state: ArchiveState,
+    candidates: Sequence[_Candidate],
+    cut: Cut,
+    name: TableName,
+    named: bool,
+    segments: Sequence[Segment],
+) -> str | None:
+    """A note for a table that the newest snapshot says isn't there at the cut; None if an older one knows better. Raises
+    DdlInRange for one that the user named."""
+    if name not in candidates[0].baselines and any(name in c.lineages for c in candidates):
+        return None
+    chosen = next(c for c in candidates if name in c.baselines)
+    last = None
+    for ddl in touching(state.ddls, chosen.low_seq + 1, cut.seq, name):
+        last = ddl
+    assert last is not None, "only a statement takes a table away"
+    if any(s.last_seq > last.seq for s in segments):
+        raise refused(
+            name, last, "there are changes to a table of this name behind it, and none of its statements made it"
+        )
+    if named:
+        raise refused(name, last, "there is no table of this name at the target")
+    verb = "renamed" if last.verb in ("RENAME TABLE", "ALTER TABLE") else "dropped"
+    return f"table `{label(name)}` was {verb} at {last.file}:{last.position} and is left out"
 
 
 def _uncaptured(name: TableName, candidate: _Candidate) -> TargetOutsideCoverage:
@@ -288,51 +368,25 @@ def _uncaptured(name: TableName, candidate: _Candidate) -> TargetOutsideCoverage
 
 
 def _table_plan(
-    state: ArchiveState, candidate: _Candidate, cut: Cut, name: TableName, segments: Sequence[Segment]
+    state: ArchiveState,
+    candidate: _Candidate,
+    lineage: Lineage,
+    segments: Mapping[TableName, Sequence[Segment]],
 ) -> TablePlan:
-    baseline = candidate.baselines[name]
-    needed = tuple(s for s in segments if candidate.low_seq < min(s.last_seq, cut.seq))
-    for schema_id in sorted({s.schema_id for s in needed}):
-        seen = state.schemas.get(schema_id)
-        if seen is None or seen.storage != baseline.definition.storage:
-            raise _misfit(name, candidate, seen, baseline.definition)
+    staged = build(lineage, state.schemas, segments)
+    baseline = lineage.baseline
     return TablePlan(
-        db=baseline.db,
-        table=baseline.table,
+        db=lineage.name[0],
+        table=lineage.name[1],
         snapshot_id=candidate.snapshot.snapshot_id,
         low_seq=candidate.low_seq,
         high_seq=candidate.high_seq,
-        definition=baseline.definition,
-        create_statement=baseline.create_statement,
-        baseline_rows=baseline.rows,
-        objects=baseline.objects,
-        segments=needed,
+        origin=None if baseline is None else (baseline.db, baseline.table),
+        schema=tuple(program(state, candidate.low_seq, lineage)),
+        staged=staged,
+        baseline_rows=0 if baseline is None else baseline.rows,
+        objects=() if baseline is None else baseline.objects,
     )
-
-
-def _obstacle(state: ArchiveState, candidate: _Candidate, cut: Cut, name: TableName) -> Ddl | None:
-    """The last DDL statement after LOW, up to the cut, that may touch the table."""
-    found = None
-    for ddl in state.ddls:
-        if candidate.low_seq < ddl.seq <= cut.seq and _touches(ddl, name):
-            found = ddl
-    return found
-
-
-def _gone(last: Ddl, name: TableName, segments: Sequence[Segment]) -> bool:
-    """Whether a table surely doesn't exist at the cut: its last DDL dropped it, spelled as it is, and nothing was written
-    to it afterwards."""
-    dropped = last.verb in ("DROP TABLE", "DROP DATABASE") and {name, (name[0], "")} & set(last.tables or ())
-    return bool(dropped) and not any(s.last_seq > last.seq for s in segments)
-
-
-def _touches(ddl: Ddl, name: TableName) -> bool:
-    """Compared without case: with lower_case_table_names the statement's spelling isn't the table's."""
-    if ddl.tables is None:
-        return True
-    folded = {(db.casefold(), table.casefold()) for db, table in ddl.tables}
-    db, table = name[0].casefold(), name[1].casefold()
-    return (db, table) in folded or (db, "") in folded
 
 
 def _segments_by_table(state: ArchiveState, cut: Cut) -> dict[TableName, list[Segment]]:
@@ -372,29 +426,4 @@ def _keyless(name: TableName) -> NotComputable:
     return NotComputable(
         f"table `{label(name)}` has no key and changed while its snapshot was taken without a lock",
         hint="Take a snapshot with `--lock brief`, or leave the table out with `--exclude`.",
-    )
-
-
-def _misfit(name: TableName, candidate: _Candidate, seen: Table | None, definition: Table) -> NotComputable:
-    if seen is None:
-        what = "its definition isn't in the log"
-    else:
-        there = {c.storage for c in definition.columns}
-        other = [c.name for c in seen.columns if c.storage not in there]
-        named = ", ".join(f"`{n}`" for n in other) or "the key or the columns' order"
-        what = f"the two differ in {named}"
-    return NotComputable(
-        f"changes to table `{label(name)}` don't fit its definition in snapshot "
-        f"{candidate.snapshot.snapshot_id}: {what}",
-        hint="Take a new snapshot; targets at or after it can be restored.",
-    )
-
-
-def _ddl_in_range(ddl: Ddl, name: TableName, candidate: _Candidate) -> DdlInRange:
-    statement = " ".join(ddl.statement.split())
-    shown = statement if len(statement) <= 200 else statement[:197] + "..."
-    return DdlInRange(
-        f"table `{label(name)}` can't be restored across `{shown}` at {ddl.file}:{ddl.position}",
-        hint=f"Restore to before it (transaction {ddl.seq}, {format_us(ddl.cut_at_us)}), take a snapshot after it, or "
-        f"leave the table out with `--exclude`; snapshot {candidate.snapshot.snapshot_id} is the newest usable one.",
     )

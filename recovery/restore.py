@@ -23,10 +23,11 @@ import duckdb
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.cascades import boundary_changes
+from recovery.convert import check_not_null, convert, finished
 from recovery.dump import DumpWriter, TableFiles
 from recovery.errors import ArchiveDamaged, ConfigError, NoSpace, ObjectNotFound, StoreFull
 from recovery.marks import SnapshotRange, locate_snapshot
-from recovery.merge import Merger, engine_error
+from recovery.merge import MergedTable, Merger, engine_error
 from recovery.plan import RestorePlan, TablePlan, plan_restore
 from recovery.target import Cut, Target, format_us, known_until, missing_after, parse_target, resolve
 
@@ -166,24 +167,40 @@ def _write(
         writer.database(db, create_statement)
     with Merger(scratch, memory_limit_bytes) as merger:
         for table in plan.tables:
-            bases, changes = _fetch(store, table, scratch)
+            name = (table.db, table.table)
             try:
-                merged = merger.merge(table.definition, bases, changes, table.low_seq, plan.cut.seq)
-                written = writer.table(merger, merged, table.create_statement)
+                merged = _through_stages(store, table, merger, scratch)
+                written = writer.table(merger, name, table.schema, merged)
             except duckdb.Error as error:
                 raise engine_error(error, table.label) from error
-            for path in {*bases, *changes}:
+            for path in scratch.glob("*.parquet"):
                 path.unlink()
             progress(f"table {table.label}: {written.rows} rows")
     manifest = {"format": 1, "target": plan.target, "cut": asdict(plan.cut), "warnings": list(plan.warnings)}
     return writer.finish(manifest)
 
 
-def _fetch(store: Store, table: TablePlan, scratch: Path) -> tuple[list[Path], list[Path]]:
-    """Verified local copies of the table's objects: baseline, changes."""
+def _through_stages(store: Store, table: TablePlan, merger: Merger, scratch: Path) -> MergedTable | None:
+    """The table's rows at the cut, folded stage by stage; None if it surely has none."""
+    merged: MergedTable | None = None
     bases = [fetch(store, o.path, o.sha256, scratch / f"base-{n}.parquet") for n, o in enumerate(table.objects)]
-    changes = [fetch(store, s.path, s.sha256, scratch / f"change-{n}.parquet") for n, s in enumerate(table.segments)]
-    return bases, changes
+    for number, stage in enumerate(table.staged.stages):
+        if merged is not None:
+            converted = scratch / f"stage-{number}.parquet"
+            convert(merger, merged, stage.definition, stage.sources, converted)
+            for path in bases:
+                path.unlink()
+            bases = [converted]
+        changes = [
+            fetch(store, s.path, s.sha256, scratch / f"change-{number}-{n}.parquet")
+            for n, s in enumerate(dict.fromkeys(stage.segments))
+        ]
+        merged = merger.merge(stage.definition, bases, changes, stage.low_seq, stage.high_seq)
+    if merged is None:
+        return None
+    for index, ddl in table.staged.not_null:
+        check_not_null(merger, merged, index, ddl, (table.db, table.table))
+    return finished(merged, table.staged, (table.db, table.table))
 
 
 def fetch(store: Store, key: str, sha256: str, path: Path) -> Path:

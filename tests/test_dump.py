@@ -318,7 +318,9 @@ def test_rows_are_cut_into_statements_and_files(tmp_path: Path, statement_bytes:
     writer = DumpWriter(directory, [("shop", "orders")], statement_bytes, file_bytes)
     with Merger(tmp_path, 512 * 1024**2) as merger:
         paths = [tmp_path / "archive" / s.path for s in archive.state.segments]
-        files = writer.table(merger, merger.merge(ORDERS, [], paths, 0, 99), "CREATE TABLE `orders` (`id` int)").files
+        files = writer.table(
+            merger, ("shop", "orders"), ["CREATE TABLE `orders` (`id` int)"], merger.merge(ORDERS, [], paths, 0, 99)
+        ).files
     text = "".join((directory / name).read_text() for name in files)
     rows = [line.rstrip(",;") for line in text.splitlines() if line.startswith("(")]
     assert rows == [f"({i},'value {i}')" for i in range(50)]

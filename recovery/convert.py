@@ -1,0 +1,108 @@
+"""Rows under one definition to rows under the next: a merged table's query becomes a local Parquet file that has the columns
+of the next stage, for the merge to start from. Columns are made as recovery/stages.py planned; no row passes through Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recovery.archive.actions import Ddl
+from recovery.merge import MergedTable, Merger, literal
+from recovery.schema import EXACT, EXACT_TYPE, Column, Table, arrow_type, table_metadata, value_fields
+from recovery.stages import Source, Staged, refused
+
+_BATCH_ROWS = 65_536
+
+
+def convert(merger: Merger, merged: MergedTable, target: Table, sources: Sequence[Source], path: Path) -> None:
+    """Write the rows of `merged` as rows of `target`. Raises DdlInRange for a NULL in a column that became NOT NULL, and
+    duckdb.Error."""
+    before = merged.table
+    for source in sources:
+        if source.not_null and source.index is not None and source.ddl is not None:
+            check_not_null(merger, merged, source.index, source.ddl, (target.db, target.name))
+    names = {
+        before.columns[s.index].name: column.name
+        for s, column in zip(sources, target.columns, strict=True)
+        if s.index is not None
+    }
+    values = [_value(merged, column, s, target.label) for s, column in zip(sources, target.columns, strict=True)]
+    listed = ", ".join(f"{value} AS c{i}" for i, value in enumerate(values))
+    sql = f"SELECT {renamed(names)} AS e, {listed} FROM ({merged.sql})"
+    schema = pa.schema([pa.field(EXACT, EXACT_TYPE), *value_fields(target)], metadata=table_metadata(target))
+    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1, store_schema=True) as writer:
+        for batch in merger.connection.sql(sql).to_arrow_reader(_BATCH_ROWS):
+            table = pa.Table.from_batches([batch]).rename_columns(schema.names)
+            writer.write_table(table.cast(schema))
+
+
+def check_not_null(merger: Merger, merged: MergedTable, index: int, ddl: Ddl, name: tuple[str, str]) -> None:
+    """Raises DdlInRange if a row has a NULL there."""
+    column = merged.table.columns[index].name
+    null = f"v{index} IS NULL AND (e IS NULL OR e[{literal(column)}] IS NULL)"
+    found = merger.connection.sql(f"SELECT EXISTS (SELECT 1 FROM ({merged.sql}) WHERE {null})").fetchall()
+    if found[0][0]:
+        raise refused(name, ddl, f"column `{column}` became NOT NULL and has NULLs before it")
+
+
+def finished(merged: MergedTable, staged: Staged, name: tuple[str, str]) -> MergedTable:
+    """The rows of the last stage under the names of the cut: of the table and of its columns; those that were dropped are
+    left out."""
+    before = merged.table
+    columns = tuple(replace(c, name=new or c.name) for c, new in zip(before.columns, staged.final, strict=True))
+    kept = tuple(i for i in merged.columns if staged.final[i] is not None)
+    names = {before.columns[i].name: columns[i].name for i in kept}
+    key = tuple(names[k] for k in before.key if k in names)
+    table = Table(name[0], name[1], columns, key if len(key) == len(before.key) else ())
+    if all(old == new for old, new in names.items()):
+        return replace(merged, table=table, columns=kept)
+    values = ", ".join(f"v{i}" for i in merged.columns)
+    return replace(merged, table=table, columns=kept, sql=f"SELECT {values}, {renamed(names)} AS e FROM ({merged.sql})")
+
+
+def renamed(names: dict[str, str]) -> str:
+    """The map of exact texts with the columns' new names; entries of other columns fall away."""
+    if not names:
+        return "NULL::MAP(VARCHAR, VARCHAR)"
+    old = ", ".join(literal(n) for n in names)
+    new = ", ".join(literal(n) for n in names.values())
+    kept = f"list_filter(map_entries(e), lambda p: list_contains([{old}], p.key))"
+    name = f"[{new}][list_position([{old}], p.key)]"
+    changed = f"list_transform({kept}, lambda p: struct_pack(key := {name}, value := p.value))"
+    return f"CASE WHEN cardinality(e) > 0 THEN map_from_entries({changed}) END"
+
+
+def _value(merged: MergedTable, column: Column, source: Source, label: str) -> str:
+    kind = duckdb_type(column, label)
+    if source.index is not None:
+        if source.index not in merged.columns:  # generated: never written
+            return f"NULL::{kind}"
+        old = merged.table.columns[source.index]
+        if old.type == "decimal" and kind == "VARCHAR":
+            scale = column.scale or 0
+            return f"CAST(v{source.index} AS DECIMAL(38, {min(scale, 38)}))::VARCHAR"
+        return f"CAST(v{source.index} AS {kind})"
+    if source.added is None:
+        return f"NULL::{kind}"
+    if kind == "BLOB":
+        return f"encode({literal(source.added)})"
+    return f"CAST({literal(source.added)} AS {kind})"
+
+
+def duckdb_type(column: Column, label: str) -> str:
+    """The DuckDB type in which the column's Arrow values are read and written."""
+    kind = arrow_type(column, label)
+    simple = {
+        pa.int8(): "TINYINT", pa.int16(): "SMALLINT", pa.int32(): "INTEGER", pa.int64(): "BIGINT", pa.uint8(): "UTINYINT",
+        pa.uint16(): "USMALLINT", pa.uint32(): "UINTEGER", pa.uint64(): "UBIGINT", pa.float32(): "FLOAT",
+        pa.float64(): "DOUBLE", pa.date32(): "DATE", pa.string(): "VARCHAR", pa.binary(): "BLOB",
+        pa.timestamp("us"): "TIMESTAMP", pa.timestamp("us", tz="UTC"): "TIMESTAMPTZ",
+    }  # fmt: skip
+    if pa.types.is_decimal(kind):
+        return f"DECIMAL({kind.precision}, {kind.scale})"
+    return simple[kind]

@@ -1,0 +1,271 @@
+"""Where the tables at a cut come from: the DDL statements after a snapshot, played through on names and definitions.
+
+A table at the cut has a lineage: the baseline whose rows it starts with (or none, if it was created or truncated since), the
+names under which its changes were logged one after the other, and the statements that lead from its CREATE to its
+definition at the cut. `follow` is pure and never guesses: a statement that it can't follow is recorded on the tables that it
+may touch, and whoever needs one of them refuses it with that statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from sqlglot.errors import SqlglotError
+from sqlglot.tokenizer_core import TokenType
+
+from recovery.alter import Operation, RenameTable, Unknown, bare, parse_alter, tokens_of
+from recovery.archive.actions import Baseline, Ddl
+from recovery.ddl import TableName
+
+
+@dataclass(frozen=True)
+class Step:
+    """A statement that changed the table's definition, and what it does to rows. It is run again on the restored table."""
+
+    ddl: Ddl
+    operations: tuple[Operation, ...]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Changes in (low_seq, high_seq] were logged under this name; steps: what had changed the definition since the span
+    before."""
+
+    name: TableName
+    low_seq: int
+    high_seq: int
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True)
+class Create:
+    """How a table came into being: its CREATE TABLE statement, run with this default database. ddl: None if it is the
+    server's own text in a snapshot."""
+
+    statement: str
+    default_db: str
+    ddl: Ddl | None = None
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """A statement that can't be followed, and why."""
+
+    ddl: Ddl
+    why: str
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Of one table at the cut. baseline: whose rows come first; None if it began empty. program: the statements behind
+    CREATE, in order. obstacle: the first one that can't be followed."""
+
+    name: TableName
+    create: Create
+    baseline: Baseline | None
+    spans: tuple[Span, ...]
+    program: tuple[Step, ...]
+    obstacle: Obstacle | None = None
+
+
+@dataclass
+class _Live:
+    """A table while the statements are played through. `since`: the seq behind which its current span begins."""
+
+    create: Create
+    baseline: Baseline | None
+    since: int
+    spans: list[Span] = field(default_factory=list)
+    program: list[Step] = field(default_factory=list)
+    waiting: list[Step] = field(default_factory=list)  # since the last span
+    obstacle: Obstacle | None = None
+
+    def close(self, name: TableName, seq: int) -> None:
+        """End the current span in front of transaction `seq`."""
+        self.spans.append(Span(name, self.since, seq - 1, tuple(self.waiting)))
+        self.waiting = []
+        self.since = seq
+
+
+def follow(
+    baselines: Mapping[TableName, Baseline], low_seq: int, ddls: Iterable[Ddl], cut_seq: int
+) -> dict[TableName, Lineage]:
+    """The tables that exist at the cut, with their lineages.
+
+    baselines: of one snapshot, whose state is that after transaction `low_seq`. ddls: in order; those in
+    (low_seq, cut_seq] are played.
+    """
+    catalog = {name: _Live(Create(b.create_statement, b.db), b, low_seq) for name, b in baselines.items()}
+    for ddl in ddls:
+        if low_seq < ddl.seq <= cut_seq and ddl.tables != ():
+            _play(catalog, ddl)
+    result = {}
+    for name, live in catalog.items():
+        live.close(name, cut_seq + 1)
+        result[name] = Lineage(
+            name=name,
+            create=live.create,
+            baseline=live.baseline,
+            spans=tuple(s for s in live.spans if s.low_seq < s.high_seq or s.steps),
+            program=tuple(live.program),
+            obstacle=live.obstacle,
+        )
+    return result
+
+
+def _play(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
+    if ddl.tables is None:
+        for live in catalog.values():
+            _block(live, ddl, "which tables it touches isn't known")
+        return
+    try:
+        _check_spelling(catalog, ddl)
+        _PLAYERS.get(ddl.verb, _unknown)(catalog, ddl)
+    except (SqlglotError, IndexError, _NotFollowed) as error:
+        for name in _touched(catalog, ddl):
+            _block(catalog[name], ddl, str(error) if isinstance(error, _NotFollowed) else "it can't be parsed")
+
+
+class _NotFollowed(Exception):
+    pass
+
+
+def _block(live: _Live, ddl: Ddl, why: str) -> None:
+    live.obstacle = live.obstacle or Obstacle(ddl, why)
+
+
+def _check_spelling(catalog: Mapping[TableName, _Live], ddl: Ddl) -> None:
+    """A name in another spelling is another table or the same one: only the server's lower_case_table_names tells."""
+    for name in ddl.tables or ():
+        if not name[1]:
+            if ddl.verb != "DROP DATABASE" or any(
+                n[0] != name[0] and n[0].casefold() == name[0].casefold() for n in catalog
+            ):
+                raise _NotFollowed("which tables it touches isn't known")
+        elif any(n != name and _fold(n) == _fold(name) for n in catalog):
+            raise _NotFollowed("it spells the table's name in another way")
+
+
+def _touched(catalog: Mapping[TableName, _Live], ddl: Ddl) -> list[TableName]:
+    wanted = {_fold(t) for t in ddl.tables or ()}
+    return [n for n in catalog if _fold(n) in wanted or (n[0].casefold(), "") in wanted]
+
+
+def _fold(name: TableName) -> TableName:
+    return name[0].casefold(), name[1].casefold()
+
+
+# --- statements -------------------------------------------------------------------------------------------------------
+
+
+def _create(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
+    (name,) = ddl.tables or ()
+    text = bare(ddl.statement)
+    words = [t.text.upper() for t in tokens_of(text)]
+    if name in catalog:
+        if words[1:3] != ["OR", "REPLACE"]:
+            return  # IF NOT EXISTS
+        del catalog[name]
+    like = _like(text, ddl.default_db)
+    if like is None:
+        catalog[name] = _Live(Create(ddl.statement, ddl.default_db, ddl), None, ddl.seq - 1)
+        return
+    if like not in catalog:
+        catalog[name] = _Live(Create(ddl.statement, ddl.default_db, ddl), None, ddl.seq - 1)
+        _block(catalog[name], ddl, f"the definition of `{like[0]}.{like[1]}` at that time isn't known")
+        return
+    source = catalog[like]
+    catalog[name] = replace(
+        source, baseline=None, since=ddl.seq - 1, spans=[], program=list(source.program), waiting=list(source.program)
+    )
+
+
+def _like(text: str, default_db: str) -> TableName | None:
+    """The model in CREATE TABLE t LIKE m, or CREATE TABLE t (LIKE m)."""
+    tokens = [t for t in tokens_of(text) if t.token_type is not TokenType.L_PAREN]
+    words = ["" if t.token_type in (TokenType.IDENTIFIER, TokenType.STRING) else t.text.upper() for t in tokens]
+    if "LIKE" not in words[:10]:
+        return None
+    at = words.index("LIKE") + 1
+    if at + 2 < len(tokens) and tokens[at + 1].token_type is TokenType.DOT:
+        return tokens[at].text, tokens[at + 2].text
+    return default_db, tokens[at].text
+
+
+def _drop(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
+    for name in ddl.tables or ():
+        catalog.pop(name, None)
+
+
+def _drop_database(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
+    for name in _touched(catalog, ddl):
+        del catalog[name]
+
+
+def _truncate(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
+    for name in _touched(catalog, ddl):
+        live = catalog[name]
+        live.baseline = None
+        live.spans = []
+        live.waiting = []
+        live.since = ddl.seq
+
+
+def _rename(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
+    names = list(ddl.tables or ())
+    for old, new in zip(names[::2], names[1::2], strict=True):
+        if old not in catalog:
+            continue  # a table that no snapshot holds: under its new name it is as unknown
+        live = catalog.pop(old)
+        live.close(old, ddl.seq)
+        catalog[new] = live
+
+
+def _alter(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
+    name = (ddl.tables or (("", ""),))[0]
+    operations = parse_alter(ddl.statement, ddl.default_db)
+    if len({_fold(t) for t in ddl.tables or ()}) > 1 and not any(isinstance(o, RenameTable) for o in operations):
+        raise _NotFollowed("it exchanges rows with another table")
+    if name not in catalog:
+        return
+    live = catalog[name]
+    unknown = next((o for o in operations if isinstance(o, Unknown)), None)
+    if unknown is not None:
+        _block(live, ddl, f"`{unknown.text}` can't be computed from the archive")
+    step = Step(ddl, operations)
+    live.close(name, ddl.seq)
+    live.program.append(step)
+    live.waiting.append(step)
+    moved = next((o.name for o in operations if isinstance(o, RenameTable)), None)
+    if moved is not None and moved != name:
+        del catalog[name]
+        catalog[moved] = live
+
+
+def _index(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
+    for name in _touched(catalog, ddl):
+        live = catalog[name]
+        step = Step(ddl, ())
+        live.close(name, ddl.seq)
+        live.program.append(step)
+        live.waiting.append(step)
+
+
+def _unknown(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
+    raise _NotFollowed("this kind of statement isn't followed")
+
+
+_PLAYERS = {
+    "CREATE TABLE": _create, "DROP TABLE": _drop, "DROP DATABASE": _drop_database, "TRUNCATE TABLE": _truncate,
+    "RENAME TABLE": _rename, "ALTER TABLE": _alter, "CREATE INDEX": _index, "DROP INDEX": _index,
+}  # fmt: skip
+
+
+def touching(ddls: Iterable[Ddl], first_seq: int, last_seq: int, name: TableName) -> Iterator[Ddl]:
+    """The statements of transactions first_seq to last_seq that may touch the table under this name."""
+    for ddl in ddls:
+        if first_seq <= ddl.seq <= last_seq:
+            wanted = None if ddl.tables is None else {_fold(t) for t in ddl.tables}
+            if wanted is None or _fold(name) in wanted or (name[0].casefold(), "") in wanted:
+                yield ddl

@@ -1,0 +1,370 @@
+"""The rows of a table through its definitions: which changes are folded under which one, and how rows pass to the next.
+
+`build` turns a lineage into stages. Each has one definition and its change segments; between two stages every column of the
+new definition is made of one of the old, or of the default with which it was added. What can't be made exactly is refused
+with the statement (DdlInRange). Pure.
+
+Conversions that change no value: integers and DECIMALs that grow, CHAR and VARCHAR that grow or become TEXT, VARBINARY and
+BLOB likewise, more fractional digits, more ENUM and SET labels, text to another character set of the Unicode family,
+FLOAT to DOUBLE, NOT NULL taken away; NOT NULL added, if no row has a NULL (the executor looks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from recovery.alter import (
+    AddColumn,
+    ChangeColumn,
+    ChangeDefault,
+    ColumnSpec,
+    ConvertCharset,
+    DropColumn,
+    Operation,
+    RenameColumn,
+)
+from recovery.archive.actions import Ddl, Segment
+from recovery.ddl import TableName
+from recovery.errors import DdlInRange, NotComputable
+from recovery.lineage import Lineage, Step
+from recovery.schema import INTEGER_BITS, Column, Table
+from recovery.target import format_us
+
+_TEXTS: Final = ("char", "varchar", "text")
+_BYTES: Final = ("varbinary", "blob")
+_FRACTIONAL: Final = frozenset({"time", "datetime", "timestamp"})
+UNICODE: Final = frozenset({"utf8mb4", "utf8mb3", "utf8", "utf16", "utf16le", "utf32", "ucs2"})
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a column is made of. index: of the column in the definition before; None for one that was added, whose value is
+    then `added`: a literal as MySQL writes it without quotes, None for NULL. not_null: no row may have a NULL; ddl: the
+    statement that says so."""
+
+    index: int | None
+    added: str | None = None
+    not_null: bool = False
+    ddl: Ddl | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """definition: of the rows here. sources: a Source per column, from the stage before; empty for the first, whose rows are
+    the baseline's. segments: changes of (low_seq, high_seq]; they may hold rows outside it."""
+
+    definition: Table
+    low_seq: int
+    high_seq: int
+    segments: tuple[Segment, ...]
+    sources: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True)
+class Staged:
+    """stages: empty for a table that surely has no rows. final: for each column of the last stage its name at the cut, None
+    if it was dropped. not_null: of those columns, (index, statement) that became NOT NULL."""
+
+    stages: tuple[Stage, ...]
+    final: tuple[str | None, ...]
+    not_null: tuple[tuple[int, Ddl], ...] = ()
+
+
+def build(lineage: Lineage, schemas: Mapping[str, Table], segments: Mapping[TableName, Sequence[Segment]]) -> Staged:
+    """Raises DdlInRange, naming the statement in the way; NotComputable for changes that no statement explains."""
+    if lineage.obstacle is not None:
+        raise refused(lineage.name, lineage.obstacle.ddl, lineage.obstacle.why)
+    stages: list[Stage] = []
+    pending: list[Step] = []
+    if lineage.baseline is not None:
+        first = lineage.spans[0].low_seq if lineage.spans else 0
+        stages.append(Stage(lineage.baseline.definition, first, first, ()))
+    for span in lineage.spans:
+        pending.extend(span.steps)
+        found = [s for s in segments.get(span.name, ()) if s.last_seq > span.low_seq and s.first_seq <= span.high_seq]
+        if not found:
+            continue
+        definition = _definition(lineage.name, found, schemas, pending)
+        now = Stage(definition, span.low_seq, span.high_seq, tuple(found))
+        if not stages:
+            stages.append(now)
+        else:
+            sources = _sources(lineage.name, stages[-1].definition, definition, pending)
+            same = definition.storage == stages[-1].definition.storage
+            if same and all(s.index == i and not s.not_null for i, s in enumerate(sources)):
+                last = stages.pop()
+                now = replace(now, low_seq=last.low_seq, segments=(*last.segments, *found))
+                sources = last.sources
+            stages.append(replace(now, sources=sources))
+        pending = []
+    if not stages:
+        return Staged((), ())
+    final, not_null = _final(lineage.name, stages[-1].definition, pending)
+    return Staged(tuple(stages), final, not_null)
+
+
+def refused(name: TableName, ddl: Ddl, why: str) -> DdlInRange:
+    statement = " ".join(ddl.statement.split())
+    shown = statement if len(statement) <= 200 else statement[:197] + "..."
+    return DdlInRange(
+        f"table `{name[0]}.{name[1]}` can't be restored across `{shown}` at {ddl.file}:{ddl.position}: {why}",
+        hint=f"Restore to before it (transaction {ddl.seq}, {format_us(ddl.cut_at_us)}), take a snapshot after it, or leave "
+        "the table out with `--exclude`.",
+    )
+
+
+def _definition(
+    name: TableName, segments: Sequence[Segment], schemas: Mapping[str, Table], steps: Sequence[Step]
+) -> Table:
+    found = [schemas[s.schema_id] for s in segments if s.schema_id in schemas]
+    if len(found) < len(segments) or len({t.storage for t in found}) > 1:
+        raise NotComputable(
+            f"changes to table `{name[0]}.{name[1]}` have several definitions without a statement between them"
+            + (f" after {steps[-1].ddl.file}:{steps[-1].ddl.position}" if steps else ""),
+            hint="Take a new snapshot; targets at or after it can be restored.",
+        )
+    return found[-1]
+
+
+@dataclass
+class _Cell:
+    """A column while operations are played: what it is made of, and the statement that changed it last."""
+
+    name: str
+    index: int | None
+    spec: ColumnSpec | None = None
+    ddl: Ddl | None = None
+    redefaulted: bool = False
+
+
+def _play(name: TableName, before: Table, steps: Iterable[Step]) -> list[_Cell]:
+    cells = [_Cell(c.name, i) for i, c in enumerate(before.columns)]
+
+    def find(column: str) -> _Cell | None:
+        return next((c for c in cells if c.name.casefold() == column.casefold()), None)
+
+    for step in steps:
+        for operation in step.operations:
+            if isinstance(operation, AddColumn):
+                _check_added(name, operation.spec, step.ddl)
+                if find(operation.spec.column.name) is None:
+                    cells.append(_Cell(operation.spec.column.name, None, operation.spec, step.ddl))
+                continue
+            column = _named(operation)
+            cell = find(column) if column is not None else None
+            if isinstance(operation, ConvertCharset):
+                _check_charset(name, before, cells, operation.charset, step.ddl)
+            if cell is None:
+                continue  # IF EXISTS, or nothing that concerns a column
+            if isinstance(operation, DropColumn):
+                cells.remove(cell)
+            elif isinstance(operation, RenameColumn):
+                cell.name = operation.new
+            elif isinstance(operation, ChangeColumn):
+                if cell.index is None and cell.spec is not None:
+                    _check_respecified(name, cell.spec, operation.spec, step.ddl)
+                else:
+                    cell.spec = operation.spec
+                cell.name, cell.ddl = operation.spec.column.name, step.ddl
+            elif isinstance(operation, ChangeDefault):
+                cell.redefaulted = True
+    return cells
+
+
+def _named(operation: Operation) -> str | None:
+    if isinstance(operation, DropColumn | ChangeDefault):
+        return operation.name
+    return operation.old if isinstance(operation, RenameColumn | ChangeColumn) else None
+
+
+def _check_added(name: TableName, spec: ColumnSpec, ddl: Ddl) -> None:
+    if spec.column.generated:
+        return
+    if spec.auto_increment:
+        raise refused(name, ddl, f"column `{spec.column.name}` numbered the rows that were there")
+    if spec.default is not None and not spec.default.known:
+        raise refused(name, ddl, f"the default of column `{spec.column.name}` isn't a literal")
+
+
+def _check_charset(name: TableName, before: Table, cells: Sequence[_Cell], charset: str, ddl: Ddl) -> None:
+    used = {before.columns[c.index].charset for c in cells if c.index is not None} - {None, charset}
+    if used and charset not in UNICODE:
+        raise refused(name, ddl, f"not every text fits into {charset}")
+
+
+def _check_respecified(name: TableName, old: ColumnSpec, new: ColumnSpec, ddl: Ddl) -> None:
+    if old.column.type != new.column.type:
+        raise refused(name, ddl, f"column `{old.column.name}` was added with another type before")
+
+
+def _sources(name: TableName, before: Table, after: Table, steps: Sequence[Step]) -> tuple[Source, ...]:
+    cells = {c.name.casefold(): c for c in _play(name, before, steps)}
+    last = steps[-1].ddl if steps else None
+    sources = []
+    for column in after.columns:
+        cell = cells.get(column.name.casefold())
+        if cell is None:
+            raise _misfit(name, column, last)
+        if column.generated:
+            sources.append(Source(cell.index))
+        elif cell.index is None:
+            sources.append(Source(None, _added_value(name, cell, column), ddl=cell.ddl))
+        else:
+            old = before.columns[cell.index]
+            why = loss(old, column)
+            if why and (cell.ddl or last) is not None:
+                raise refused(name, cell.ddl or last, f"column `{column.name}` {why}")  # type: ignore[arg-type]
+            if why:
+                raise _misfit(name, column, last)
+            sources.append(Source(cell.index, not_null=old.nullable and not column.nullable, ddl=cell.ddl or last))
+    return tuple(sources)
+
+
+def _misfit(name: TableName, column: Column, last: Ddl | None) -> NotComputable:
+    where = f" after {last.file}:{last.position}" if last else ""
+    return NotComputable(
+        f"changes to table `{name[0]}.{name[1]}`{where} have a column `{column.name}` that nothing before them explains",
+        hint="Take a new snapshot; targets at or after it can be restored.",
+    )
+
+
+def _added_value(name: TableName, cell: _Cell, column: Column) -> str | None:
+    """The value that rows got which were there when the column was added."""
+    spec = cell.spec
+    assert spec is not None
+    assert cell.ddl is not None
+    if spec.default is not None:
+        value = spec.default.text
+    elif spec.column.nullable:
+        value = None
+    else:
+        value = _implicit(column)
+    temporal = column.type in _FRACTIONAL or column.type in ("date", "year")
+    if value is not None and (column.type == "timestamp" or (temporal and value.startswith("0"))):
+        raise refused(name, cell.ddl, f"the default of column `{column.name}` depends on the session")
+    if value is not None and column.type in ("json", "geometry", "vector", "bit", "binary", "time"):
+        raise refused(name, cell.ddl, f"the default of column `{column.name}` can't be computed")
+    return value
+
+
+def _implicit(column: Column) -> str:
+    """Of a NOT NULL column without DEFAULT (MySQL manual, "Data Type Default Values", implicit defaults)."""
+    if column.type == "enum":
+        return column.labels[0]
+    if column.type in INTEGER_BITS or column.type in ("decimal", "float", "double", "year"):
+        return "0"
+    if column.type in ("date", "datetime", "timestamp", "time"):
+        return "0000-00-00"
+    return ""
+
+
+def _final(
+    name: TableName, last: Table, steps: Sequence[Step]
+) -> tuple[tuple[str | None, ...], tuple[tuple[int, Ddl], ...]]:
+    """Names at the cut of the last definition's columns. Columns added behind it are left out of the INSERTs: the server
+    gives them their default."""
+    names: list[str | None] = [None] * len(last.columns)
+    not_null: list[tuple[int, Ddl]] = []
+    for cell in _play(name, last, steps):
+        if cell.index is None:
+            if cell.redefaulted and cell.ddl is not None:
+                raise refused(name, cell.ddl, f"the default of column `{cell.name}` was changed after it was added")
+            continue
+        generated = cell.spec is not None and cell.spec.column.generated
+        names[cell.index] = None if generated else cell.name
+        if cell.spec is None or cell.ddl is None:
+            continue
+        old, new = last.columns[cell.index], _as_column(last.columns[cell.index], cell.spec.column)
+        why = loss(old, new)
+        if why:
+            raise refused(name, cell.ddl, f"column `{cell.name}` {why}")
+        if old.nullable and not new.nullable:
+            not_null.append((cell.index, cell.ddl))
+    return tuple(names), tuple(not_null)
+
+
+def _as_column(old: Column, spec: Column) -> Column:
+    """A statement's definition in the terms of the binlog's: lengths in bytes; the charset of old where none is named."""
+    charset = spec.charset or (old.charset if spec.type in (*_TEXTS, "enum", "set") else None)
+    octets = spec.octets
+    if octets is not None and spec.type in ("char", "varchar"):
+        octets *= widest(charset)
+    return replace(spec, charset=charset, octets=octets)
+
+
+def widest(charset: str | None) -> int:
+    """Bytes of a character at most (SHOW CHARACTER SET, Maxlen)."""
+    wide = {
+        "utf8mb4": 4,
+        "utf16": 4,
+        "utf16le": 4,
+        "utf32": 4,
+        "gb18030": 4,
+        "utf8mb3": 3,
+        "utf8": 3,
+        "ujis": 3,
+        "eucjpms": 3,
+    }
+    double = {"ucs2", "big5", "gbk", "gb2312", "sjis", "cp932", "euckr"}
+    return wide.get(charset or "", 2 if charset in double else 1)
+
+
+def loss(old: Column, new: Column) -> str | None:
+    """Why values of `old` can't simply be values of `new`; None if they can."""
+    if new.generated:
+        return None
+    if old.generated:
+        return "was generated"
+    if old.type in INTEGER_BITS and new.type in INTEGER_BITS:
+        if old.unsigned and not new.unsigned:
+            return None if INTEGER_BITS[new.type] > INTEGER_BITS[old.type] else "became signed"
+        if new.unsigned and not old.unsigned:
+            return "became unsigned"
+        return None if INTEGER_BITS[new.type] >= INTEGER_BITS[old.type] else "became narrower"
+    if old.type in _TEXTS and new.type in _TEXTS:
+        return _text_loss(old, new)
+    if old.type in _BYTES and new.type in _BYTES:
+        shrunk = new.type == "varbinary" and (old.type == "blob" or (new.octets or 0) < (old.octets or 0))
+        return "became shorter" if shrunk else None
+    if (old.type, new.type) == ("float", "double"):
+        return None
+    if old.type != new.type:
+        return f"was of type {old.type} and became {new.type}"
+    if old.type == "decimal":
+        whole, more = _digits(new)[0] >= _digits(old)[0], _digits(new)[1] >= _digits(old)[1]
+        return None if whole and more and old.unsigned <= new.unsigned == old.unsigned else "lost digits"
+    if old.type in _FRACTIONAL:
+        return None if (new.fsp or 0) >= (old.fsp or 0) else "lost fractional digits"
+    if old.type in ("enum", "set"):
+        kept = set(old.labels) <= set(new.labels) and _charset_fits(old.charset, new.charset)
+        return None if kept else "lost labels"
+    if old.type in ("binary", "bit") and (old.octets, old.precision) != (new.octets, new.precision):
+        return "got another length"
+    return None
+
+
+def _digits(column: Column) -> tuple[int, int]:
+    scale = column.scale or 0
+    return (column.precision or 0) - scale, scale
+
+
+def _text_loss(old: Column, new: Column) -> str | None:
+    if not _charset_fits(old.charset, new.charset):
+        return f"was converted from {old.charset} to {new.charset}"
+    if old.type == "text" and new.type != "text":
+        return "became shorter"
+    if new.type == "char" and old.type == "varchar":
+        return "became CHAR, which drops trailing spaces"
+    if new.type == "text" or old == new:
+        return None
+    if old.octets is None or new.octets is None:
+        return "may have become shorter"
+    shorter = new.octets // widest(new.charset) < old.octets // widest(old.charset)
+    return "became shorter" if shorter else None
+
+
+def _charset_fits(old: str | None, new: str | None) -> bool:
+    same = (old or "").replace("utf8mb3", "utf8") == (new or "").replace("utf8mb3", "utf8")
+    return same or new in ("utf8mb4", "utf16", "utf16le", "utf32") or old == "ascii"
