@@ -184,7 +184,7 @@ class Committer:
                 self._raise()
                 if self._closed:
                     raise StoreUnavailable("capture ended", hint="Start it again.")
-        self._know_head(needed=bool(closed.resolved) or not uplink.spooling())
+        self._know_head(needed=bool(closed.resolved))
         what = uplink.patiently(partial(ready, self._archive, self._state or EMPTY, closed, uploaded))
         wait = Waiting(uplink)
         while True:
@@ -215,7 +215,7 @@ class Committer:
             self._state = self._archive.log.read()
         except StoreUnavailable as error:
             self._uplink.lost(error)
-            if needed:
+            if needed or not self._uplink.spooling():
                 self._state = self._uplink.patiently(self._archive.log.read)
 
     def _committed(self, after: ArchiveState, what: Ready, began: float) -> None:

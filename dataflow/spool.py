@@ -26,7 +26,16 @@ from recovery.archive.actions import Checkpoint, action_from_json, action_to_jso
 from recovery.archive.filestore import FileStore
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
-from recovery.errors import ArchiveError, ObjectNotFound, RowbackError, SpoolDamaged, StoreError, StoreFull
+from recovery.errors import (
+    ArchiveDamaged,
+    ArchiveError,
+    ObjectNotFound,
+    RowbackError,
+    SpoolDamaged,
+    StoreError,
+    StoreFull,
+    UnknownFormat,
+)
 from recovery.failpoint import failpoint
 
 _OBJECTS = "objects/"
@@ -264,6 +273,8 @@ def replay(archive: Archive, spool: Spool) -> tuple[int, int]:
                 state = send(archive, spool, entry, state)
                 committed += 1
         except (SpoolDamaged, ArchiveError) as error:
+            if isinstance(error, ArchiveDamaged | UnknownFormat):
+                raise  # the archive's trouble, not the spool's
             log.warning("spool dropped code=%s", error.code)
         dropped = len(spool)
         spool.clear()

@@ -25,7 +25,7 @@ from dataflow.health import ServerHealth, State
 from dataflow.spool import Spool, replay
 from recovery.archive.filestore import FileStore
 from recovery.archive.log import Log
-from recovery.errors import StoreFull, StoreUnavailable
+from recovery.errors import ArchiveDamaged, StoreFull, StoreUnavailable
 from recovery.spooled import spool_folder, waiting
 
 LIMIT = 100 * 1024 * 1024
@@ -294,6 +294,33 @@ def test_xa_in_an_outage(tmp_path: Path, made: Callable[..., Committer]) -> None
     outage.away = False
     committer.flush()
     assert visible(archive) == {("orders", 2): [0], ("orders", 3): [0, 1, 2], ("orders", 4): [0]}
+
+
+def test_a_damaged_archive_leaves_the_spool_alone(tmp_path: Path, made: Callable[..., Committer]) -> None:
+    archive, _, outage, folder = with_spool(tmp_path)
+    committer = made(archive)
+    outage.away = True
+    for window in windows(2):
+        committer.put(window)
+    wait_for(lambda: spooled(folder) == 2, 30, "windows in the spool")
+    committer.close()
+    outage.away = False
+    (victim,) = (tmp_path / "archive").rglob("log/*.json")
+    body = victim.read_bytes()
+    victim.write_bytes(body[:-5])
+    with pytest.raises(ArchiveDamaged):
+        replay(archive, Spool(folder, LIMIT))
+    victim.write_bytes(body)
+    assert replay(archive, Spool(folder, LIMIT)) == (2, 0)
+
+
+def test_no_outage_no_folder(tmp_path: Path, made: Callable[..., Committer]) -> None:
+    archive, _, _, folder = with_spool(tmp_path)
+    committer = made(archive)
+    for window in windows(3):
+        committer.put(window)
+    committer.flush()
+    assert not folder.exists()
 
 
 class Killed(BaseException):
