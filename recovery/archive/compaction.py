@@ -114,11 +114,13 @@ def plan_compaction(state: ArchiveState, policy: Policy | None = None) -> Compac
         for run in _runs(found, policy, _ddls_on(state, db, table)):
             reason = f"{len(run)} segments of one hour"
             merges.append(Merge(Segment.kind, db, table, schema_id, hour_us, tuple(run), reason))
+    # Positions of two servers can't be compared, so a transactions segment is of one.
+    moves = [f.after_seq + 0.5 for f in state.failovers]
     for hour_us, held in _transactions_by_hour(state.transactions).items():
         if hour_us + HOUR_US > over_us:
             left["transactions", "the hour isn't over yet"] += len(held)
             continue
-        for joined in _runs(held, policy, [f.after_seq + 1 for f in state.failovers]):  # positions begin anew there
+        for joined in _runs(held, policy, moves):
             reason = f"{len(joined)} transactions segments of one hour"
             merges.append(Merge(Transactions.kind, "", "", "", hour_us, tuple(joined), reason))
     merges.sort(key=lambda m: (m.hour_us, m.of, m.db, m.table, m.inputs[0].first_seq))
@@ -157,7 +159,7 @@ def _ddls_on(state: ArchiveState, db: str, table: str) -> list[int]:
     ]
 
 
-def _runs(found: Sequence[T], policy: Policy, barriers: Sequence[int] = ()) -> Iterator[list[T]]:
+def _runs(found: Sequence[T], policy: Policy, barriers: Sequence[float] = ()) -> Iterator[list[T]]:
     """Runs of at least two small segments that make a file of the target's size. A large one ends a run, and so does a
     hole between transactions segments, or a barrier."""
     run: list[T] = []

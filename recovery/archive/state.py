@@ -203,9 +203,13 @@ def _fold(state: ArchiveState, version: int, actions: Sequence[Action]) -> Archi
         new_segments, new_transactions = _until(segments, last_seq), _until(transactions, last_seq)
         _must_be_new(state, removes, [*(s.path for s in new_segments), *(t.path for t in new_transactions)])
         check_replaced(old_segments[1], old_transactions[1], new_segments, new_transactions, schemas)
+        for t in new_transactions:
+            one = state.lineage_of(t.first_seq) == state.lineage_of(t.last_seq)
+            must(one, f"joins transactions of two servers, {t.first_seq} to {t.last_seq}")
     own = [t for t in transactions if not removes or t.last_seq > last_seq]
     last_seq = _check_transactions(state, own)
-    _check_segments(state, [s for s in segments if not removes or s.last_seq > state.last_seq], schemas, last_seq)
+    known_seq = state.last_seq
+    _check_segments(known_seq, [s for s in segments if not removes or s.last_seq > known_seq], schemas, last_seq)
     _check_checkpoints(state, checkpoints, last_seq)
     seqs = (state.last_seq, last_seq)
     pending, void = fold_pending(state.pending, of(Pending), of(PendingEnd), segments, schemas, seqs, version)
@@ -321,13 +325,13 @@ def _check_transactions(state: ArchiveState, new: Sequence[Transactions]) -> int
     return last
 
 
-def _check_segments(state: ArchiveState, new: Sequence[Segment], schemas: Mapping[str, Table], last_seq: int) -> None:
+def _check_segments(known_seq: int, new: Sequence[Segment], schemas: Mapping[str, Table], last_seq: int) -> None:
     for s in new:
         must(s.schema_id in schemas, f"refers to the schema `{s.schema_id}`, which no commit holds")
         must(
-            state.last_seq < s.first_seq <= s.last_seq <= last_seq,
+            known_seq < s.first_seq <= s.last_seq <= last_seq,
             f"holds a segment of the transactions {s.first_seq} to {s.last_seq}, outside its own "
-            f"({state.last_seq + 1} to {last_seq})",
+            f"({known_seq + 1} to {last_seq})",
         )
 
 
