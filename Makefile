@@ -8,7 +8,7 @@ PACKAGES := flows dataflow recovery
 # How many test processes; each has servers of its own (about 1 GB together).
 JOBS ?= 2
 
-.PHONY: help demo bench test soak lint format venv provision kernels docs clean
+.PHONY: help demo bench test soak campaign lint format venv provision kernels docs clean
 
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ test: $(STAMP) provision kernels ## the whole test suite, with real servers (ARG
 soak: $(STAMP) provision kernels ## random tables and bent row events by the hundred thousand (ROWBACK_PROPERTY_TABLES, ROWBACK_FUZZ_ROUNDS)
 	ROWBACK_PROPERTY_TABLES=$${ROWBACK_PROPERTY_TABLES:-300} ROWBACK_FUZZ_ROUNDS=$${ROWBACK_FUZZ_ROUNDS:-300000} \
 	  $(BIN)/python -m pytest --timeout 7200 tests/test_row_properties.py
+
+campaign: $(STAMP) provision kernels ## the fault suite at length: over 80 kills, a transaction of 1 GB, the store away for a minute (under an hour)
+	ROWBACK_CAMPAIGN=1 ROWBACK_TEST_AWAY_S=$${ROWBACK_TEST_AWAY_S:-60} \
+	  $(BIN)/python -m pytest -s --timeout 3000 --durations=0 tests/test_faults_*.py tests/test_capture_spool.py $(ARGS)
 
 bench: $(STAMP) provision kernels ## how fast capture is, beside mysqlbinlog and mysql-replication (ARGS="--scale 0.1" for less; see docs/BENCHMARKS.md)
 	$(BIN)/python deploy/bench.py $(ARGS)

@@ -33,7 +33,7 @@ UNDER_LOAD = {
     "log.after-put": 4,
     "sink.committed": 3,
 }
-PATIENCE_S = 60
+PATIENCE_S = 120
 
 
 @dataclass
@@ -45,12 +45,25 @@ class Killer:
     arguments: tuple[str, ...] = ("--window-seconds", "0.1")
     killed: Counter[str] = field(default_factory=Counter)
 
-    def at(self, place: str, nth: int | None = None, provoke: Callable[[], object] = lambda: None) -> None:
-        """Kill a capture when it passes a place for the nth time. It must come there. provoke: called every now and then
+    def at(self, place: str, nth: int | None = None, provoke: Callable[[], object] | None = None) -> None:
+        """Kill a capture when it passes a place for the nth time. It must come there. provoke: called again and again
         until it has."""
+        deadline = time.monotonic() + PATIENCE_S
         nth = nth or self.rng.randint(1, UNDER_LOAD.get(place, 1))
+        started = self.rowback.capture_log().count("capture started")
         process = self.rowback.start_capture(*self.arguments, failpoint=f"{place}:{nth}:kill")
-        self._wait_killed(process, f"{place}:{nth}", provoke)
+        try:
+            if provoke is not None:
+                self.rowback.wait_started(process, started + 1)
+                while process.poll() is None and time.monotonic() < deadline:
+                    provoke()
+            status = process.wait(max(0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            status = None
+        finally:
+            process.kill()
+            process.wait()
+        assert status == -signal.SIGKILL, f"{place}:{nth}: {status}\n{self.rowback.capture_log()[-2000:]}"
         assert f"failpoint hit place={place}" in self.rowback.capture_log(), self.rowback.capture_log()[-2000:]
         self.killed[place] += 1
 
@@ -69,18 +82,6 @@ class Killer:
             process.kill()
             process.wait()
         self.killed["random"] += 1
-
-    def _wait_killed(self, process: subprocess.Popen[bytes], what: str, provoke: Callable[[], object]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        try:
-            while process.poll() is None and time.monotonic() < deadline:
-                provoke()
-                time.sleep(0.05)
-            status = process.poll()
-        finally:
-            process.kill()
-            process.wait()
-        assert status == -signal.SIGKILL, f"{what}: {status}\n{self.rowback.capture_log()[-2000:]}"
 
     def check_log(self) -> int:
         """The archive's newest seq. The log must read whole after every kill."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
 from collections.abc import Callable
@@ -17,11 +18,12 @@ from recovery.context import open_context
 from recovery.failpoint import PLACES
 from testservers import MySQLServer
 
-ROUNDS, RANDOM = 2, 14  # of all places; kills at random
+# Rounds of all places, and kills at random. The campaign (`make campaign`) has more.
+ROUNDS, RANDOM = (3, 20) if os.environ.get("ROWBACK_CAMPAIGN") else (1, 8)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_kill_9_loses_and_doubles_nothing(tmp_path: Path, fresh_mysql: Callable[..., MySQLServer]) -> None:
     source = fresh_mysql(name="killed")
     workload.create(source)
@@ -33,7 +35,7 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path: Path, fresh_mysql: Callable[
     kills = [*UNDER_LOAD] * ROUNDS + ["random"] * RANDOM
     rng.shuffle(kills)
     killer = Killer(rowback, rng)
-    load = workload.Load(source, writers=4, transactions=100_000, seed=5, pause_s=0.02, xa=True).start()
+    load = workload.Load(source, writers=4, transactions=100_000, seed=5, pause_s=0.05, xa=True).start()
     known = resolved = 0
     try:
         for number, place in enumerate(kills):
@@ -54,10 +56,10 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path: Path, fresh_mysql: Callable[
     rowback.catch_up()
     found = assert_exact(rowback, source, start)
     print(f"kills={killer.killed.total()} {found}")
-    assert killer.killed.total() >= 40
-    assert found.transactions > 500
+    assert killer.killed.total() == len(kills) >= 24
+    assert found.transactions > 200
     assert found.gaps == 0
-    assert resolved > 20
+    assert resolved > 5
     # Commits were made by several generations, so the kills did fall between and into windows.
     state = open_context(rowback.config).log.read()
     assert len(state.transactions) >= len(kills) / 4
@@ -66,7 +68,7 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path: Path, fresh_mysql: Callable[
 def long_transaction(source: MySQLServer) -> None:
     """One that takes so long to read that a batch ends inside it."""
     with source.connect(autocommit=False) as connection, connection.cursor() as cursor:
-        for number in range(16):
+        for number in range(8):
             # Each time another content: a REPLACE by the same row isn't logged.
             text = secrets.token_hex(8)
             cursor.execute("REPLACE INTO shop.bulk VALUES (%s, REPEAT(%s, 16384))", (number, text))
@@ -75,7 +77,7 @@ def long_transaction(source: MySQLServer) -> None:
 
 def test_every_place_is_killed_at_in_some_test() -> None:
     elsewhere = {
-        "gap.before": "test_faults_kill",
+        "gap.before": "test_faults_source",
         "sink.part": "test_faults_huge",
         "spool.append": "test_capture_spool",
         "spool.appended": "test_capture_spool",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,9 @@ def test_a_reset_under_a_running_capture_is_never_passed_over(tmp_path: Path, fr
     load.wait()
     # The server ends the stream with an I/O error, or capture finds another transaction where its last one was.
     assert capture.wait(90) in (3, 6), rowback.capture_log()[-2000:]
+    # Killed in front of its gap, the next one records it.
+    killed = rowback.start_capture("--until-caught-up", failpoint="gap.before:1:kill")
+    assert killed.wait(120) == -signal.SIGKILL, rowback.capture_log()[-2000:]
     # The old position lies inside an event of the new binlog, or at another one's start.
     again = rowback.run("capture", "--until-caught-up", check=False)
     assert again.returncode in (3, 6), again.stderr
