@@ -10,7 +10,7 @@ than REWIND_BYTES: then the part comes out as an open piece.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -99,13 +99,15 @@ class Framer:
         """Whether a part of a transaction was emitted whose end was not."""
         return self._parts
 
-    def feed(self, data: np.ndarray, arrived_at_us: int) -> list[Piece]:
-        """Take in bytes (uint8) as they come from the socket; gives what is whole. Doesn't raise: see `failure`."""
+    def feed(self, data: np.ndarray | Sequence[np.ndarray], arrived_at_us: int) -> list[Piece]:
+        """Take in bytes (uint8) as they come from the socket, in one array or several; gives what is whole. Doesn't raise:
+        see `failure`."""
         if self.failure is not None:
             return []
         self._arrived_at_us = arrived_at_us
-        self._waiting.append(data)
-        self._held += len(data)
+        chunks = [data] if isinstance(data, np.ndarray) else data
+        self._waiting.extend(chunks)
+        self._held += sum(len(chunk) for chunk in chunks)
         if self._held >= self._wanted:
             buffer = np.concatenate(self._waiting) if len(self._waiting) > 1 else self._waiting[0]
             self._waiting, self._held, self._wanted = [], 0, 1

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from dataflow import events as ev
 from dataflow.grammar import Grammar, Xa, damaged
@@ -168,7 +169,7 @@ class Numbering:
         named = mysql[kind[mysql] == ev.GTID]
         if len(named):
             number[named] = _integers(buffer, at[named] + 17, 8)
-            uuids = np.ascontiguousarray(buffer[(at[named] + 1)[:, None] + np.arange(16)]).view("V16").ravel()
+            uuids = np.ascontiguousarray(sliding_window_view(buffer, 16)[at[named] + 1]).view("V16").ravel()
             same = bool((uuids == uuids[0]).all())
             known, where = (uuids[:1], 0) if same else np.unique(uuids, return_inverse=True)
             source[named] = where
@@ -205,5 +206,5 @@ class Numbering:
 def _integers(buffer: np.ndarray, at: np.ndarray, width: int) -> np.ndarray:
     """Little-endian integers of `width` bytes at these offsets, as int64."""
     wide = np.zeros((len(at), 8), np.uint8)
-    wide[:, :width] = buffer[at[:, None] + np.arange(width)]
+    wide[:, :width] = sliding_window_view(buffer, width)[at]  # a third of the time of an index for each byte
     return wide.view("<i8").ravel()

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-import numpy as np
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from dataflow import drain
@@ -200,8 +199,7 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         self._idle = not taken
         if taken:
             # One arrival for all: the last, for a commit that is read can't be later than it.
-            data = np.concatenate([chunk for chunk, _ in taken]) if len(taken) > 1 else taken[0][0]
-            self._pieces = self._framer.feed(data, taken[-1][1])
+            self._pieces = self._framer.feed([chunk for chunk, _ in taken], taken[-1][1])
         if self._framer.in_transaction:
             failpoint("source.mid-transaction")
         if self._framer.failure is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -59,7 +60,11 @@ class Transactions:
         return None if source < 0 else f"{self.sources[source]}{self.number[index]}"
 
     def gtids(self) -> pa.StringArray:
-        """All GTIDs as text."""
+        """All GTIDs as text. Each table of the piece asks for them: built once."""
+        return self._texts
+
+    @cached_property
+    def _texts(self) -> pa.StringArray:
         known = self.source >= 0
         sources = pa.array(self.sources or ("",), pa.string()).take(pa.array(np.where(known, self.source, 0)))
         text = pc.binary_join_element_wise(sources, pc.cast(pa.array(self.number), pa.string()), "")
