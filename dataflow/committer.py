@@ -71,8 +71,7 @@ class Committer:
         todo = [*jobs(item, self._uplink, self._archive.layout)]
         size = sum(n for n, _ in todo)
         with self._changed:
-            self._changed.wait_for(lambda: self._error is not None or self._room(size))
-            self._raise()
+            self._wait(lambda: self._room(size), float("inf"))
             self._held_bytes += size
         uploads = [self._submit(n, job) for n, job in todo]
         if isinstance(item, Part):
@@ -107,13 +106,7 @@ class Committer:
     def flush(self) -> ArchiveState:
         """Wait until every window is committed, and return the archive's state as of the last one."""
         with self._changed:
-            while self._error is None and (self._queue or self._drainer is not None):
-                self._changed.wait(0.5)
-                patience = DRAIN_PATIENCE_S if drain.requested() else STORE_PATIENCE_S
-                stuck = self._drainer is not None or self._uplink.away
-                if stuck and time.monotonic() > self._progress_at + patience:
-                    raise self._still_spooled()
-            self._raise()
+            self._wait(lambda: not self._queue and self._drainer is None, STORE_PATIENCE_S)
         if self._state is None:
             self._state = self._archive.log.read()
         return self._state
@@ -129,6 +122,18 @@ class Committer:
             if thread is not None:
                 thread.join(timeout=DRAIN_PATIENCE_S)
         self._uplink.spool.release()
+
+    def _wait(self, done: Callable[[], bool], patience_s: float) -> None:
+        """Wait with the lock. Raises the error of the background, and StoreUnavailable if the store stays away for longer
+        than that without a commit, or for longer than DRAIN_PATIENCE_S once capture was asked to end."""
+        began = time.monotonic()
+        while self._error is None and not done():
+            self._changed.wait(0.5)
+            patience = DRAIN_PATIENCE_S if drain.requested() else patience_s
+            stuck = self._drainer is not None or self._uplink.away
+            if stuck and time.monotonic() > max(began, self._progress_at) + patience:
+                raise self._still_away()
+        self._raise()
 
     def _room(self, size: int) -> bool:
         fits = self._held_bytes == 0 or self._held_bytes + size <= self._memory_bytes
@@ -271,10 +276,10 @@ class Committer:
             self._committed(after, entry.what, began)
             self._health.spooled(len(spool), spool.size_bytes)
 
-    def _still_spooled(self) -> StoreUnavailable:
+    def _still_away(self) -> StoreUnavailable:
         spool = self._uplink.spool
         return StoreUnavailable(
-            f"{len(spool)} windows wait in the spool `{spool.folder}`: the store is away",
+            f"the store is away, and {len(spool)} windows wait in the spool `{spool.folder}`",
             hint="The next `rowback capture` commits them once the store answers; until then the source's binlog and this "
             "folder are all that has them.",
         )

@@ -81,8 +81,8 @@ class ServerOptions(BaseModel):
     memory_bytes: int = Field(
         256 * 1024 * 1024,
         ge=16 * 1024 * 1024,
-        description="Bytes of decoded rows that capture holds at most; a larger transaction is uploaded in parts that "
-        "become visible with its commit.",
+        description="Bytes of this server's decoded rows that capture holds at most; a larger transaction is uploaded in "
+        "parts that become visible with its commit.",
     )
     scratch_host: str | None = Field(
         None,

@@ -323,6 +323,38 @@ def test_no_outage_no_folder(tmp_path: Path, made: Callable[..., Committer]) -> 
     assert not folder.exists()
 
 
+def test_a_drain_ends_a_capture_that_is_held_back(
+    tmp_path: Path, made: Callable[..., Committer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit of an XA transaction waits for the store, windows behind it wait for that, and the worker for them."""
+    archive, _, outage, _ = with_spool(tmp_path)
+    committer = made(archive)
+    outage.away = True
+    later = [batch(Tx(seq)) for seq in range(3, 3 + 2 * committing.MAX_WINDOWS)]
+    todo = items(xa(1, prepare(1)), xa(2, None, resolve(2)), *later, limits=EVERY)
+    put: list[int] = []
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for number, window in enumerate(todo):
+                committer.put(window)
+                put.append(number)
+        except StoreUnavailable as error:
+            raised.append(error)
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    wait_for(lambda: len(put) == committing.MAX_WINDOWS + 1, 60, "the worker to be held back")
+    time.sleep(1)
+    assert worker.is_alive()
+    monkeypatch.setattr(committing, "DRAIN_PATIENCE_S", 0.2)
+    monkeypatch.setattr(drain, "requested", lambda: True)
+    worker.join(30)
+    assert len(raised) == 1
+    monkeypatch.setattr(drain, "requested", lambda: False)
+
+
 class Killed(BaseException):
     pass
 
