@@ -14,9 +14,10 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import duckdb
 
@@ -25,7 +26,7 @@ from recovery.archive.store import Store
 from recovery.cascades import boundary_changes
 from recovery.convert import check_not_null, convert, finished
 from recovery.dump import DumpWriter, TableFiles
-from recovery.errors import ArchiveDamaged, ConfigError, NoSpace, ObjectNotFound, StoreFull
+from recovery.errors import ArchiveDamaged, ConfigError, NoSpace, ObjectNotFound, StoreFull, TargetError, UnknownTable
 from recovery.marks import SnapshotRange, locate_snapshot
 from recovery.merge import MergedTable, Merger, engine_error
 from recovery.plan import RestorePlan, TablePlan, plan_restore
@@ -78,15 +79,21 @@ def parse_memory(text: str) -> int:
 
 
 def plan_for(
-    store: Store, state: ArchiveState, to: str, tables: Sequence[str] = (), exclude: Sequence[str] = ()
+    store: Store,
+    state: ArchiveState,
+    to: str,
+    tables: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    damaged: Mapping[str, str] = MappingProxyType({}),
 ) -> RestorePlan:
     """Resolve and plan. Reads transactions segments, and of tables whose changes the server passes on by foreign keys
-    without logging them the segments at the range's ends."""
+    without logging them the segments at the range's ends. damaged: snapshots to pass over, by id, with the reason."""
     target = parse_target(to)
     cut = resolve(store, state, target)
-    ranges = _locate(store, state, cut.seq)
+    ranges = _locate(store, state, cut.seq, damaged)
     boundary = boundary_changes(store, state, cut.seq, ranges)
     warnings = [*_time_warnings(state, target), *_stop_warnings(state, target, cut)]
+    warnings += [f"snapshot {name} was passed over: {why}" for name, why in damaged.items()]
     return plan_restore(state, target.text, cut, ranges, tables, warnings, exclude=exclude, boundary=boundary)
 
 
@@ -95,7 +102,8 @@ def restore(
 ) -> RestoreResult:
     """Write the tables at the target as a mydumper directory. progress: gets a line per step.
 
-    Raises TargetError, ArchiveDamaged, StoreFull (the output's disk), NoSpace (the scratch directory's, or the memory
+    A snapshot with a damaged object is passed over for an older one, with a warning in the plan. Raises TargetError,
+    ArchiveDamaged, StoreFull (the output's disk), NoSpace (the scratch directory's, or the memory
     limit), ConfigError (an output directory that isn't empty) and StoreError; nothing is left behind then.
     """
     plan = plan_for(store, state, request.to, request.tables, request.exclude)
@@ -107,10 +115,18 @@ def restore(
         )
     output = request.output.absolute()
     with _building(output) as partial, _scratch(request.scratch_dir) as scratch:
-        _check_space(plan, scratch, partial)
+        damaged: dict[str, str] = {}
+        flavor = state.identity.flavor if state.identity else None
         try:
-            flavor = state.identity.flavor if state.identity else None
-            tables = _write(store, plan, partial, scratch, request.memory_limit_bytes, progress, flavor)
+            while True:
+                _check_space(plan, scratch, partial)
+                try:
+                    tables = _write(store, plan, partial, scratch, request.memory_limit_bytes, progress, flavor)
+                    break
+                except _BadObject as bad:
+                    plan = _without(bad, store, state, request, damaged)
+                    progress(f"going back to an older snapshot: {bad.error.message}")
+                    _empty(partial, scratch)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _output_full(f"no space left while writing `{output}`") from error
@@ -118,11 +134,37 @@ def restore(
     return RestoreResult(plan, output, tables)
 
 
-def _locate(store: Store, state: ArchiveState, cut_seq: int) -> dict[str, SnapshotRange]:
+def _without(
+    bad: _BadObject, store: Store, state: ArchiveState, request: RestoreRequest, damaged: dict[str, str]
+) -> RestorePlan:
+    """The plan that does without the snapshot with this object, which is added to `damaged`. Raises the object's own error
+    if there is none: a change segment, or the last snapshot that serves."""
+    owner = next(
+        (s.snapshot_id for s in state.snapshots for b in s.baselines if any(o.path == bad.key for o in b.objects)), None
+    )
+    if owner is None:
+        raise bad.error
+    damaged[owner] = bad.error.message
+    try:
+        return plan_for(store, state, request.to, request.tables, request.exclude, damaged)
+    except (TargetError, UnknownTable) as error:
+        raise bad.error from error
+
+
+def _empty(*folders: Path) -> None:
+    for folder in folders:
+        for path in folder.iterdir():
+            if path.is_file():
+                path.unlink()
+
+
+def _locate(store: Store, state: ArchiveState, cut_seq: int, damaged: Collection[str] = ()) -> dict[str, SnapshotRange]:
     """Snapshots' places in the stream, newest first, until those that serve the cut hold every table there is."""
     ranges: dict[str, SnapshotRange] = {}
     missing = {(b.db, b.table) for s in state.snapshots for b in s.baselines}
     for snapshot in reversed(state.snapshots):
+        if snapshot.snapshot_id in damaged:
+            continue
         found = locate_snapshot(store, state, snapshot)
         ranges[snapshot.snapshot_id] = found
         serves = found.high_seq is not None and found.high_seq <= cut_seq and not found.before_start
@@ -148,6 +190,14 @@ def _stop_warnings(state: ArchiveState, target: Target, cut: Cut) -> list[str]:
     where, known = f"{gap.from_file}:{gap.from_position}", format_us(known_until(state, gap))
     what = f"capture stopped at {where} ({gap.reason}): nothing after it is in the archive"
     return [f"{what}, and the source's state is known up to {known} only"]
+
+
+class _BadObject(Exception):
+    """An object that isn't what the log recorded; error: what to raise if there is no way around it."""
+
+    def __init__(self, key: str, error: ArchiveDamaged) -> None:
+        super().__init__(str(error))
+        self.key, self.error = key, error
 
 
 # --- running the plan -------------------------------------------------------------------------------------------------
@@ -204,19 +254,21 @@ def _through_stages(store: Store, table: TablePlan, merger: Merger, scratch: Pat
 
 
 def fetch(store: Store, key: str, sha256: str, path: Path) -> Path:
-    """Copy an object to a local file and check the copy against the log. Raises ArchiveDamaged naming the object."""
+    """Copy an object to a local file and check the copy against the log. Raises _BadObject with the ArchiveDamaged that
+    names it."""
     hint = "Bring it back from the store's own versioning or a copy, or restore other tables with `--tables`."
     try:
         store.download(key, path)
     except ObjectNotFound as error:
-        raise ArchiveDamaged(f"object `{key}` is missing from the archive", hint=hint) from error
+        raise _BadObject(key, ArchiveDamaged(f"object `{key}` is missing from the archive", hint=hint)) from error
     except StoreFull as error:  # the local side of the copy
         raise _no_space(f"no space left in `{path.parent}` for a copy of `{key}`") from error
     with path.open("rb") as copy:
         digest = hashlib.file_digest(copy, "sha256").hexdigest()
     if digest != sha256:
         path.unlink()
-        raise ArchiveDamaged(f"object `{key}` doesn't have the bytes that were recorded for it", hint=hint)
+        text = f"object `{key}` doesn't have the bytes that were recorded for it"
+        raise _BadObject(key, ArchiveDamaged(text, hint=hint))
     return path
 
 
