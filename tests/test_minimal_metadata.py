@@ -93,6 +93,53 @@ def test_every_type_equals_select(
     connection.close()
 
 
+ODD = {
+    "both": (
+        "CREATE TABLE d.made (id INT PRIMARY KEY, v INT AS (id + 1) VIRTUAL, s INT AS (id + 2) STORED, UNIQUE (s))",
+        "CREATE TABLE d.hidden (id INT PRIMARY KEY, h INT DEFAULT 5 INVISIBLE)",
+        "CREATE TABLE d.keyless (id INT, t VARCHAR(9))",
+        "CREATE TABLE d.`o'dd ``n` (id INT PRIMARY KEY, `c.``'` INT)",
+        "CREATE TABLE d.parts (id INT PRIMARY KEY, b INT) PARTITION BY HASH (id) PARTITIONS 3",
+    ),
+    "mysql": ("CREATE TABLE d.functional (id INT PRIMARY KEY, b INT, KEY ((b * 2)), UNIQUE ((b + 1)))",),
+    "mariadb": (
+        "CREATE TABLE d.versioned (id INT PRIMARY KEY, b INT) WITH SYSTEM VERSIONING",
+        """CREATE TABLE d.period (id INT PRIMARY KEY, b INT, s TIMESTAMP(6) GENERATED ALWAYS AS ROW START,
+        e TIMESTAMP(6) GENERATED ALWAYS AS ROW END, PERIOD FOR SYSTEM_TIME (s, e)) WITH SYSTEM VERSIONING""",
+    ),
+}
+
+
+@pytest.mark.parametrize(("flavor", "metadata"), FLAVORS)
+def test_tables_out_of_the_ordinary(
+    flavor: str, metadata: str, start: Callable[[str, str], Server], tmp_path: Path
+) -> None:
+    server = start(flavor, metadata)
+    for statement in (*ODD["both"], *ODD[flavor]):
+        server.execute(statement)
+    names = [name for (name,) in server.execute("SHOW TABLES FROM d")]
+    for name in names:
+        quoted = "`" + name.replace("`", "``") + "`"
+        server.execute(f"INSERT INTO d.{quoted} (id) VALUES (1), (2)")
+        server.execute(f"UPDATE d.{quoted} SET id = 7 WHERE id = 2")
+    rowback = Rowback(tmp_path, server)
+    rowback.catch_up("--from-earliest")
+    for name in names:
+        found = list(images(rowback, name))
+        period = [c.name for c in found[0][0].columns if c.type == "timestamp"]
+        plain = [c.name for c in found[0][0].columns if c.type != "timestamp"]
+        assert len(period) == (2 if name in ("versioned", "period") else 0)
+        if period:
+            found = [(t, row) for t, row in found if row[period[1]].year == 2038]  # those that are current
+        kept = {row["id"]: row for _, row in found if row["_rb_op"] in ("insert", "update_after")}
+        selected = ", ".join("`" + c.replace("`", "``") + "`" for c in plain)
+        rows = server.execute(f"SELECT {selected} FROM d.`{name.replace('`', '``')}` ORDER BY id")
+        assert [tuple(kept[i][c] for c in plain) for i in (1, 7)] == list(rows), name
+    made = next(t for t, _ in images(rowback, "made"))
+    assert [c.generated for c in made.columns] == [False, True, True]
+    assert next(t for t, _ in images(rowback, "keyless")).key == ()
+
+
 @pytest.mark.parametrize(("flavor", "metadata"), FLAVORS)
 def test_labels_that_a_server_cannot_print_are_refused(
     flavor: str, metadata: str, start: Callable[[str, str], Server], tmp_path: Path
