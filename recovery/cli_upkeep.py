@@ -28,7 +28,7 @@ from recovery.cli_progress import verify_progress
 from recovery.errors import ArchiveDamaged, ConfigError
 from recovery.plain import iso
 from recovery.status import moment
-from recovery.verify import ArchiveReport
+from recovery.verify_report import ArchiveReport
 
 
 def register(app: typer.Typer) -> None:

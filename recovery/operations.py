@@ -45,7 +45,7 @@ from recovery.snapshot.request import Report
 from recovery.spooled import spool_folder, waiting
 from recovery.status import Live, Status
 from recovery.undo import UndoScript
-from recovery.verify import ArchiveReport
+from recovery.verify_report import ArchiveReport
 
 Progress = Callable[[str], None]
 

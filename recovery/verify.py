@@ -14,12 +14,10 @@ who can rewrite the whole bucket didn't.
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
@@ -33,59 +31,15 @@ from recovery.archive.store import Store
 from recovery.errors import ArchiveError, ObjectNotFound
 from recovery.schema import Table
 from recovery.verify_gtids import GtidAccount
+from recovery.verify_names import Names, check_names
 from recovery.verify_objects import check_baseline, check_pending, check_segment, check_transactions
+from recovery.verify_report import ArchiveReport, Findings
 
 T = TypeVar("T")
 Progress: TypeAlias = Callable[[str, int, int], None]  # phase, done, total (0: not known)
-MAX_FINDINGS: Final = 1_000
-_EXAMPLES: Final = 20
 _AHEAD: Final = 4  # objects read ahead of the one that is checked
 _THREADS: Final = 3
 _IN_MEMORY: Final = 64 * 1024 * 1024  # larger files of a dump directory are hashed from disk
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What is wrong with an object, or with the log at that object."""
-
-    object: str
-    problem: str
-
-
-@dataclass(frozen=True)
-class Unnamed:
-    """Objects that the log doesn't name. examples: the first of their names."""
-
-    objects: int
-    size_bytes: int
-    examples: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ArchiveReport:
-    """orphans: left by attempts that failed, or just being written. removed: compacted, and not yet swept. row_changes,
-    gtids: counted in the objects, None with quick. truncated: there were more findings than are listed."""
-
-    server: str
-    archive: str
-    quick: bool
-    first_version: int
-    last_version: int
-    indexes: int
-    transactions: int
-    gtids: int | None
-    row_changes: int | None
-    snapshots: int
-    objects: int
-    size_bytes: int
-    orphans: Unnamed
-    removed: Unnamed
-    findings: tuple[Finding, ...]
-    truncated: bool
-
-    @property
-    def whole(self) -> bool:
-        return not self.findings
 
 
 def silent(phase: str, done: int, total: int) -> None:
@@ -99,39 +53,21 @@ def verify_archive(
     return _Verification(store, layout, log, quick, progress).run()
 
 
-@dataclass
-class _Found:
-    """What a listing turned up."""
-
-    objects: int = 0
-    size_bytes: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    def add(self, key: str, size_bytes: int) -> None:
-        self.objects += 1
-        self.size_bytes += size_bytes
-        if len(self.examples) < _EXAMPLES:
-            self.examples.append(key)
-
-    def frozen(self) -> Unnamed:
-        return Unnamed(self.objects, self.size_bytes, tuple(self.examples))
-
-
 class _Verification:
     def __init__(self, store: Store, layout: Layout, log: Log, quick: bool, progress: Progress) -> None:
         self._store, self._layout, self._log = store, layout, log
         self._quick, self._progress = quick, progress
-        self._findings: list[Finding] = []
-        self._truncated = False
-        self._orphans, self._removed = _Found(), _Found()
-        self._named = self._named_bytes = 0
+        self._findings = Findings()
+        self._find = self._findings.add
+        self._names = Names()
         self._indexes = 0
-        self._missing: set[str] = set()
 
     def run(self) -> ArchiveReport:
         first = self._log.oldest()
         state = self._fold(first)
-        self._sizes(state)
+        self._names = check_names(
+            self._store, self._layout, self._log, state, self._findings, lambda *n: self._progress("objects", *n)
+        )
         gtids = changes = None
         if not self._quick:
             gtids, counted = self._transactions(state)
@@ -152,19 +88,13 @@ class _Verification:
             gtids=gtids,
             row_changes=changes,
             snapshots=len(state.snapshots),
-            objects=self._named,
-            size_bytes=self._named_bytes,
-            orphans=self._orphans.frozen(),
-            removed=self._removed.frozen(),
-            findings=tuple(self._findings),
-            truncated=self._truncated,
+            objects=self._names.objects,
+            size_bytes=self._names.size_bytes,
+            orphans=self._names.orphans.frozen(),
+            removed=self._names.removed.frozen(),
+            findings=tuple(self._findings.found),
+            truncated=self._findings.truncated,
         )
-
-    def _find(self, name: str, problem: str) -> None:
-        if len(self._findings) < MAX_FINDINGS:
-            self._findings.append(Finding(name, problem))
-        else:
-            self._truncated = True
 
     # --- the log ------------------------------------------------------------------------------------------------------
 
@@ -210,75 +140,6 @@ class _Verification:
             self._indexes += 1
         except (ArchiveError, ObjectNotFound) as error:
             self._find(name, error.message)
-
-    # --- names and sizes ----------------------------------------------------------------------------------------------
-
-    def _sizes(self, state: ArchiveState) -> None:
-        expected = {s.path: s.size_bytes for s in state.segments}
-        expected |= {t.path: t.size_bytes for t in state.transactions}
-        expected |= {o.path: o.size_bytes for o in _baseline_objects(state)}
-        expected |= {o.path: o.size_bytes for o in _pending_objects(state)}
-        removed = {r.path for r in state.removed}
-        self._named, self._named_bytes = len(expected), sum(expected.values())
-        unnamed: list[tuple[str, int]] = []
-        done = 0
-        for folder in ("changes/", "transactions/", "pending/", "baselines/", "probe/"):
-            for info in self._store.list(self._layout.prefix + folder):
-                done += 1
-                if done % 1000 == 0:
-                    self._progress("objects", done, self._named)
-                size = expected.pop(info.key, None)
-                if size is not None and size != info.size_bytes:
-                    self._find(info.key, f"has {info.size_bytes} bytes, and the log says {size}")
-                elif size is None and info.key in removed:
-                    self._removed.add(info.key, info.size_bytes)
-                elif size is None:
-                    unnamed.append((info.key, info.size_bytes))
-        for snapshot in state.snapshots:
-            self._dump_sizes(snapshot)
-        self._settle(state, expected, unnamed)
-
-    def _settle(self, state: ArchiveState, missing: Iterable[str], unnamed: Iterable[tuple[str, int]]) -> None:
-        """Judge by the log as it is now: capture and compaction may have gone on while the listing ran."""
-        try:
-            later = self._log.read(state if state.version else None)
-        except ArchiveError:
-            later = state  # told already
-        live = {s.path for s in later.segments} | {t.path for t in later.transactions}
-        live |= {o.path for o in _baseline_objects(later)} | {o.path for o in _pending_objects(later)}
-        for path in missing:
-            self._missing.add(path)
-            if path in live:
-                self._find(path, "is missing")
-        for path, size in unnamed:
-            if path not in live:
-                self._orphans.add(path, size)
-
-    def _dump_sizes(self, snapshot: Snapshot) -> None:
-        files = self._manifest(snapshot)
-        if files is None:
-            return
-        found = {info.key.removeprefix(snapshot.path): info.size_bytes for info in self._store.list(snapshot.path)}
-        self._named += len(files) + 1
-        self._named_bytes += sum(size for _, size, _ in files)
-        for name, size, _ in files:
-            if name not in found:
-                self._missing.add(snapshot.path + name)
-                self._find(snapshot.path + name, "is missing")
-            elif found[name] != size:
-                self._find(snapshot.path + name, f"has {found[name]} bytes, and the manifest says {size}")
-
-    def _manifest(self, snapshot: Snapshot) -> list[tuple[str, int, str]] | None:
-        """(name, bytes, SHA-256) of the dump directory's files; None if it can't be read, which is a finding."""
-        name = f"{snapshot.path}manifest.json"
-        try:
-            files = json.loads(self._store.get(name))["files"]
-            return [(str(f["name"]), int(f["size_bytes"]), str(f["sha256"])) for f in files]
-        except ObjectNotFound:
-            self._find(name, "is missing")
-        except (ValueError, KeyError, TypeError) as error:
-            self._find(name, f"is no manifest: {type(error).__name__}")
-        return None
 
     # --- contents -----------------------------------------------------------------------------------------------------
 
@@ -355,12 +216,9 @@ class _Verification:
             self._dump_files(snapshot)
 
     def _dump_files(self, snapshot: Snapshot) -> None:
-        known = len(self._findings)
-        files = self._manifest(snapshot) or ()
-        del self._findings[known:]  # told already, with the sizes
-        for name, size, sha256 in files:
+        for name, size, sha256 in self._names.dumps.get(snapshot.path, ()):
             key = snapshot.path + name
-            if key not in self._missing and self._sha256(key, size) not in (sha256, None):
+            if key not in self._names.missing and self._sha256(key, size) not in (sha256, None):
                 self._find(key, "doesn't have the bytes that the manifest recorded for it")
 
     def _sha256(self, key: str, size_bytes: int) -> str | None:
@@ -391,14 +249,6 @@ class _Verification:
         try:
             return future.result()
         except ArchiveError as error:
-            if path not in self._missing:
+            if path not in self._names.missing:
                 self._find(path, error.message)
             return None
-
-
-def _pending_objects(state: ArchiveState) -> Iterator[PendingObject]:
-    return (o for pending in state.pending for o in pending.objects)
-
-
-def _baseline_objects(state: ArchiveState) -> Iterator[DataObject]:
-    return (o for snapshot in state.snapshots for b in snapshot.baselines for o in b.objects)

@@ -22,8 +22,9 @@ from recovery.archive.log import Log
 from recovery.archive.store import ObjectInfo, Store, open_store
 from recovery.config import ArchiveSettings, S3Settings
 from recovery.gtid import MariaDBGtidPosition, MySQLGtidSet
-from recovery.verify import ArchiveReport, verify_archive
+from recovery.verify import verify_archive
 from recovery.verify_gtids import GtidAccount
+from recovery.verify_report import ArchiveReport
 from testservers import S3Bucket
 
 
@@ -163,7 +164,7 @@ def test_a_missing_manifest(folder: FileStore) -> None:
 
 
 def test_many_findings_are_cut(folder: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recovery.verify.MAX_FINDINGS", 3)
+    monkeypatch.setattr("recovery.verify_report.MAX_FINDINGS", 3)
     history = a_history(folder)
     for segment in history.state.segments:
         folder.delete(segment.path)
