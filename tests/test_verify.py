@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from longhistory import LAYOUT, UUID, LongHistory
+from test_compaction import Crashing
 
 from recovery.archive.actions import Action, Checkpoint, Gap, Segment, Transactions
 from recovery.archive.compaction import Policy
 from recovery.archive.compactor import Compactor
 from recovery.archive.filestore import FileStore
 from recovery.archive.log import Log
+from recovery.archive.state import EMPTY
 from recovery.archive.store import ObjectInfo, Store, open_store
 from recovery.config import ArchiveSettings, S3Settings
 from recovery.gtid import MariaDBGtidPosition, MySQLGtidSet
@@ -376,3 +378,26 @@ def test_the_result_is_plain_data(folder: FileStore) -> None:
 
     a_history(folder, windows=2)
     assert json.loads(json.dumps(to_plain(verify(folder))))["findings"] == []
+
+
+# --- kills while capture commits --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_kill_at_any_write_of_a_capture_leaves_a_whole_archive(tmp_path: Path, done: bool) -> None:
+    """Segments, commits, indexes and the hint at them: each write is the last one once."""
+    for at in range(1000):
+        root = tmp_path / f"{at}"
+        try:
+            history = LongHistory(Crashing(root, at, done=done), 6, index_every=2)
+            history.windows(3)
+        except KeyboardInterrupt:
+            store = FileStore(root)
+            assert verify_archive(store, LAYOUT, Log(store, LAYOUT)).findings == ()
+            state = Log(store, LAYOUT).read()
+            assert state == (list(Log(store, LAYOUT).walk()) or [(None, EMPTY)])[-1][1]
+            state = Log(store, LAYOUT, index_every=2).start_generation(state, "next", 2)
+            assert Log(store, LAYOUT).read() == state
+            continue
+        break
+    assert 20 < at < 999
