@@ -21,7 +21,7 @@ from dataflow import drain
 from dataflow.capture import Options, build
 from dataflow.metrics import MetricsServer
 from dataflow.resume import Begin
-from recovery.errors import CaptureError, RowbackError
+from recovery.errors import PeerLost, RowbackError
 
 SHARED_EPOCH_S: Final = 0.5
 
@@ -111,7 +111,7 @@ def _peer_lost(error: BaseException, cluster: Cluster) -> RowbackError | None:
     """What the engine's panic means when it has connections to other processes."""
     if not cluster.addresses or type(error).__name__ != "PanicException":
         return None
-    return CaptureError(
+    return PeerLost(
         "another process of this capture has ended or can't be reached",
         hint="Start all of them again with the same --addresses; each server goes on where its archive ends.",
     )

@@ -1,6 +1,7 @@
 """Every error a user can meet: one tree, each class with a stable code and an exit status.
 
     RowbackError                  1
+    ├── PeerLost                  1   one of several processes that share servers (retryable)
     ├── ConfigError               2   configuration file, environment or arguments
     ├── SourceError               3   the MySQL or MariaDB server
     │   ├── SourceUnreachable         (retryable)
@@ -75,6 +76,13 @@ def _rebuild(kind: type[RowbackError], message: str, hint: str) -> RowbackError:
 class ConfigError(RowbackError):
     code = "config"
     exit_status = 2
+
+
+class PeerLost(RowbackError):
+    """Another process of a capture that several share has ended, and so must this one."""
+
+    code = "capture_peer_lost"
+    retryable = True
 
 
 class SourceError(RowbackError):
