@@ -363,6 +363,30 @@ def test_a_store_that_refuses_the_index_stops_no_commit(tmp_path: Path) -> None:
     assert a_log(FileStore(tmp_path)).read() == state
 
 
+def test_opening_builds_no_item_that_nobody_looks_at(folder: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This is what makes 100,000 segments open at once; the time itself is measured, not tested."""
+    state = EMPTY
+    for number in range(40):
+        state = grow(["window"], number, state)[-1]
+    many = [a_segment(f"c/{n}", TABLES[0], 1, 1) for n in range(5000)]
+    body = indexing.encode(replace(state, segments=Live(many)))
+    built: list[object] = []
+    real = indexing._maker
+
+    def counting(cls: type[object]) -> Callable[..., object]:
+        make = real(cls)
+        return lambda *values: built.append(cls) or make(*values)
+
+    monkeypatch.setattr(indexing, "_maker", counting)
+    opened = indexing.decode(body, "x")
+    opened = grow(["window"], 999, opened)[-1]
+    assert len(opened.segments) >= 5000
+    assert built.count(Segment) == 0
+    assert len(built) < 10
+    assert opened.segments[4321] == many[4321]
+    assert built.count(Segment) == 1
+
+
 # --- rebuilding -------------------------------------------------------------------------------------------------------
 
 

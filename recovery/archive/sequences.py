@@ -147,7 +147,7 @@ class Live(_Immutable[N]):
         self._every: History[N] = History((), base)
         self._dead: frozenset[int] = frozenset()
         self._ascending = True
-        self._last: N | None = base[-1] if len(base) else None
+        self._last: N | None = base[-1] if by_seq and len(base) else None
         self._places: np.ndarray[Any, np.dtype[np.int64]] | None = None
         if given := list(items):
             grown = self.grown(given)
@@ -158,7 +158,9 @@ class Live(_Immutable[N]):
             return self
         ascending, last = self._ascending, self._last
         for item in new:
-            if last is None or item.last_seq >= last.last_seq or not self.by_seq:
+            if not self.by_seq:
+                break
+            if last is None or item.last_seq >= last.last_seq:
                 last = item
             else:
                 ascending = False
@@ -181,7 +183,7 @@ class Live(_Immutable[N]):
         removed = [self._every[at] for at in found.values()]
         rest = self._like(self._every, self._dead | frozenset(found.values()), self._ascending, None)
         rest._last = self._last
-        if self._last is not None and self._last.path in found:
+        if self.by_seq and self._last is not None and self._last.path in found:
             rest._last = max(rest._unordered(), key=lambda item: item.last_seq, default=None)
         return rest, removed
 
