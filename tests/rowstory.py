@@ -116,8 +116,7 @@ class Run:
         values = [*case.values, "NULL"]
         n = len(values)
         self.do(f"CREATE TABLE {name} (id INT PRIMARY KEY, c {case.ddl} NULL, k INT NOT NULL)")
-        for i, value in enumerate(values):
-            self.do(f"INSERT INTO {name} VALUES ({i}, {value}, 0)")
+        self.do(f"INSERT INTO {name} VALUES {', '.join(f'({i}, {value}, 0)' for i, value in enumerate(values))}")
         columns = [Column("id", "int"), _kind(case), Column("k", "int")]
         inserted = self.select(name, columns)
         self.do(f"CREATE TEMPORARY TABLE other (PRIMARY KEY (id)) SELECT id, c FROM {name}")
