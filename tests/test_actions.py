@@ -168,6 +168,17 @@ def test_object_names_are_good_keys_for_every_mysql_name(db: str, table: str, cu
         assert max(len(part) for part in key.split("/")) <= 255
 
 
+@given(MYSQL_NAMES, st.integers(1, 2**62), st.integers(0, 9))
+def test_object_names_tell_their_newest_transaction(table: str, seq: int, more: int) -> None:
+    layout = Layout("default", "shop")
+    for digest in ("0123456789ab", "123456789012"):
+        assert layout.last_seq(layout.segment("a-1", table, 0, seq, seq + more, digest, "01234567")) == seq + more
+        assert layout.last_seq(layout.transactions(0, seq, seq + more, digest, "01234567")) == seq + more
+        assert layout.last_seq(layout.pending(seq, digest, "01234567")) == seq
+    for other in (layout.baseline("s-1", "a", table, 0), layout.log_version(seq), f"{layout.prefix}probe/0-1"):
+        assert layout.last_seq(other) is None
+
+
 @given(st.integers(0, 10**20 - 1))
 def test_log_versions_have_an_inverse_and_sort_as_numbers(version: int) -> None:
     layout = Layout("default", "shop")

@@ -142,6 +142,25 @@ def test_orphaned_baselines_wait_longer_and_dumps_are_left(folder: FileStore) ->
     assert folder.stat("backups/default/shop/2026-01-01/000000/metadata") is not None
 
 
+def test_what_a_capture_may_still_commit_stays_however_old(folder: FileStore) -> None:
+    """It lost the store between its uploads and its commit, a month ago."""
+    history = compacted(folder)
+    next_seq = history.seq + 1
+    ahead = [LAYOUT.segment("shop", "orders", 0, next_seq, next_seq + 1, "0" * 64, "cafecafe")]
+    ahead += [LAYOUT.transactions(0, next_seq, next_seq, "1" * 64, "cafecafe"), LAYOUT.pending(next_seq, "2" * 64, "a")]
+    behind = LAYOUT.segment("shop", "orders", 0, next_seq - 1, next_seq - 1, "0" * 64, "cafecafe")
+    for name in (*ahead, behind):
+        folder.put(name, b"x")
+    age(folder, "", days=31)
+    plan = Sweeper(folder, LAYOUT, history.log).plan()
+    assert behind in {d.path for d in plan.doomed}
+    assert not set(ahead) & {d.path for d in plan.doomed}
+    assert [k.objects for k in plan.kept if "aren't committed yet" in k.reason] == [3]
+    history.window(2)
+    age(folder, "", days=1)
+    assert set(ahead) <= {d.path for d in Sweeper(folder, LAYOUT, history.log).plan().doomed}
+
+
 def test_pending_objects_are_named(folder: FileStore) -> None:
     history = LongHistory(folder, 1)
     history.windows(2)

@@ -92,6 +92,14 @@ class Layout:
     def pending(self, seq: int, digest: str, attempt: str) -> str:
         return f"{self.prefix}pending/{seq}-{digest[:12]}-{attempt}.parquet"
 
+    @staticmethod
+    def last_seq(key: str) -> int | None:
+        """The newest transaction that a change segment, transactions segment or pending object may hold rows of, by its
+        name; None for other keys."""
+        parts = key.rpartition("/")[2].split("-")
+        numbers = parts[:-2]  # then the hash and the attempt
+        return int(numbers[-1]) if len(numbers) in (1, 2) and all(n.isdigit() for n in numbers) else None
+
     def baseline(self, snapshot_id: str, db: str, table: str, number: int) -> str:
         return f"{self.prefix}baselines/{snapshot_id}/{table_key(db, table)}/{number}.parquet"
 

@@ -2,7 +2,9 @@
 
 - An object that a commit removed, once the grace time has passed since that commit.
 - An object that no commit names, once the grace time has passed since it was written: an attempt that failed. Of baselines
-  seven days, for a snapshot may take long. Directories of dumps are left alone.
+  seven days, for a snapshot may take long. Directories of dumps are left alone. So are objects of transactions that the log
+  doesn't have yet, however old: a capture that was cut off from the store for days may still commit them. Once the log has
+  those transactions, nobody can.
 - Log objects from the oldest on: below the oldest of the three newest whole indexes, not among the last 1,000 versions nor
   those of the last seven days.
 - Indexes older than the three newest whole ones.
@@ -101,6 +103,8 @@ def plan_objects(
             doomed.append(Doomed(info.key, info.size_bytes, f"removed by version {version}"))
         elif version is not None:
             keep(info, "removed, and a reader may still hold it")
+        elif (layout.last_seq(info.key) or 0) > state.last_seq:
+            keep(info, "of transactions that aren't committed yet")
         elif info.modified_at + patience < now:
             doomed.append(Doomed(info.key, info.size_bytes, "no commit names it"))
         else:
