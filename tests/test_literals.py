@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from synthetic import Exact
 from typecases import cases
 
-from recovery.literals import guard, identifier_sql, literal_sql, parse_value, text_of
+from recovery.errors import NotComputable
+from recovery.literals import guard, identifier_sql, literal, literal_sql, parse_value, text_of
 from recovery.schema import Column
 
 VARCHAR = Column("c", "varchar", octets=40, charset="utf8mb4")
@@ -77,6 +78,29 @@ def test_text_and_literal(column: Column, value: Any, text: str | None, sql: str
 )
 def test_guard(column: Column, value: Any, sql: str) -> None:
     assert guard(column, *_split(value)).sql(dialect="mysql") == sql
+
+
+@pytest.mark.parametrize(
+    ("charset", "raw", "flavors"),
+    [
+        ("sjis", "5C", ("mysql", "mariadb", None)),
+        ("ascii", "E9", ("mariadb",)),  # MySQL stores no byte above 7F there
+        ("utf8mb4", "EDA080", ("mariadb",)),  # a surrogate
+        ("ujis", "8EA0", ("mysql",)),
+        ("utf8mb4", "FF", ()),
+    ],
+)
+def test_bytes_without_a_text_are_stored_where_the_server_takes_them(
+    charset: str, raw: str, flavors: tuple[str | None, ...]
+) -> None:
+    column = Column("c", "varchar", charset=charset)
+    for flavor in ("mysql", "mariadb", None):
+        if flavor in flavors:
+            assert literal(column, None, f"0x{raw}", flavor=flavor).sql(dialect="mysql") == f"x'{raw}'"
+        else:
+            with pytest.raises(NotComputable, match=f"`c` holds bytes that aren't valid {charset}"):
+                literal(column, None, f"0x{raw}", flavor=flavor)
+    assert guard(column, None, f"0x{raw}").sql(dialect="mysql") == f"CAST(`c` AS BINARY) <=> x'{raw}'"
 
 
 def test_identifiers_are_quoted() -> None:

@@ -160,6 +160,20 @@ def test_keys_whose_value_is_in_the_exact_map(tmp_path: Path) -> None:
     assert found == [((None, 3), {"day": "2026-01-00"}), ((date(2026, 1, 2), 4), {})]
 
 
+def test_text_keys_given_by_bytes_are_other_keys_than_texts_that_look_like_them(tmp_path: Path) -> None:
+    of = table("d", "codes", column("k", "varchar", charset="sjis"), column("v"), key=("k",))
+    archive = Archive(tmp_path)
+    start = [({"k": None, "v": 1}, {"k": "0x5C"}), ({"k": "0x5C", "v": 2}, {}), ({"k": "\\", "v": 3}, {})]
+    archive.window(
+        delete(of, exact={"k": "0x5C"}, v=1), delete(of, k="\\", v=3), insert(of, exact={"k": "0x5C5C"}, v=4)
+    )
+    with Merger(tmp_path, 512 * 1024**2) as merger:
+        found = rows_of(
+            merger, tmp_path, of, base_files(archive, tmp_path, of, start), list(archive.state.segments), 0, 9
+        )
+    assert found == [((None, 4), {"k": "0x5C5C"}), (("0x5C", 2), {})]
+
+
 def test_keyless_rows_that_differ_only_in_exact_text_or_sign_of_zero(tmp_path: Path) -> None:
     bag = table("d", "bag", column("f", "double"), column("day", "date"), key=())
     archive = Archive(tmp_path)
