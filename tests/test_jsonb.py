@@ -344,6 +344,20 @@ def test_damaged_documents_in_the_kernel(documents: Documents) -> None:
     assert found.to_pylist() == texts
 
 
+def test_doubles_in_the_kernel_are_those_of_the_exact_path() -> None:
+    """That one prints what Python's repr finds, and is compared with the server above."""
+    source = random.Random(17)
+    bits = [source.getrandbits(64) for _ in range(30_000)]
+    for exponent in range(2047):  # the powers of two, where the spacing changes, and their neighbours
+        bits += [(exponent << 52) + d for d in (-1, 0, 1) if exponent << 52]
+    values = [struct.unpack("<d", struct.pack("<Q", b))[0] for b in bits]
+    values += [round(source.uniform(-1, 1) * 10 ** source.randint(0, 16), source.randint(0, 6)) for _ in range(20_000)]
+    values += [10.0**n for n in range(-320, 309)] + [source.randrange(2**54) / 4 for _ in range(5000)]
+    finite = [v for v in values if abs(v) < float("inf")]
+    found = rendered([b"\x0b" + struct.pack("<d", v) for v in finite]).to_pylist()
+    assert found == [jsonb.double_text(v) for v in finite]
+
+
 def test_any_bytes() -> None:
     source = random.Random(13)
     for _ in range(20_000):

@@ -1,7 +1,7 @@
 """Many binary JSON documents to text at once: containers, numbers, strings and literals in compiled code.
 
 Promises: each text is what dataflow/jsonb.py gives for that document. What this kernel can't print exactly (opaque values,
-doubles whose shortest digits need more than 53-bit arithmetic) or finds damaged, dataflow/jsonb.py prints or refuses.
+subnormal doubles) or finds damaged, dataflow/jsonb.py prints or refuses.
 Layout and sources: see there.
 """
 
@@ -190,7 +190,7 @@ def _scalar(buffer, kind, at, end, out, to, limit):  # type: ignore[no-untyped-d
         return integer(out, to, load_u32(buffer, at), False)
     bits = load_u32(buffer, at) | (load_u32(buffer, at + 4) << 32)
     if kind == _DOUBLE:
-        return double(out, to, np.int64(bits).view(np.float64))
+        return double(out, to, bits)
     return integer(out, to, bits, kind == _UINT64)
 
 
