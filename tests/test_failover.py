@@ -127,6 +127,27 @@ def test_a_running_capture_follows_a_promoted_replica_and_back(
         text = rowback.run("status", "--offline").stdout
         assert text.count("failover") == 2
         rowback.run("snapshot")
+        rowback.run("verify", "--archive")
+
+
+@pytest.mark.parametrize(
+    "place", ["capture.before-generation", "log.before-put", "log.after-put", "capture.generation"]
+)
+def test_a_failover_that_is_killed_happens_once(pair: Any, place: str) -> None:
+    old, new, rowback = pair
+    wait_replicated(new, old)
+    promote(new)
+    new.execute("INSERT INTO d.t VALUES (2, 'two')")
+    move(rowback, old, new)
+    rowback.environment["ROWBACK_FAILPOINT"] = f"{place}:1:kill"
+    assert rowback.run("capture", "--until-caught-up", check=False).returncode == -9
+    del rowback.environment["ROWBACK_FAILPOINT"]
+    before = len(archived(rowback).failovers)
+    assert before == (place in ("log.after-put", "capture.generation"))
+    rowback.run("capture", "--until-caught-up")
+    assert len(archived(rowback).failovers) == 1
+    assert keys(rowback) == [1, 2]
+    assert not archived(rowback).gaps
 
 
 def test_without_the_setting_another_server_is_refused(pair: Any) -> None:
