@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -36,9 +37,9 @@ READ_BACK = [
 ]
 
 
-def s3_rowback(folder: Path, source: MySQLServer, bucket: S3Bucket, proxy: FaultProxy) -> Rowback:
+def s3_rowback(folder: Path, source: MySQLServer, bucket: S3Bucket, proxy: FaultProxy, extra: str = "") -> Rowback:
     s3 = f'[archive.s3]\nendpoint_url = "{proxy.url}"\nregion = "{bucket.region}"\n'
-    rowback = Rowback(folder, source, root=f"s3://{bucket.name}/backup", s3=s3)
+    rowback = Rowback(folder, source, root=f"s3://{bucket.name}/backup", s3=s3, extra=extra)
     rowback.environment |= {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
     return rowback
 
@@ -131,6 +132,79 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a file system isn't permitted here")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_below_the_spool(tmp_path: Path, small_disk: Path, fresh_mysql: Fresh, s3_bucket: S3Bucket) -> None:
+    source = fresh_mysql(name="full")
+    workload.create(source)
+    start = executed(source)
+    with FaultProxy(s3_bucket.endpoint_url) as proxy:
+        extra = f'spool_folder = "{small_disk}/spool"'
+        rowback = s3_rowback(tmp_path / "rowback", source, s3_bucket, proxy, extra)
+        rowback.run("capture", "--until-caught-up")
+        capture = rowback.start_capture("--window-seconds", "0.1")
+        rowback.wait_started(capture)
+        load = workload.Load(source, writers=4, transactions=100_000, seed=14, pause_s=0.01).start()
+        try:
+            wait_commit(rowback, capture)
+            proxy.away(True)
+            wait_for(lambda: free_bytes(small_disk) < 50_000 or capture.poll() is not None, 120, "the disk to be full")
+            time.sleep(5)
+            assert capture.poll() is None, rowback.capture_log()[-2000:]
+            proxy.away(False)
+            wait_commit(rowback, capture, 3)
+        finally:
+            load.stop()
+        assert drain(capture) == 0, rowback.capture_log()[-2000:]
+        rowback.catch_up()
+        found = assert_exact(rowback, source, start)
+    assert found.gaps == 0
+
+
+def free_bytes(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "asleep"])
+def test_a_spool_that_another_machine_has_overtaken(
+    killed: bool, tmp_path: Path, fresh_mysql: Fresh, s3_bucket: S3Bucket
+) -> None:
+    """One machine spools while the store is away and is killed, or sleeps. Another captures everything. Then the first one
+    comes back with its spool, whose windows the archive has by now: nothing of it may be committed."""
+    source = fresh_mysql(name="overtaken")
+    workload.create(source)
+    start = executed(source)
+    with FaultProxy(s3_bucket.endpoint_url) as proxy:
+        first = s3_rowback(tmp_path / "first", source, s3_bucket, proxy)
+        second = s3_rowback(tmp_path / "second", source, s3_bucket, proxy)
+        first.run("capture", "--until-caught-up")
+        capture = first.start_capture("--window-seconds", "0.2")
+        first.wait_started(capture)
+        load = workload.Load(source, writers=4, transactions=100_000, seed=15, pause_s=0.02).start()
+        try:
+            wait_commit(first, capture)
+            proxy.away(True)
+            wait_for(lambda: len(list(first.folder.glob("spool/*/windows/*.json"))) >= 3, 90, "some spooled windows")
+            capture.send_signal(signal.SIGKILL if killed else signal.SIGSTOP)
+            proxy.away(False)
+            second.catch_up()
+            if killed:
+                capture.wait()
+                first.catch_up()
+            else:
+                capture.send_signal(signal.SIGCONT)
+                assert capture.wait(120) == 5, first.capture_log()[-2000:]
+                assert "ERROR [archive_fenced]" in first.capture_log()
+        finally:
+            load.stop()
+            capture.kill()
+            capture.wait()
+        first.catch_up()
+        found = assert_exact(first, source, start)
+    assert found.gaps == 0
 
 
 @pytest.mark.slow
