@@ -11,6 +11,7 @@ from dataflow.reader import EventReader
 from dataflow.stream import EventStream
 from recovery.archive.actions import Checkpoint
 from recovery.config import ServerSettings
+from recovery.errors import SourceUnreachable
 from recovery.gtid import GtidSet, parse_gtid_set
 from recovery.source import ServerInfo
 
@@ -42,7 +43,8 @@ class Scan:
         self._stream.close()
 
     def until(self, reached: Callable[[Scan], bool]) -> None:
-        """Go on until `reached` holds in front of an event, or the end of what the server has now."""
+        """Go on until `reached` holds in front of an event, or the end of what the server has now. Raises SourceUnreachable
+        if it falls silent before."""
         deadline = time.monotonic() + SCAN_SILENCE_S
         while not self.ended:
             if not self._waiting:
@@ -53,7 +55,12 @@ class Scan:
                 if self._waiting:
                     deadline = time.monotonic() + SCAN_SILENCE_S
                 elif time.monotonic() > deadline:
-                    self.ended = True
+                    # Not an end: a server that has nothing more to send sends heartbeats. Taken for one, the GTIDs read so
+                    # far would be taken for all that stand before the place that is looked for.
+                    raise SourceUnreachable(
+                        f"the source sent nothing for {SCAN_SILENCE_S} s in the middle of `{self.file}`",
+                        hint="Look at the network between this machine and the source, then start capture again.",
+                    )
                 else:
                     time.sleep(0.005)
                 continue

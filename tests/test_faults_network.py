@@ -7,6 +7,8 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import workload
@@ -15,7 +17,9 @@ from exactness import assert_exact, executed
 from rowback import Rowback, drain, wait_for
 from tcpproxy import TcpProxy
 
+from dataflow.scan import Scan
 from recovery.context import open_context
+from recovery.errors import SourceUnreachable
 from testservers import MySQLServer
 
 Fresh = Callable[..., MySQLServer]
@@ -68,6 +72,26 @@ def once(rowback: Rowback, capture: subprocess.Popen[bytes], proxy: TcpProxy, fa
         return log.count("source back") > back and "window committed" in log.rpartition("source back")[2]
 
     wait_for(recovered, 90, "capture to come back")
+
+
+def test_silence_is_not_the_end_of_the_binlog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that falls silent while the place to begin at is looked for: nothing is concluded from what it has sent."""
+
+    class Silent:
+        checksummed = True
+
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def take(self, _: int) -> list[object]:
+            return []
+
+    monkeypatch.setattr("dataflow.scan.EventStream", Silent)
+    monkeypatch.setattr("dataflow.scan.SCAN_SILENCE_S", 0.1)
+    monkeypatch.setattr("dataflow.scan.replica_id", lambda *_, **__: 1)
+    scan = Scan(cast(Any, None), cast(Any, SimpleNamespace(flavor="mysql")), "binlog.000007")
+    with pytest.raises(SourceUnreachable, match=r"sent nothing .* in the middle of `binlog.000007`"):
+        scan.until(lambda s: s.began)
 
 
 @pytest.mark.parametrize("encrypted", [True, False], ids=["tls", "plain"])
