@@ -47,6 +47,9 @@ class Committer:
         memory_bytes: int = MEMORY_BYTES,
         kept_s: Callable[[], float | None] = lambda: None,
     ) -> None:
+        if archive.spool_folder and archive.spool_bytes:
+            # A store that doesn't answer costs minutes an attempt: after one the window goes to the spool.
+            archive = replace(archive, log=archive.log.with_attempts(1))
         self._archive = archive
         self._uplink = Uplink(archive, health, kept_s)
         self._health = health

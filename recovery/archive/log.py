@@ -20,6 +20,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -80,6 +81,12 @@ class Log:
         self._index_every = index_every
         self._indexed: int | None = None  # the newest version known to have an index
         self.index = IndexFiles(store, layout)
+
+    def with_attempts(self, max_attempts: int) -> Log:
+        """The same log for a caller that repeats by itself what had no known outcome."""
+        other = copy(self)
+        other._max_attempts = max_attempts
+        return other
 
     def read(self, known: ArchiveState | None = None) -> ArchiveState:
         """The state at the head. Reads only what is newer than `known`, or than the newest index. An archive that isn't
