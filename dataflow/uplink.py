@@ -42,6 +42,7 @@ class Uplink:
         self._usable: bool | None = None if archive.spool_folder and archive.spool_bytes else False
         self._changed = threading.Condition()
         self._away = False
+        self._tries = 0  # threads that put into the store right now
         self._tried_at = 0.0
         self._told_at = 0.0
         self._paused = False
@@ -51,8 +52,9 @@ class Uplink:
     def put(self, key: str, body: bytes) -> None:
         """Make an object durable, in the store or in the spool. Raises StoreUnavailable when patience is over."""
         wait = Waiting(self)
+        full = False
         while True:
-            if self._try_store():
+            if self._begin_try(full):
                 try:
                     self._archive.store.put(key, body)
                 except StoreUnavailable as error:
@@ -61,10 +63,13 @@ class Uplink:
                 else:
                     self.back()
                     return
+                finally:
+                    self._end_try()
             if self.spooling():
                 try:
                     self.spool.put(key, body)
                 except StoreFull as error:
+                    full = True
                     self.full(error)
                 else:
                     self.room()
@@ -82,15 +87,19 @@ class Uplink:
                 wait.error = error
                 wait.next()
 
-    def _try_store(self) -> bool:
-        """While the store is away one thread at a time tries it, and seldom: a store that doesn't answer at all costs each
-        who tries a minute or more."""
+    def _begin_try(self, full: bool) -> bool:
+        """Whether to put into the store itself. While it is away that is left to whoever commits what is in the spool, for a
+        store that doesn't answer at all costs a minute or more; with no room in the spool one thread at a time tries."""
         with self._changed:
-            now = time.monotonic()
-            if self._away and now < self._tried_at + RETRY_S:
+            if self._away and (not full or self._tries or time.monotonic() < self._tried_at + RETRY_S):
                 return False
-            self._tried_at = now
+            self._tries += 1
             return True
+
+    def _end_try(self) -> None:
+        with self._changed:
+            self._tries -= 1
+            self._tried_at = time.monotonic()
 
     @property
     def away(self) -> bool:
