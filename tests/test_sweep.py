@@ -163,7 +163,7 @@ def test_what_a_capture_may_still_commit_stays_however_old(folder: FileStore) ->
 
 def test_pending_objects_are_named(folder: FileStore) -> None:
     history = LongHistory(folder, 1)
-    history.windows(2)
+    history.windows(8)
     one = PendingObject("default/shop/pending/9-a-b.parquet", "shop", "orders", "0" * 16, 1, 1, "0" * 64, 1, 0, 0)
     state = replace(history.state, pending=(Pending("X'01',X'',1", 9, 1, (one,)),))
     listed = [ObjectInfo(one.path, 1, NOW - 30 * DAY)]
