@@ -22,6 +22,7 @@ from recovery.cli_options import (
     FormatOption,
     ServerOption,
     context_for,
+    contexts_for_all,
     print_json,
     stderr,
     stdout,
@@ -79,6 +80,7 @@ def register(app: typer.Typer) -> None:
 _STATUS = """\
   rowback status
   rowback status --server shop --format json
+  rowback status --all
 """
 
 
@@ -88,12 +90,17 @@ def status(
     output_format: FormatOption = Format.table,
     config: ConfigOption = None,
     server: ServerOption = None,
+    every: Annotated[bool, typer.Option("--all", help="All configured servers; JSON is an array then.")] = False,
 ) -> None:
     """Show what the archive covers, how far behind it is, its snapshots and its gaps. Works with the server down."""
-    result = operations.status(context_for(ctx, config, server), ask_server=not offline)
+    contexts = contexts_for_all(ctx, config, server) if every else [context_for(ctx, config, server)]
+    results = [operations.status(context, ask_server=not offline) for context in contexts]
     if output_format is Format.json:
-        print_json(result)
-    else:
+        print_json(results if every else results[0])
+        return
+    for number, result in enumerate(results):
+        if number:
+            stdout().print()
         cli_render.status(result)
 
 

@@ -13,7 +13,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from recovery.context import Context, open_context
+from recovery.config import load
+from recovery.context import Context, context_of, open_context
+from recovery.errors import ConfigError
 from recovery.plain import to_plain
 
 PLAIN_WIDTH = 1_000  # columns of a table that no terminal reads
@@ -54,6 +56,15 @@ class Globals:
 def context_for(ctx: typer.Context, config: Path | None, server: str | None) -> Context:
     given = ctx.find_object(Globals) or Globals()
     return open_context(config or given.config, server or given.server)
+
+
+def contexts_for_all(ctx: typer.Context, config: Path | None, server: str | None) -> list[Context]:
+    """Of every configured server, by name. Raises ConfigError beside --server."""
+    given = ctx.find_object(Globals) or Globals()
+    if server is not None or given.server is not None:
+        raise ConfigError("--all and --server can't be given together", hint="Leave one of them out.")
+    settings = load(config or given.config)
+    return [context_of(settings, name) for name in sorted(settings.servers) or (None,)]
 
 
 def stdout() -> Console:

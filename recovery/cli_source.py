@@ -18,12 +18,11 @@ from recovery.cli_options import (
     Globals,
     ServerOption,
     context_for,
+    contexts_for_all,
     print_json,
     split,
 )
-from recovery.config import load
-from recovery.context import Context, context_of, open_context
-from recovery.errors import ConfigError
+from recovery.context import Context, open_context
 from recovery.initialise import InitRequest
 from recovery.operations import CaptureRequest
 from recovery.snapshot import SnapshotRequest
@@ -138,14 +137,11 @@ def _servers(
     ctx: typer.Context, config: Path | None, given: tuple[str, ...], *, every: bool
 ) -> tuple[Context, tuple[str, ...]]:
     """The servers that a capture was asked for, and the context of the first."""
-    if not every:
-        context = context_for(ctx, config, given[0] if given else None)
-        return context, given or (context.server.name,)
-    if given:
-        raise ConfigError("--all and --server can't be given together", hint="Leave one of them out.")
-    settings = load(config or (ctx.find_object(Globals) or Globals()).config)
-    names = tuple(sorted(settings.servers)) or (settings.server_name(None),)
-    return context_of(settings, names[0]), names
+    if every:
+        contexts = contexts_for_all(ctx, config, given[0] if given else None)
+        return contexts[0], tuple(context.server.name for context in contexts)
+    context = context_for(ctx, config, given[0] if given else None)
+    return context, given or (context.server.name,)
 
 
 _SNAPSHOT = """\

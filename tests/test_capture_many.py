@@ -58,6 +58,10 @@ def test_one_process_captures_mysql_and_mariadb(both: Any, arguments: tuple[str,
     assert (inserts(rowback, "shop", db), inserts(rowback, "crm", db)) == (50, 20)
     assert archived(rowback, "shop").identity.flavor == "mysql"  # type: ignore[union-attr]
     assert archived(rowback, "crm").identity.flavor == "mariadb"  # type: ignore[union-attr]
+    status = rowback.json("status", "--all")
+    assert [(s["server"], s["source"].split()[0]) for s in status] == [("crm", "mariadb"), ("shop", "mysql")]
+    assert rowback.run("status", "--all", "--offline").stdout.count("coverage to") == 2
+    assert rowback.run("status", "--all", "--server", "shop", check=False).returncode == 2
 
 
 def test_two_processes_share_the_servers_and_end_together(both: Any) -> None:
