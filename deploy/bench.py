@@ -5,7 +5,7 @@ contender read them from a server over loopback, in turn and in rounds, and prin
 build/bench.png, what it took. The archive of the last round is compared with what the server held (bench_verify.py). The
 exit status is 0 if that is right; figures that miss their targets are reported and fail nothing.
 
-    make bench                               # everything, about three minutes, the first time about one more
+    make bench                               # everything, about two minutes, the first time about one more
     make bench ARGS="--scale 0.1 --rounds 1" # a tenth of the rows
     make bench ARGS="--sets oltp --only rowback"
 """

@@ -73,12 +73,18 @@ _HEADER = (
 
 
 def _line(tool: str, f: dict[str, float], ours: dict[str, float] | None) -> str:
+    rss = f"{'<' if _hidden(f) else ''}{f['peak_rss_bytes'] / 1e6:.0f}"
     disk = f"{f['bytes_per_change']:.1f}" if f["disk_bytes"] else ""
     ratio = f"{ours['rows_per_s'] / f['rows_per_s']:.2f}x" if ours and tool != "rowback" else ""
     return (
         f"{tool:18} {f['seconds']:8.2f} {f['rows_per_s']:10,.0f} {f['transactions_per_s']:9,.0f} {f['mb_per_s']:7.1f} "
-        f"{f['cpu_s']:7.2f} {f['peak_rss_bytes'] / 1e6:7.0f} {disk:>9} {ratio:>11}"
+        f"{f['cpu_s']:7.2f} {rss:>7} {disk:>9} {ratio:>11}"
     )
+
+
+def _hidden(f: dict[str, float]) -> bool:
+    """Whether the contender took no more memory than the benchmark itself (see bench_measure)."""
+    return f["peak_rss_bytes"] <= f["rss_floor_bytes"]
 
 
 def _notes(one: dict[str, Any], figures: dict[str, dict[str, float]]) -> list[str]:
@@ -149,7 +155,9 @@ def plot(report: dict[str, Any], path: Path) -> None:
                 tools[t][key] * factor if factor is not None else tools[t][key] / tools[t]["rows"] * 1e6 for t in names
             ]
             bars = axis.barh(names, values, color=[_COLOURS.get(t, "#777777") for t in names])
-            axis.bar_label(bars, [_short(v) for v in values], padding=4, fontsize=9)
+            below = ["<" if key == "peak_rss_bytes" and _hidden(tools[t]) else "" for t in names]
+            labels = [mark + _short(v) for mark, v in zip(below, values, strict=True)]
+            axis.bar_label(bars, labels, padding=4, fontsize=9)
             axis.set_xscale("log" if key == "rows_per_s" else "linear")
             axis.set_xlim(right=max(values) * (6 if key == "rows_per_s" else 1.22))
             axis.set_title(f"{name}: {title}", fontsize=10, loc="left")
