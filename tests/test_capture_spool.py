@@ -103,6 +103,8 @@ def test_a_kill_at_each_place_of_the_spool(
         del rowback.environment["ROWBACK_FAILPOINT"]
         rowback.wait_started(process)
         mysql_source.load(f"CREATE DATABASE {db}; CREATE TABLE {db}.t (a int PRIMARY KEY);")
+        # The first batch of a stream looks into the archive: a store that is away then ends capture (status 4).
+        wait_for(lambda: "window committed" in rowback.capture_log(), 60, "the first window")
         away(proxy)
         for number in range(4):
             mysql_source.execute(f"INSERT INTO {db}.t VALUES ({number})")
@@ -132,6 +134,8 @@ def test_a_drain_while_the_store_is_away_keeps_the_spool(
         process = rowback.start_capture("--window-seconds", "0.2")
         rowback.wait_started(process)
         mysql_source.load(f"CREATE DATABASE {db}; CREATE TABLE {db}.t (a int PRIMARY KEY);")
+        # The first batch of a stream looks into the archive: a store that is away then ends capture (status 4).
+        wait_for(lambda: "window committed" in rowback.capture_log(), 60, "the first window")
         away(proxy)
         mysql_source.execute(f"INSERT INTO {db}.t VALUES (1)")
         wait_for(lambda: list((tmp_path / "spool").glob("*/windows/*.json")), 60, "a spooled window")
