@@ -57,6 +57,7 @@ class Killer:
                 self.rowback.wait_started(process, started + 1)
                 while process.poll() is None and time.monotonic() < deadline:
                     provoke()
+                    time.sleep(0.05)
             status = process.wait(max(0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             status = None

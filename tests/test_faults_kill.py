@@ -43,6 +43,8 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path: Path, fresh_mysql: Callable[
                 killer.randomly(behind_commit=bool(number % 2))
             elif place == "source.mid-transaction":
                 killer.at(place, provoke=lambda: long_transaction(source))
+            elif place == "xa.commit":  # of transactions that were prepared in a window before
+                killer.at(place, provoke=lambda: workload.resolve_xa(source, rng, share=0.1))
             else:
                 killer.at(place)
             known, before = killer.check_log(), known

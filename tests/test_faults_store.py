@@ -22,18 +22,20 @@ from testservers import MySQLServer, S3Bucket
 Fresh = Callable[..., MySQLServer]
 ATTEMPTS = 3  # of boto3 for one call: so many faults in a row reach Rowback
 
+TIMES = [1, ATTEMPTS] if os.environ.get("ROWBACK_CAMPAIGN") else [ATTEMPTS]
+
 # Which request meets what, and how many times in a row.
 FAULTS = [
     *itertools.product(["PUT"], ["/log/"], [
         Fault.CUT_BEFORE, Fault.CUT_AFTER, Fault.STALL_AFTER, Fault.UNAVAILABLE, Fault.UNAVAILABLE_AFTER, Fault.CONFLICT,
         Fault.CONFLICT_AFTER,
-    ], [1, ATTEMPTS]),
-    *itertools.product(["PUT"], ["/changes/", "/transactions/"], [Fault.CUT_AFTER, Fault.UNAVAILABLE], [1, ATTEMPTS]),
+    ], TIMES),
+    *itertools.product(["PUT"], ["/changes/", "/transactions/"], [Fault.CUT_AFTER, Fault.UNAVAILABLE], TIMES),
     ("PUT", "/changes/", Fault.STALL_AFTER, 1),
 ]  # fmt: skip
 # A lost answer of a commit, and then the reading back fails too.
 READ_BACK = [
-    *itertools.product([Fault.CUT_BODY, Fault.UNAVAILABLE, Fault.CUT_BEFORE], [1, ATTEMPTS]),
+    *itertools.product([Fault.CUT_BODY, Fault.UNAVAILABLE, Fault.CUT_BEFORE], TIMES),
 ]
 
 
