@@ -19,9 +19,10 @@ demo: $(STAMP) provision kernels ## the main job on real servers: back up, break
 test: $(STAMP) provision kernels ## the whole test suite, with real servers (ARGS="-k name" narrows it, JOBS=4 widens it)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(ARGS)
 
-soak: $(STAMP) provision kernels ## random tables and bent row events by the hundred thousand (ROWBACK_PROPERTY_TABLES, ROWBACK_FUZZ_ROUNDS)
+soak: $(STAMP) provision kernels ## random tables, bent row events by the hundred thousand, and 200 restores through random DDL (hours)
 	ROWBACK_PROPERTY_TABLES=$${ROWBACK_PROPERTY_TABLES:-300} ROWBACK_FUZZ_ROUNDS=$${ROWBACK_FUZZ_ROUNDS:-300000} \
-	  $(BIN)/python -m pytest --timeout 7200 tests/test_row_properties.py
+	  ROWBACK_DDL_STEPS=$${ROWBACK_DDL_STEPS:-1300} \
+	  $(BIN)/python -m pytest -s --timeout 7200 tests/test_row_properties.py tests/test_restore_ddl.py $(ARGS)
 
 campaign: $(STAMP) provision kernels ## the fault suite at length: over 80 kills, a transaction of 1 GB, the store away for a minute (under an hour)
 	ROWBACK_CAMPAIGN=1 ROWBACK_TEST_AWAY_S=$${ROWBACK_TEST_AWAY_S:-60} \

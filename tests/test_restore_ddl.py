@@ -24,7 +24,7 @@ EVERY = 12
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
 def test_any_moment_through_ddl(
     flavor: str, tmp_path: Path, fresh_mysql: Any, fresh_mariadb: Any, mydumper: None
