@@ -30,7 +30,7 @@ class Rowback:
         self.config = folder / "rowback.toml"
         self.root = root or f"file://{folder}/archive"
         if "spool_folder" not in extra:  # the default one is shared by everything that this user runs
-            extra += f'\nspool_folder = "{folder}/spool"'
+            extra = f'spool_folder = "{folder}/spool"\n{extra}'
         self.config.write_text(
             f'[archive]\nroot = "{self.root}"\n{s3}\n'
             f'[servers.shop]\nhost = "{server.host}"\nport = {port or server.port}\nuser = "{server.user}"\n'

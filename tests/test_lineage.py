@@ -90,20 +90,21 @@ def settings(server: Server) -> ServerSettings:
 
 
 @pytest.mark.sockets
-def test_a_scratch_server_builds_and_is_left_empty(mysql_target: MySQLServer) -> None:
+def test_a_scratch_server_builds_and_is_left_empty(fresh_mysql: Callable[..., MySQLServer]) -> None:
+    scratch = fresh_mysql(name="scratch", binlog=False)
     steps = [
         ((1, 10), "scratched", "CREATE TABLE t (a INT, b VARCHAR(9) CHARACTER SET latin1, KEY k (b))"),
         ((1, 20), "other", "ALTER TABLE scratched.t DROP INDEX k, MODIFY a BIGINT UNSIGNED AFTER b"),
     ]
-    table = Scratch(settings(mysql_target)).build(("scratched", "t"), steps)
+    table = Scratch(settings(scratch)).build(("scratched", "t"), steps)
     assert [(c.name, c.type, c.unsigned, c.charset) for c in table.columns] == [
         ("b", "varchar", False, "latin1"), ("a", "bigint", True, None),
     ]  # fmt: skip
-    left = {name for (name,) in mysql_target.execute("SHOW DATABASES")}
+    left = {name for (name,) in scratch.execute("SHOW DATABASES")}
     assert not left & {"scratched", "other"}
     with pytest.raises(SourceMisconfigured, match=r"position 30, can't be replayed"):
-        Scratch(settings(mysql_target)).build(("scratched", "t"), [((1, 30), "scratched", "ALTER TABLE t ADD x INT")])
-    assert "scratched" not in {name for (name,) in mysql_target.execute("SHOW DATABASES")}
+        Scratch(settings(scratch)).build(("scratched", "t"), [((1, 30), "scratched", "ALTER TABLE t ADD x INT")])
+    assert "scratched" not in {name for (name,) in scratch.execute("SHOW DATABASES")}
 
 
 @pytest.mark.sockets

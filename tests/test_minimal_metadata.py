@@ -221,7 +221,7 @@ def test_rows_between_two_swaps_stop_capture_or_are_rebuilt(
 ) -> None:
     """Nothing live shows what the table was between them: the stream stops there, with all before it committed."""
     table, rowback = Swapped(server := start(flavor, metadata)), Rowback(tmp_path / "without", server)
-    scratch: Server = request.getfixturevalue(f"{flavor}_target")
+    scratch: Server = request.getfixturevalue(f"fresh_{flavor}")(name="scratch", binlog=False)
     settings = f'scratch_host = "{scratch.host}"\nscratch_port = {scratch.port}\nscratch_user = "root"'
     with_scratch = Rowback(tmp_path / "with", server, extra=settings)
     for each in (rowback, with_scratch):
@@ -256,7 +256,7 @@ def test_tables_that_are_gone_again_are_rebuilt_from_their_ddl(
     flavor: str, metadata: str, start: Callable[[str, str], Server], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     server = start(flavor, metadata)
-    scratch: Server = request.getfixturevalue(f"{flavor}_target")
+    scratch: Server = request.getfixturevalue(f"fresh_{flavor}")(name="scratch", binlog=False)
     settings = f'scratch_host = "{scratch.host}"\nscratch_port = {scratch.port}\nscratch_user = "root"'
     rowback = Rowback(tmp_path, server, extra=settings)
     rowback.catch_up()

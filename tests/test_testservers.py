@@ -33,11 +33,12 @@ def source(request: pytest.FixtureRequest) -> Server:
 
 @pytest.mark.sockets
 def test_a_row_reaches_the_binlog_with_its_column_names(source: Server) -> None:
+    source.execute("FLUSH BINARY LOGS")
     source.execute("CREATE DATABASE house")
     source.execute("CREATE TABLE house.t (id INT PRIMARY KEY, label VARCHAR(20))")
     source.execute("INSERT INTO house.t VALUES (1, 'naïve 🐢')")
 
-    files = [str(path) for path in source.binlog_files()]
+    files = [str(path) for path in source.binlog_files()[-1:]]  # earlier ones have what other tests wrote
     assert files
     text = source.run(source.mysqlbinlog_command("-vv", "--print-table-metadata", *files)).decode(errors="replace")
     assert "### INSERT INTO `house`.`t`" in text
