@@ -68,12 +68,6 @@ def unique_name() -> Callable[[str], str]:
     return lambda prefix: f"{prefix}{next(_numbers)}"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules with slow tests first, so that no process is left alone with one of them at the end."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
-
-
 # --- databases --------------------------------------------------------------------------------------------------------
 
 
