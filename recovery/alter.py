@@ -151,7 +151,7 @@ def parse_alter(statement: str, default_db: str) -> tuple[Operation, ...]:
         reader.table()
         while reader.skip("WAIT", "NOWAIT") and reader.peek().isdigit():
             reader.next()
-        return tuple(op for clause in _clauses(reader.rest()) for op in _operations(clause, default_db))
+        return tuple(op for clause in clauses(reader.rest()) for op in _operations(clause, default_db))
     except (SqlglotError, IndexError):
         return (Unknown(" ".join(statement.split())),)
 
@@ -215,7 +215,7 @@ class _Reader:
         return self.at >= len(self.tokens)
 
 
-def _clauses(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+def clauses(tokens: Sequence[Token]) -> Iterator[list[Token]]:
     """The parts between commas outside parentheses."""
     depth = 0
     clause: list[Token] = []
@@ -254,7 +254,7 @@ def _add(reader: _Reader, text: str) -> Iterator[Operation]:
         raise _NotUnderstood
     reader.skip("IF", "NOT", "EXISTS")
     if reader.tokens[reader.at].token_type is TokenType.L_PAREN:
-        for part in _clauses(reader.parenthesised()):
+        for part in clauses(reader.parenthesised()):
             if part[0].token_type is not TokenType.IDENTIFIER and part[0].text.upper() in _INDEX_WORDS:
                 yield _key(_Reader(part, reader.db), text)
                 continue

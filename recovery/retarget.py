@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import Token, TokenType
 
-from recovery.alter import bare, tokens_of
+from recovery.alter import bare, clauses, tokens_of
 from recovery.ddl import TableName
 
 # MySQL's atomic CREATE TABLE .. SELECT is logged as a CREATE TABLE with this at its end, then the rows.
@@ -40,7 +40,7 @@ def retargeted(statement: str, name: TableName) -> str | None:
     head = text[: tokens[start].start] + target
     if words[0] != "ALTER":
         return head + text[tokens[end - 1].end + 1 :]
-    kept = [_text(text, clause) for clause in _clauses(tokens[end:]) if not _renames(clause)]
+    kept = [_text(text, clause) for clause in clauses(tokens[end:]) if not _renames(clause)]
     return f"{head} {', '.join(kept)}" if kept else None
 
 
@@ -67,20 +67,6 @@ def _name_at(words: Sequence[str]) -> int:
         if tuple(words[at : at + len(optional)]) == optional:
             return at + len(optional)
     return at
-
-
-def _clauses(tokens: Sequence[Token]) -> Iterator[list[Token]]:
-    depth = 0
-    clause: list[Token] = []
-    for token in tokens:
-        depth += (token.token_type is TokenType.L_PAREN) - (token.token_type is TokenType.R_PAREN)
-        if depth == 0 and token.token_type is TokenType.COMMA:
-            yield clause
-            clause = []
-        else:
-            clause.append(token)
-    if clause:
-        yield clause
 
 
 def _renames(clause: Sequence[Token]) -> bool:
