@@ -24,7 +24,7 @@ soak: $(STAMP) provision kernels ## random tables, bent row events by the hundre
 	  ROWBACK_DDL_STEPS=$${ROWBACK_DDL_STEPS:-1300} \
 	  $(BIN)/python -m pytest -s --timeout 7200 tests/test_row_properties.py tests/test_restore_ddl.py $(ARGS)
 
-campaign: $(STAMP) provision kernels ## the fault suite at length: over 80 kills, a transaction of 1 GB, the store away for a minute (under an hour)
+campaign: $(STAMP) provision kernels ## the fault suite at length: many more kills, a transaction of 1 GB, the store away for a minute (long)
 	ROWBACK_CAMPAIGN=1 ROWBACK_TEST_AWAY_S=$${ROWBACK_TEST_AWAY_S:-60} \
 	  $(BIN)/python -m pytest -s --timeout 3000 --durations=0 tests/test_faults_*.py tests/test_capture_spool.py $(ARGS)
 
