@@ -28,7 +28,7 @@ from recovery.alter import (
 from recovery.archive.actions import Ddl, Segment
 from recovery.ddl import TableName
 from recovery.errors import DdlInRange, NotComputable
-from recovery.lineage import Lineage, Step
+from recovery.lineage import Lineage, Span, Step
 from recovery.schema import INTEGER_BITS, Column, Table
 from recovery.target import format_us
 
@@ -86,6 +86,7 @@ def build(lineage: Lineage, schemas: Mapping[str, Table], segments: Mapping[Tabl
         found = [s for s in segments.get(span.name, ()) if s.last_seq > span.low_seq and s.first_seq <= span.high_seq]
         if not found:
             continue
+        found = _with_rows(found, span, schemas)
         definition = _definition(lineage.name, found, schemas, pending)
         now = Stage(definition, span.low_seq, span.high_seq, tuple(found))
         if not stages:
@@ -103,6 +104,17 @@ def build(lineage: Lineage, schemas: Mapping[str, Table], segments: Mapping[Tabl
         return Staged((), ())
     final, not_null = _final(lineage.name, stages[-1].definition, pending)
     return Staged(tuple(stages), final, not_null)
+
+
+def _with_rows(found: Sequence[Segment], span: Span, schemas: Mapping[str, Table]) -> list[Segment]:
+    """Without the segments that surely have no row in the span: a definition that came back (a key dropped and added again)
+    has one segment around it. One that begins or ends inside has a row there, and all rows of a span have one definition."""
+    inside = range(span.low_seq + 1, span.high_seq + 1)
+    ends = [s for s in found if s.first_seq in inside or s.last_seq in inside]
+    sure = {schemas[s.schema_id].storage for s in ends if s.schema_id in schemas}
+    if len(sure) != 1:
+        return list(found)
+    return [s for s in found if s.schema_id not in schemas or schemas[s.schema_id].storage in sure]
 
 
 def refused(name: TableName, ddl: Ddl, why: str) -> DdlInRange:

@@ -25,16 +25,16 @@ EVERY = 12
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
+@pytest.mark.parametrize(("flavor", "seed"), [("mysql", 5), ("mysql", 11), ("mariadb", 5)])
 def test_any_moment_through_ddl(
-    flavor: str, tmp_path: Path, fresh_mysql: Any, fresh_mariadb: Any, mydumper: None
+    flavor: str, seed: int, tmp_path: Path, fresh_mysql: Any, fresh_mariadb: Any, mydumper: None
 ) -> None:
     fresh = fresh_mysql if flavor == "mysql" else fresh_mariadb
     source: Server = fresh(name="source")
     target: Server = fresh(name="target", binlog=False)
     rowback = Rowback(tmp_path / "rowback", source)
     rowback.run("capture", "--until-caught-up")
-    story = Story(source, seed=int(os.environ.get("ROWBACK_DDL_SEED", "5")))
+    story = Story(source, seed=int(os.environ.get("ROWBACK_DDL_SEED", seed)))
     story.begin()
     rowback.run("capture", "--until-caught-up")
     rowback.run("snapshot")
