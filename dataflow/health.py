@@ -146,6 +146,12 @@ class ServerHealth:
             return self._failed[2] if self._failed and self._failed[0] == generation else None
 
     @property
+    def ended(self) -> RowbackError | None:
+        """What ended this server for good."""
+        with self._lock:
+            return self._error[1] if self._error else None
+
+    @property
     def error(self) -> tuple[float, RowbackError] | None:
         """What ended this server, and when (monotonic): for good, or with the last generation that it had."""
         with self._lock:

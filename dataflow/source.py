@@ -71,6 +71,10 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
             if self._stop is None:
                 self._health.now(State.ENDED)
             raise StopIteration
+        if (refused := self._health.ended) is not None:  # decoding refused what was emitted; the sink has recorded it
+            self._finished = True
+            log.error("capture stopped server=%s code=%s", self._name, refused.code)
+            raise StopIteration
         failure = self._health.failure(self._generation) if self._opened else None
         if failure is not None:
             return self._give_up_generation(failure)

@@ -10,6 +10,7 @@ import hashlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ def test_a_transaction_many_times_the_memory_budget(tmp_path: Path, fresh_mysql:
     status, peak_mib = ended(rowback.start_capture("--until-caught-up"))
     assert status == 0, rowback.capture_log()[-2000:]
     print(f"binlog={logged // MIB} MiB peak_rss={peak_mib} MiB rows={size.rows}")
-    assert peak_mib < MOST_RSS_MIB
+    assert 50 < peak_mib < MOST_RSS_MIB
     if size is SHORT:
         assert_exact(rowback, source, start, purged=True)
     assert folded(rowback) == selected(source)
@@ -93,10 +94,17 @@ def test_a_transaction_many_times_the_memory_budget(tmp_path: Path, fresh_mysql:
 
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, int]:
-    """Its exit status and its peak resident size in MiB, once it has ended."""
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss // 1024
+    """Its exit status and its peak resident size in MiB, once it has ended.
+
+    Read from /proc while it lives: the ru_maxrss of wait4 counts what the child was before exec too, a copy of this process.
+    """
+    peak_kib = 0
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        peak_kib = max(peak_kib, int(lines.get("VmHWM", "0 kB").split()[0]))
+        time.sleep(0.02)
+    return process.returncode, peak_kib // 1024
 
 
 Sums = tuple[int, int, int, int]  # rows, sum of ids, sum of n, and the sum of a 32-bit hash of each whole row
