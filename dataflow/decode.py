@@ -145,11 +145,19 @@ def _record_batch(piece: Piece, decoded: _Decoded, ordinals: np.ndarray) -> pa.R
         "_rb_binlog_file": _constant(transactions.file, len(tx)),
         "_rb_binlog_pos": pa.array(piece.rows[event, tk.ROW_POSITION]),
         "_rb_connection_id": _connections(transactions.connection[tx]),
+        "_rb_flags": pa.array(_flags(piece, decoded.events)[images.event]),
         "_rb_changed": images.changed,
         EXACT: images.exact,
     }
     columns = [*(metadata[f.name] for f in METADATA_FIELDS), *images.columns]
     return pa.RecordBatch.from_arrays(columns, schema=decoded.of.schema)
+
+
+def _flags(piece: Piece, events: np.ndarray) -> np.ndarray:
+    """Of row events: two bytes behind the table's id (Rows_event's post header)."""
+    at = piece.rows[events, tk.ROW_BODY] + 6
+    flags: np.ndarray = piece.buffer[at].astype(np.uint16) | piece.buffer[at + 1].astype(np.uint16) << 8
+    return flags
 
 
 def _gtids(piece: Piece, tx: np.ndarray) -> pa.DictionaryArray:

@@ -94,18 +94,17 @@ class Merger:
     ) -> None:
         """A view with v<i>, e and the wanted metadata columns (without their prefix), whatever the files' column
         order."""
-        files = list(paths) or [self._empty(table)]
-        names = check_files(table, files, extra)
-        given = ", ".join(f"f{i}" for i in range(len(names)))
-        index = {n: i for i, n in enumerate(names)}
-        wanted = [f"f{index[table.columns[i].archive_name]} AS v{i}" for i in columns]
-        wanted += [f"f{index[m]} AS {m.removeprefix('_rb_')}" for m in extra if m != EXACT]
-        wanted.append(_exact_column(table, columns, f"f{index[EXACT]}" if EXACT in index else None))
-        listed = ", ".join(literal(glob_safe(path)) for path in files)
-        self.connection.execute(
-            f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {', '.join(wanted)} "
-            f"FROM read_parquet([{listed}], hive_partitioning = false) AS file({given})"
-        )
+        parts = []
+        for names, files in check_files(table, list(paths) or [self._empty(table)], extra).items():
+            given = ", ".join(f"f{i}" for i in range(len(names)))
+            index = {n: i for i, n in enumerate(names)}
+            wanted = [f"f{index[table.columns[i].archive_name]} AS v{i}" for i in columns]
+            wanted += [f"f{index[m]} AS {m.removeprefix('_rb_')}" for m in extra if m != EXACT]
+            wanted.append(_exact_column(table, columns, f"f{index[EXACT]}" if EXACT in index else None))
+            listed = ", ".join(literal(glob_safe(path)) for path in files)
+            source = f"read_parquet([{listed}], hive_partitioning = false) AS file({given})"
+            parts.append(f"SELECT {', '.join(wanted)} FROM {source}")
+        self.connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {' UNION ALL '.join(parts)}")
 
     def _empty(self, table: Table) -> Path:
         path = self._scratch / "empty.parquet"
@@ -184,10 +183,10 @@ FROM image WHERE seq > {{low}} AND seq <= {{cut}}
 """
 
 
-def check_files(table: Table, files: Sequence[Path], extra: Sequence[str] = ()) -> list[str]:
-    """The files' column names, in their order. Raises ArchiveDamaged unless all hold the table's columns with the
-    types of this version (docs/FORMAT.md), and the metadata columns that are asked for."""
-    names: list[str] | None = None
+def check_files(table: Table, files: Sequence[Path], extra: Sequence[str] = ()) -> dict[tuple[str, ...], list[Path]]:
+    """The files by their column names, which differ between versions of the format. Raises ArchiveDamaged unless all hold
+    the table's columns with the types of this version (docs/FORMAT.md), and the metadata columns that are asked for."""
+    found: dict[tuple[str, ...], list[Path]] = {}
     for path in files:
         try:
             schema = pq.read_schema(path)
@@ -199,11 +198,10 @@ def check_files(table: Table, files: Sequence[Path], extra: Sequence[str] = ()) 
         if EXACT in schema.names and not schema.field(EXACT).type.equals(EXACT_TYPE):
             raise _damaged(table, f"an object whose column `{EXACT}` isn't {EXACT_TYPE}")
         missing = [name for name in extra if name not in schema.names]
-        if missing or (names is not None and names != schema.names):
-            raise _damaged(table, "objects whose columns differ" if not missing else f"no column `{missing[0]}`")
-        names = schema.names
-    assert names is not None
-    return names
+        if missing:
+            raise _damaged(table, f"no column `{missing[0]}`")
+        found.setdefault(tuple(schema.names), []).append(path)
+    return found
 
 
 def _exact_column(table: Table, columns: Sequence[int], source: str | None) -> str:

@@ -62,6 +62,7 @@ def images(tx: Tx) -> list[dict[str, object]]:
             "_rb_binlog_file": "binlog.000001",
             "_rb_binlog_pos": 1000 * tx.seq + 100,
             "_rb_connection_id": 7,
+            "_rb_flags": 1,
             "id": tx.seq * 100_000 + tx.first + n,
             "v": "x" * 50,
         }

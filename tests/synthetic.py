@@ -126,6 +126,7 @@ def _images(change: Ins | Del | Upd, seq: int, ordinal: int, at: int) -> list[di
         "_rb_binlog_file": "binlog.000001",
         "_rb_binlog_pos": seq * 1000 + 100 + ordinal,
         "_rb_connection_id": 7,
+        "_rb_flags": 1,
     }
     table = change.table
     if isinstance(change, Ins):

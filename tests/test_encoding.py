@@ -158,7 +158,7 @@ def test_a_segment_is_described_alike_whichever_way_its_columns_come(tmp_path: P
     rows = [
         {"_rb_op": op, "_rb_seq": seq, "_rb_ordinal": 0, "_rb_committed_at_us": 1, "_rb_cut_at_us": seq,
          "_rb_gtid": None if seq == 2 else f"g:{seq}", "_rb_binlog_file": "binlog.000001", "_rb_binlog_pos": 4,
-         "_rb_connection_id": None, "_rb_changed": None, "_rb_exact": None, "code": code}
+         "_rb_connection_id": None, "_rb_flags": 1, "_rb_changed": None, "_rb_exact": None, "code": code}
         for seq, op, code in (
             (1, "insert", "b"), (1, "insert", "ß"), (2, "update_before", "b"), (2, "update_after", "b"), (3, "delete", "a")
         )

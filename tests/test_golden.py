@@ -57,7 +57,7 @@ def test_an_archive_of_format_1_is_read(store: FileStore, tmp_path: Path) -> Non
     assert (state.version, state.generation, len(state.ddls), len(state.gaps)) == (8, 1, 1, 1)
 
 
-def test_it_goes_on_in_format_2_and_is_compacted(store: FileStore, tmp_path: Path) -> None:
+def test_it_goes_on_in_the_format_of_today_and_is_compacted(store: FileStore, tmp_path: Path) -> None:
     log = Log(store, LAYOUT, index_every=1)
     writer = Writer.__new__(Writer)
     writer.store, writer.layout, writer.log = store, LAYOUT, log
@@ -69,7 +69,7 @@ def test_it_goes_on_in_format_2_and_is_compacted(store: FileStore, tmp_path: Pat
     assert done.replaced == 8, "four segments of orders, four transactions segments"
     assert done.objects == 2
     formats = [json.loads(store.get(i.key))["format"] for i in store.list("default/shop/log/")]
-    assert formats == [1] * 8 + [2] * 3
+    assert formats == [1] * 8 + [3] * 3
     check(store, tmp_path / "out")
     newest = Log(store, LAYOUT).read()
     restore(store, newest, RestoreRequest("latest", ("shop.orders",), tmp_path / "new"))

@@ -12,6 +12,7 @@ Metadata columns come first, under the reserved prefix:
     _rb_binlog_file      string
     _rb_binlog_pos       int64    where the row event starts in that file
     _rb_connection_id    int64    the client's connection on the source; null where the binlog doesn't say
+    _rb_flags            uint16   the row event's flags, as in the binlog; null in files of format 2 and older
     _rb_changed          binary   of updates: bit i (byte i//8, lowest bit first) says that table column i changed
     _rb_exact            map      column name -> exact text, for values that the column's type can't hold
 
@@ -45,6 +46,7 @@ DELETE: Final = "delete"
 UPDATE_BEFORE: Final = "update_before"
 UPDATE_AFTER: Final = "update_after"
 
+_FLAGS: Final = pa.field("_rb_flags", pa.uint16())
 METADATA_FIELDS: Final = [
     pa.field("_rb_op", pa.string(), nullable=False),
     pa.field("_rb_seq", pa.int64(), nullable=False),
@@ -55,9 +57,14 @@ METADATA_FIELDS: Final = [
     pa.field("_rb_binlog_file", pa.string(), nullable=False),
     pa.field("_rb_binlog_pos", pa.int64(), nullable=False),
     pa.field("_rb_connection_id", pa.int64()),
+    _FLAGS,
     pa.field("_rb_changed", pa.binary()),
     pa.field(EXACT, EXACT_TYPE),
 ]
+
+# Flags of a row event (MySQL's libs/mysql/binlog/event/rows_event.h, Rows_event::enum_flag; MariaDB's sql/log_event.h).
+NO_FOREIGN_KEY_CHECKS: Final = 2  # foreign_key_checks = 0 in its session: InnoDB carries no foreign key out
+USE_SQL_FOREIGN_KEY: Final = 16  # MySQL 9.6: what foreign keys did stands in row events of its own
 
 # One row per transaction, in seq order. start_position is where its first event starts, end_position where its last ends.
 TRANSACTIONS_SCHEMA: Final = pa.schema(
@@ -189,12 +196,20 @@ def _parse(verified: Verified) -> pa.Table:
         # Not pq.read_table: it leaves the source to a pool thread, which may let go of it after the interpreter's end and
         # then aborts the process (seen with pyarrow 26, in one of eight short runs).
         source = pa.BufferReader(verified.body)
-        return pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False).read(use_threads=False)
+        file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False)
+        return _with_flags(file.read(use_threads=False))
     except (pa.ArrowInvalid, OSError) as error:
         raise ArchiveDamaged(
             f"object `{verified.path}` is not a readable Parquet file: {error}",
             hint="It has the recorded bytes, so it was written wrong: please report this with the object's name.",
         ) from error
+
+
+def _with_flags(data: pa.Table) -> pa.Table:
+    """Change segments of format 2 and older have no flags: they are unknown."""
+    if "_rb_op" not in data.schema.names or "_rb_flags" in data.schema.names:
+        return data
+    return data.add_column(data.schema.get_field_index("_rb_changed"), _FLAGS, pa.nulls(data.num_rows, _FLAGS.type))
 
 
 def count_operations(column: pa.ChunkedArray) -> Counter[str]:
