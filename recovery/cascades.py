@@ -3,7 +3,7 @@
 MariaDB, and MySQL before 9.6 or with innodb_native_foreign_keys=ON, let InnoDB carry out ON DELETE and ON UPDATE actions
 below the binlog: the child's rows change without row images. Each snapshot lists such foreign keys. A child whose parent
 (or its parent's parent, and so on) was deleted from or updated between the snapshot and the target can't be folded from
-its own changes; it is refused until cascades are derived.
+its own changes alone: recovery/derive_plan.py says whether what is missing can be derived, else it is refused.
 
 Promise: a table that `affected` doesn't name was not changed by an unlogged cascade in the range. The other way round it
 errs on the safe side: an update of a parent counts although it may not have changed the referenced columns. Pure but for

@@ -326,8 +326,8 @@ def _cascade_check(facts: Facts) -> Check:
     if not children:
         return ok(name, "none that changes rows without a trace in the binlog")
     why = (
-        "their cascades leave no trace in the binlog; such child tables can only be restored to snapshots or to points "
-        "before a cascade in this version"
+        "their cascades leave no trace in the binlog; restores derive them from the parents' changes, and refuse what can't "
+        "be derived"
     )
     fix = "take snapshots often (--lock brief)"
     if facts.flavor == "mysql" and "innodb_native_foreign_keys" in facts.variables:

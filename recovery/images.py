@@ -56,7 +56,7 @@ class Image:
 @dataclass(frozen=True)
 class Change:
     """One row change. before: None for an insert; after: None for a delete. changed: the columns that an update
-    changed, in the table's order. seq, ordinal: its place in the archive.
+    changed, in the table's order. seq, ordinal: its place in the archive. flags: its row event's; None if unknown.
     (binlog_file, binlog_pos): where its event starts."""
 
     table: Table
@@ -72,6 +72,7 @@ class Change:
     before: Image | None
     after: Image | None
     changed: tuple[str, ...]
+    flags: int | None = None
 
     @property
     def place(self) -> tuple[int, int]:
@@ -104,7 +105,7 @@ def pair(data: pa.Table, table: Table, path: str) -> pa.Table:
     deletes = data.filter(pc.equal(data["_rb_op"], DELETE))
     if inserts.num_rows + deletes.num_rows + 2 * afters.num_rows != data.num_rows:
         raise _damaged(path, "has rows of an unknown operation")
-    changed = _changed_bits(afters["_rb_changed"], len(table.columns), path)
+    changed = changed_bits(afters["_rb_changed"], len(table.columns), path)
     parts = [
         _side_by_side(table, inserts, None, inserts, INSERT),
         _side_by_side(table, deletes, deletes, None, DELETE),
@@ -144,6 +145,7 @@ def materialise(pairs: pa.Table, table: Table) -> Iterator[Change]:
             before=None if op == INSERT else Image(table, old, before_exact, positions),
             after=None if op == DELETE else Image(table, new, after_exact, positions),
             changed=changed,
+            flags=row["_rb_flags"],
         )
 
 
@@ -179,7 +181,7 @@ def _nulls(rows: int, kind: pa.DataType) -> Any:
     return pa.array([None] * rows, type=kind)
 
 
-def _changed_bits(column: Any, columns: int, path: str) -> npt.NDArray[np.bool_]:
+def changed_bits(column: Any, columns: int, path: str) -> npt.NDArray[np.bool_]:
     """Row by column: whether the update changed it."""
     bitmaps: list[bytes | None] = column.to_pylist()
     width = len(bitmaps[0] or b"") if bitmaps else (columns + 7) // 8

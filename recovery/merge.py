@@ -76,16 +76,24 @@ class Merger:
         self.connection.close()
 
     def merge(
-        self, table: Table, bases: Sequence[Path], changes: Sequence[Path], low_seq: int, cut_seq: int
+        self,
+        table: Table,
+        bases: Sequence[Path],
+        changes: Sequence[Path],
+        low_seq: int,
+        cut_seq: int,
+        *,
+        derived: bool = False,
     ) -> MergedTable:
-        """bases, changes: local Parquet files of the table's baseline and change segments. Raises ArchiveDamaged for
+        """bases, changes: local Parquet files of the table's baseline and change segments. derived: whether changes of
+        several rows may share one seq and ordinal (`recovery.derive_files.write_changes`). Raises ArchiveDamaged for
         files that don't have the table's columns, for a key without a value and for a negative count; NoSpace."""
         columns = tuple(i for i, c in enumerate(table.columns) if not c.generated or c.name in table.key)
         try:
             self._view("base", table, bases, columns, ())
             self._view("image", table, changes, columns, _META)
             self.connection.execute(_CHANGES.format(low=int(low_seq), cut=int(cut_seq)))
-            return self._keyed(table, columns) if table.key else self._multiset(table, columns)
+            return self._keyed(table, columns, derived) if table.key else self._multiset(table, columns)
         except duckdb.Error as error:
             raise engine_error(error, table.label) from error
 
@@ -111,7 +119,7 @@ class Merger:
         pq.write_table(segment_schema(table).empty_table(), path)
         return path
 
-    def _keyed(self, table: Table, columns: tuple[int, ...]) -> MergedTable:
+    def _keyed(self, table: Table, columns: tuple[int, ...], derived: bool) -> MergedTable:
         keys = [f"k{n}" for n in range(len(table.key))]
         given = ", ".join(
             f"{expression} AS {key}" for key, expression in zip(keys, self._key_expressions(table), strict=True)
@@ -123,10 +131,13 @@ class Merger:
         )
         values = ", ".join([*(f"v{i}" for i in columns), "e"])
         matched = " AND ".join(f"b.{key} = l.{key}" for key in keys)
+        images, same = "change", "c.version = l.version"
+        if derived:
+            images = f"(SELECT *, {given} FROM change)"
+            same += "".join(f" AND c.{key} = l.{key}" for key in keys)
         sql = (
             f"SELECT {values} FROM (SELECT *, {given} FROM base) AS b ANTI JOIN latest AS l ON {matched} "
-            f"UNION ALL SELECT {values} FROM "
-            "(SELECT c.* FROM change AS c SEMI JOIN latest AS l ON c.version = l.version) "
+            f"UNION ALL SELECT {values} FROM (SELECT c.* FROM {images} AS c SEMI JOIN latest AS l ON {same}) "
             f"WHERE op IN ('{INSERT}', '{UPDATE_AFTER}')"
         )
         order = ", ".join(f"v{_index(table, name)} NULLS FIRST" for name in table.key)

@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from recovery.archive.actions import Baseline, DataObject, Ddl, Gap, Segment, Snapshot
+from recovery.archive.actions import Baseline, Cascade, DataObject, Ddl, Gap, Segment, Snapshot
 from recovery.archive.state import ArchiveState
 from recovery.cascades import Boundary, Cause, affected, unlogged_after
+from recovery.derive_plan import Derivation, Obstacle, derivation
 from recovery.errors import DdlInRange, NotComputable, TargetOutsideCoverage
 from recovery.gtid import binlog_order
 from recovery.lineage import Lineage, follow, touching
@@ -26,7 +27,6 @@ from recovery.marks import SnapshotRange
 from recovery.program import program
 from recovery.scope import TableName, choose, label, left_out, parse_pattern, spelled, uncaptured, unrestored
 from recovery.stages import Staged, build, refused
-from recovery.straddling import Seqs
 from recovery.target import Cut, describe_coverage, describe_gap, format_us
 
 
@@ -79,17 +79,19 @@ class TablePlan:
 
 @dataclass(frozen=True)
 class RestorePlan:
-    """target: as the user wrote it. databases: (name, CREATE DATABASE statement) of each database in the plan."""
+    """target: as the user wrote it. databases: (name, CREATE DATABASE statement) of each database in the plan. derivations:
+    what unlogged foreign keys did, to be worked out from their parents' changes."""
 
     target: str
     cut: Cut
     databases: tuple[tuple[str, str], ...]
     tables: tuple[TablePlan, ...]
     warnings: tuple[str, ...] = ()
+    derivations: tuple[Derivation, ...] = ()
 
     @property
     def size_bytes(self) -> int:
-        return sum(t.size_bytes for t in self.tables)
+        return sum(t.size_bytes for t in self.tables) + sum(d.size_bytes for d in self.derivations)
 
     def describe_cut(self) -> str:
         """Where and when the restored state ends, whatever the target was."""
@@ -105,6 +107,12 @@ class RestorePlan:
             f"table {t.label}: {t.begins()}, then {t.change_rows} row images of {len(t.segments)} segments, transactions "
             f"{t.low_seq + 1} to {self.cut.seq}{t.through()} ({t.size_bytes} bytes to read)"
             for t in self.tables
+        )
+        lines.extend(
+            f"what foreign keys did to {', '.join(label(c) for c in sorted(d.children))} without the server logging it is "
+            f"derived from {len(d.tables)} tables, transactions {d.low_seq + 1} to {d.high_seq} "
+            f"({d.size_bytes} bytes to read)"
+            for d in self.derivations
         )
         lines.append(f"{len(self.tables)} tables, {self.size_bytes} bytes to read")
         lines.extend(f"warning: {text}" for text in self.warnings)
@@ -132,6 +140,16 @@ class RestorePlan:
                 }
                 for t in self.tables
             ],
+            "derived": [
+                {
+                    "snapshot_id": d.snapshot_id,
+                    "low_seq": d.low_seq,
+                    "high_seq": d.high_seq,
+                    "children": [label(c) for c in sorted(d.children)],
+                    "objects": [path for t in d.tables for path in t.paths],
+                }
+                for d in self.derivations
+            ],
             "warnings": list(self.warnings),
         }
 
@@ -157,13 +175,12 @@ def plan_restore(
     *,
     exclude: Sequence[str] = (),
     boundary: Boundary | None = None,
-    seqs: Seqs | None = None,
 ) -> RestorePlan:
     """The plan for a cut, or the error that says why there is none.
 
     ranges: of the snapshots that may be used, by snapshot_id (`recovery.marks.locate_snapshot`). patterns, exclude: see
     recovery/scope.py; no patterns for every table. warnings: taken over into the plan. boundary: what
-    `recovery.cascades.boundary_changes` found; without it, whole segments count. seqs: what `recovery.straddling.straddling` found.
+    `recovery.cascades.boundary_changes` found; without it, whole segments count.
     """
     wanted, unwanted = [parse_pattern(p) for p in patterns], [parse_pattern(p) for p in exclude]
     candidates, reasons = _candidates(state, cut, ranges)
@@ -190,8 +207,8 @@ def plan_restore(
                 raise _uncaptured(name, chosen)
             notes.append(f"table `{label(name)}` was left out by the capture filter for a while and is left out here")
             continue
-        tables.append(_table_plan(state, chosen, lineage, segments, seqs or {}))
-    _check_cascades(state, tables, cut, ranges, boundary or {})
+        tables.append(_table_plan(state, chosen, lineage, segments))
+    derivations = _derivations(state, tables, cut, ranges, boundary or {})
     planned = {(t.db, t.table): t.snapshot_id for t in tables}
     used = [c.snapshot for c in candidates if c.snapshot.snapshot_id in planned.values()]
     notes.extend(left_out(newest, set(planned), wanted, segments, unwanted))
@@ -199,30 +216,40 @@ def plan_restore(
     notes.extend(unrestored(used, planned, wanted, unwanted))
     creates = {db: text for snapshot in reversed(used) for db, text in snapshot.databases}
     databases = tuple(sorted((db, creates.get(db, "")) for db in {t.db for t in tables}))
-    return RestorePlan(target, cut, databases, tuple(tables), tuple(notes))
+    return RestorePlan(target, cut, databases, tuple(tables), tuple(notes), derivations)
 
 
-def _check_cascades(
+def _derivations(
     state: ArchiveState,
     tables: Sequence[TablePlan],
     cut: Cut,
     ranges: Mapping[str, SnapshotRange],
     boundary: Boundary,
-) -> None:
-    """Raises NotComputable, naming all tables in the plan that unlogged cascades may have changed."""
+) -> tuple[Derivation, ...]:
+    """How the tables that unlogged cascades may have changed are restored all the same. Raises NotComputable, naming those
+    of the plan, if nothing can be derived."""
     snapshots = {s.snapshot_id: s for s in state.snapshots}
+    edges: dict[str, Sequence[Cascade]] = {}
     causes: dict[str, Mapping[TableName, Cause]] = {}
-    broken: list[tuple[TablePlan, Cause]] = []
+    broken: dict[str, list[tuple[TablePlan, Cause]]] = {}
     for table in tables:
         if table.snapshot_id not in causes:
-            edges = unlogged_after(state, snapshots[table.snapshot_id], ranges)
-            causes[table.snapshot_id] = affected(state, edges, table.low_seq, cut.seq, boundary)
+            found = edges[table.snapshot_id] = unlogged_after(state, snapshots[table.snapshot_id], ranges)
+            causes[table.snapshot_id] = affected(state, found, table.low_seq, cut.seq, boundary)
         db, name = table.origin or (table.db, table.table)
         cause = causes[table.snapshot_id].get((db.casefold(), name.casefold()))
         if cause is not None:
-            broken.append((table, cause))
-    if broken:
-        raise _cascaded(broken)
+            broken.setdefault(table.snapshot_id, []).append((table, cause))
+    result = []
+    for snapshot_id, those in broken.items():
+        names = [t.origin or (t.db, t.table) for t, _ in those]
+        folded = {(db.casefold(), name.casefold()) for db, name in names}
+        of = snapshots[snapshot_id], ranges[snapshot_id]
+        try:
+            result.append(derivation(state, *of, edges[snapshot_id], folded, cut.seq, boundary))
+        except Obstacle as obstacle:
+            raise _cascaded(those, str(obstacle)) from obstacle
+    return tuple(result)
 
 
 # --- snapshots --------------------------------------------------------------------------------------------------------
@@ -374,9 +401,8 @@ def _table_plan(
     candidate: _Candidate,
     lineage: Lineage,
     segments: Mapping[TableName, Sequence[Segment]],
-    seqs: Seqs,
 ) -> TablePlan:
-    staged = build(lineage, state.schemas, segments, seqs)
+    staged = build(lineage, state.schemas, segments)
     baseline = lineage.baseline
     return TablePlan(
         db=lineage.name[0],
@@ -406,7 +432,7 @@ def _segments_by_table(state: ArchiveState, cut: Cut) -> dict[TableName, list[Se
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
-def _cascaded(broken: Sequence[tuple[TablePlan, Cause]]) -> NotComputable:
+def _cascaded(broken: Sequence[tuple[TablePlan, Cause]], why: str) -> NotComputable:
     table, cause = broken[0]
     own = (cause.parent[0].casefold(), cause.parent[1].casefold()) == (table.db.casefold(), table.table.casefold())
     parent = "itself" if own else f"`{label(cause.parent)}`"
@@ -419,7 +445,7 @@ def _cascaded(broken: Sequence[tuple[TablePlan, Cause]]) -> NotComputable:
     return NotComputable(
         f"table `{table.label}` can't be restored: {what} {parent}{' which it refers to' if own else ''} after snapshot "
         f"{table.snapshot_id}, and its foreign key to {parent}{via} may have changed rows without the server logging it"
-        f"{others}",
+        f"{others}. What it did can't be derived: {why}",
         hint=f"Restore to before that (transaction {cause.seq} at the earliest), or to after a new snapshot; or leave out "
         f"what is affected with `--exclude '{names}'`.",
     )

@@ -25,12 +25,13 @@ from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.cascades import boundary_changes
 from recovery.convert import check_not_null, convert, finished
+from recovery.derive_files import Files, derived_changes, write_changes
+from recovery.derive_plan import Derivation
 from recovery.dump import DumpWriter, TableFiles
 from recovery.errors import ArchiveDamaged, ConfigError, NoSpace, ObjectNotFound, StoreFull, TargetError, UnknownTable
 from recovery.marks import SnapshotRange, locate_snapshot
 from recovery.merge import MergedTable, Merger, engine_error
 from recovery.plan import RestorePlan, TablePlan, plan_restore
-from recovery.straddling import straddling
 from recovery.target import Cut, Target, format_us, known_until, missing_after, parse_target, resolve
 
 DEFAULT_MEMORY_LIMIT_BYTES = 1024**3
@@ -95,10 +96,7 @@ def plan_for(
     boundary = boundary_changes(store, state, cut.seq, ranges)
     warnings = [*_time_warnings(state, target), *_stop_warnings(state, target, cut)]
     warnings += [f"snapshot {name} was passed over: {why}" for name, why in damaged.items()]
-    seqs = straddling(store, state, min((r.low_seq for r in ranges.values()), default=cut.seq), cut.seq)
-    return plan_restore(
-        state, target.text, cut, ranges, tables, warnings, exclude=exclude, boundary=boundary, seqs=seqs
-    )
+    return plan_restore(state, target.text, cut, ranges, tables, warnings, exclude=exclude, boundary=boundary)
 
 
 def restore(
@@ -219,11 +217,12 @@ def _write(
     writer = DumpWriter(directory, [(t.db, t.table) for t in plan.tables], flavor=flavor)
     for db, create_statement in plan.databases:
         writer.database(db, create_statement)
+    derived = [_derived(store, d, scratch, progress) for d in plan.derivations]
     with Merger(scratch, memory_limit_bytes) as merger:
         for table in plan.tables:
             name = (table.db, table.table)
             try:
-                merged = _through_stages(store, table, merger, scratch)
+                merged = _through_stages(store, table, merger, scratch, derived)
                 written = writer.table(merger, name, table.schema, merged)
             except duckdb.Error as error:
                 raise engine_error(error, table.label) from error
@@ -234,8 +233,50 @@ def _write(
     return writer.finish(manifest)
 
 
-def _through_stages(store: Store, table: TablePlan, merger: Merger, scratch: Path) -> MergedTable | None:
-    """The table's rows at the cut, folded stage by stage; None if it surely has none."""
+@dataclass(frozen=True)
+class _DerivedFiles:
+    """Change segments of what foreign keys did, by table."""
+
+    of: Derivation
+    files: Mapping[tuple[str, str], Path]
+
+    def file(self, table: TablePlan) -> Path | None:
+        if table.origin is None or table.snapshot_id != self.of.snapshot_id:
+            return None
+        return self.files.get(table.origin)
+
+
+def _derived(store: Store, of: Derivation, scratch: Path, progress: Progress) -> _DerivedFiles:
+    """Work out what unlogged foreign keys did. Raises NotComputable, ArchiveDamaged and _BadObject."""
+    folder = Path(tempfile.mkdtemp(prefix="derived-", dir=scratch))
+    local = {
+        table.name: Files(
+            table.definition,
+            [fetch(store, o.path, o.sha256, folder / f"base-{n}-{i}.parquet") for i, o in enumerate(table.objects)],
+            [fetch(store, s.path, s.sha256, folder / f"change-{n}-{i}.parquet") for i, s in enumerate(table.segments)],
+            of.low_seq,
+            of.high_seq,
+        )
+        for n, table in enumerate(of.tables)
+    }
+    found = derived_changes(local, of.edges, of.unique)
+    for files in local.values():
+        for path in (*files.bases, *files.changes):
+            path.unlink()
+    written: dict[tuple[str, str], Path] = {}
+    for n, (name, changes) in enumerate(found.items()):
+        written[name] = folder / f"derived-{n}.parquet"
+        write_changes(local[name].definition, changes, written[name])
+        progress(f"table {name[0]}.{name[1]}: {len(changes)} changes by foreign keys derived")
+    return _DerivedFiles(of, written)
+
+
+def _through_stages(
+    store: Store, table: TablePlan, merger: Merger, scratch: Path, derived: Sequence[_DerivedFiles] = ()
+) -> MergedTable | None:
+    """The table's rows at the cut, folded stage by stage; None if it surely has none. What was derived is of the first
+    stage: it reaches no further than the first statement on the table."""
+    added = [(d.of.high_seq, path) for d in derived if (path := d.file(table)) is not None]
     merged: MergedTable | None = None
     bases = [fetch(store, o.path, o.sha256, scratch / f"base-{n}.parquet") for n, o in enumerate(table.objects)]
     for number, stage in enumerate(table.staged.stages):
@@ -249,7 +290,11 @@ def _through_stages(store: Store, table: TablePlan, merger: Merger, scratch: Pat
             fetch(store, s.path, s.sha256, scratch / f"change-{number}-{n}.parquet")
             for n, s in enumerate(dict.fromkeys(stage.segments))
         ]
-        merged = merger.merge(stage.definition, bases, changes, stage.low_seq, stage.high_seq)
+        high_seq, derives = stage.high_seq, number == 0 and bool(added)
+        if derives:
+            changes += [path for _, path in added]
+            high_seq = max(high_seq, *(seq for seq, _ in added))
+        merged = merger.merge(stage.definition, bases, changes, stage.low_seq, high_seq, derived=derives)
     if merged is None:
         return None
     for index, ddl in table.staged.not_null:
@@ -337,7 +382,7 @@ def _scratch(parent: Path | None) -> Iterator[Path]:
 def _check_space(plan: RestorePlan, scratch: Path, output: Path) -> None:
     """Refuse early what surely doesn't fit: copies of the largest table, and the dump, which is no smaller than the
     compressed baseline. What is estimated too low still ends in an error, later."""
-    largest = max((t.size_bytes for t in plan.tables), default=0)
+    largest = max((t.size_bytes for t in plan.tables), default=0) + sum(d.size_bytes for d in plan.derivations)
     dump = sum(o.size_bytes for t in plan.tables for o in t.objects) // 2
     shared = scratch.stat().st_dev == output.stat().st_dev
     free = shutil.disk_usage(output).free

@@ -68,6 +68,7 @@ class Image:
     ordinal: int
     row: Row
     exact: dict[str, str] = field(default_factory=dict)
+    changed: bytes | None = None
 
 
 def insert(of: Table, ordinal: int = 0, exact: dict[str, str] | None = None, **row: Any) -> list[Image]:
@@ -83,7 +84,10 @@ def update(of: Table, before: Row, after: Row, ordinal: int = 0) -> list[Image]:
     slim = before
     if of.key:
         slim = {k: v for k, v in before.items() if k in of.key or v != after.get(k)}
-    return [Image(of, "update_before", ordinal, slim), Image(of, "update_after", ordinal, after)]
+    bits = sum(1 << i for i, c in enumerate(of.columns) if before.get(c.name) != after.get(c.name))
+    changed = bits.to_bytes((len(of.columns) + 7) // 8, "little")
+    images = (("update_before", slim), ("update_after", after))
+    return [Image(of, op, ordinal, row, changed=changed) for op, row in images]
 
 
 class Archive:
@@ -96,6 +100,7 @@ class Archive:
         self.clock = itertools.count(T0 // SECOND)
         self.log = Log(self.store, self.layout, now=lambda: datetime.fromtimestamp(next(self.clock), UTC))
         self.flavor, self.gtids = flavor, gtids
+        self.flags: int | None = None  # of all row events
         self.seq = 0
         self.state: ArchiveState = EMPTY
         identity = Identity(flavor, UUID if flavor == "mysql" else None, 1, "9.7.4")
@@ -167,6 +172,8 @@ class Archive:
                 "_rb_gtid": self.gtid(seq),
                 "_rb_binlog_file": "binlog.000001",
                 "_rb_binlog_pos": 1000 * seq + 100,
+                "_rb_flags": self.flags,
+                "_rb_changed": image.changed,
                 EXACT: list(image.exact.items()) or None,
                 **{of.column(k).archive_name: v for k, v in image.row.items()},
             }

@@ -181,11 +181,24 @@ def test_mariadb(fresh_mariadb: Callable[..., Server], tmp_path: Path, mydumper:
     source.execute("DELETE FROM `p.ar`.`pa``r` WHERE id = 1")
     source.execute("INSERT INTO shop.kept VALUES (8, 2)")
     rowback.run("capture", "--until-caught-up")
+    plan = rowback.json("restore", "--to", "latest", "--tables", "shop.gr", "--dry-run")["plan"]
+    (derived,) = plan["derived"]
+    assert derived["children"] == ["shop.ch", "shop.gr"]
+    assert any("/p%2Ear.pa%60r/" in name for name in derived["objects"])
+    rowback.run("restore", "--to", "latest", "--tables", "shop.gr", "--output", "derived")
+    restored = (tmp_path / "rowback/derived/shop.gr.00000.sql").read_text()
+    assert restored.count("(1,NULL)") == restored.count("(2,2)") == 1
 
+    source.execute("ALTER TABLE shop.ch COMMENT 'a statement in between'")
+    source.execute("DELETE FROM `p.ar`.`pa``r` WHERE id = 1")
+    source.execute("INSERT INTO `p.ar`.`pa``r` VALUES (9)")
+    source.execute("DELETE FROM `p.ar`.`pa``r` WHERE id = 9")
+    rowback.run("capture", "--until-caught-up")
     done = rowback.run("restore", "--to", "latest", "--output", "out", check=False)
     assert done.returncode == 7
     assert "ERROR [target_not_computable] table `shop.ch` can't be restored: rows were deleted from" in done.stderr
     assert "`shop.gr`" in done.stderr
+    assert "can't be derived: `ALTER TABLE shop.ch COMMENT 'a statement in between'` at binlog.0" in done.stderr
     assert not (tmp_path / "rowback" / "out").exists()
     option = re.search(r"--exclude '([^']*)'", done.stderr)
     assert option is not None
@@ -196,7 +209,7 @@ def test_mariadb(fresh_mariadb: Callable[..., Server], tmp_path: Path, mydumper:
     assert "trigger `shop.tr`" in warning
     assert "view `shop.v`" in warning
 
-    before = rowback.json("changes", "--table", "`p.ar`.`pa``r`", "--op", "delete")["changes"][0]["gtid"]
+    before = rowback.json("changes", "--table", "`p.ar`.`pa``r`", "--op", "delete")["changes"][-1]["gtid"]
     arguments = ("restore", "--before", before, "--tables", "shop.ch,`p.ar`.`pa``r`", "--output", "then")
     assert {t["table"]: t["rows"] for t in rowback.json(*arguments)["tables"]} == {"ch": 3, "pa`r": 3}
     rowback.run("snapshot")
