@@ -16,17 +16,13 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from dataflow import drain
 from dataflow.batches import EventBatch, Stop
-from dataflow.framer import Diverged
+from dataflow.framed import PieceStream
 from dataflow.health import State
 from dataflow.lifecycle import Attempt, Backoff, Capture, Opened, reopen, start
-from dataflow.pieces import Piece
-from dataflow.resume import diverged
 from recovery.errors import RowbackError, SourceMoved, SourceUnreachable
 from recovery.failpoint import failpoint
-from recovery.gtid import binlog_order
 
-BATCH_BYTES = 8 * 1024 * 1024
-POLL_S = 0.02
+FIRST_POLL_S, POLL_S = 0.001, 0.02  # pauses while nothing comes: they double
 log = logging.getLogger("rowback.capture")
 
 
@@ -53,14 +49,13 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         self._health = capture.health()
         self._stop: RowbackError | None = None
         self._finished = False
-        self._idle = False
+        self._idle_s = 0.0
         self._opened: Opened | None = None
         self._lost = False
         self._moved: SourceMoved | None = None
         self._flushing = False
         self._backoff = Backoff()
         self._attempt: Attempt[Opened] | None = None
-        self._pieces: list[Piece] = []
         self._try_at = 0.0
         self._give_up_at = float("inf") if capture.keeps_trying else 0.0
 
@@ -84,18 +79,16 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
             self._connect()
             return []
         try:
-            self._feed()
+            return self._take()
         except SourceUnreachable as error:
             self._lose(error)
-        except Diverged as error:
-            self._stop = diverged(f"the transaction at {error} is another one")
         except RowbackError as error:
             self._stop = error
-        return self._emit()
+        return []
 
     def next_awake(self) -> datetime | None:
-        waits = self._idle or self._lost or self._opened is None
-        return datetime.now(UTC) + timedelta(seconds=POLL_S) if waits and not self._finished else None
+        wait_s = POLL_S if self._lost or self._opened is None else self._idle_s
+        return datetime.now(UTC) + timedelta(seconds=wait_s) if wait_s and not self._finished else None
 
     def snapshot(self) -> None:
         return None
@@ -104,7 +97,7 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         if self._attempt is not None:
             self._attempt.abandon()
         if self._opened is not None:
-            self._stream.close()
+            self._pieces.close()
 
     # --- the connection's life
 
@@ -140,15 +133,13 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         self._opened, self._lost = opened, False
         self._server, self._info, self._charsets = opened.server, opened.info, opened.charsets
         self._generation, self._checkpoint = opened.generation, opened.checkpoint
-        self._stream, self._framer = opened.stream, opened.framer
-        self._asked_for = (opened.framer.file, opened.framer.position)
-        self._target, self._asked_at_us = opened.target, opened.asked_at_us
+        self._pieces = PieceStream(opened.stream, opened.framer, opened.target, opened.asked_at_us)
         self._backoff.reset()
         self._health.running(self._generation, self._checkpoint)
 
     def _lose(self, error: SourceUnreachable) -> None:
         """The connection is gone. What was read stays good; the worker is free to close windows and to drain meanwhile."""
-        self._stream.close()
+        self._pieces.close()
         self._lost = True
         now = time.monotonic()
         self._try_at = now + self._backoff.pause_s()
@@ -179,7 +170,7 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         if not moved and not (error.retryable and self._capture.keeps_trying):
             self._health.stopped(error)
             return self._end(error)
-        self._stream.close()
+        self._pieces.close()
         stop = Stop(self._name, self._generation, error)
         self._opened, self._lost = None, False
         now = time.monotonic()
@@ -198,31 +189,12 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
 
     # --- reading
 
-    def _feed(self) -> None:
-        taken = self._stream.take(BATCH_BYTES)
-        self._idle = not taken
-        if taken:
-            # One arrival for all: the last, for a commit that is read can't be later than it.
-            self._pieces = self._framer.feed([chunk for chunk, _ in taken], taken[-1][1])
-        if self._framer.in_transaction:
-            failpoint("source.mid-transaction")
-        if self._framer.failure is not None:
-            raise self._framer.failure
-        if self._framer.ending is not None:
-            began = (self._framer.file, self._framer.position) != self._asked_for
-            raise self._stream.ended(self._framer.ending, began=began)
-
-    def _emit(self) -> list[tuple[str, EventBatch | Stop]]:
-        """What the framer has given, the idle mark, and the end if that was all that was asked for."""
-        pieces, self._pieces = self._pieces, []
-        covered = None if self._framer.in_transaction else self._framer.idle_since_us
-        self._framer.idle_since_us = None
-        caught_up = self._stop is None and not self._lost and self._caught_up()
-        if caught_up:
-            covered = max(covered or 0, self._asked_at_us)
+    def _take(self) -> list[tuple[str, EventBatch | Stop]]:
+        """The pieces that are ready, and the end if that was all that was asked for."""
+        pieces = self._pieces.take()
+        self._idle_s = 0.0 if pieces else min(max(2 * self._idle_s, FIRST_POLL_S), POLL_S)
+        if self._pieces.complete:
             self._finished = True
-        if covered is not None and self._framer.failure is None:
-            pieces.append(self._framer.idle(covered))
         if not pieces:
             return []
         self._checkpoint = pieces[-1].after
@@ -232,8 +204,3 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
             (self._name, EventBatch(self._name, self._info.flavor, self._generation, piece, self._charsets))
             for piece in pieces
         ]
-
-    def _caught_up(self) -> bool:
-        if self._target is None or self._framer.in_transaction or self._framer.expect is not None:
-            return False
-        return binlog_order(self._framer.file, self._framer.position) >= binlog_order(*self._target)

@@ -27,7 +27,7 @@ from recovery.source import Connection, connect, source_error
 
 HEARTBEAT_S: Final = 2
 SILENCE_S: Final = 30  # no packet for this long, heartbeats included: the connection is dead
-BUFFERED_BYTES: Final = 32 * 1024 * 1024
+BUFFERED_BYTES: Final = 16 * 1024 * 1024
 CHUNK_BYTES: Final = 1024 * 1024
 _LAST_POSITION: Final = 0xFFFFFFFF  # COM_BINLOG_DUMP has 4 bytes for it
 # ER_MASTER_FATAL_ERROR_READING_BINLOG: purged file, position past the end, or a replica id used twice.
@@ -36,7 +36,7 @@ _SEND_ANNOTATE: Final = 0x02  # BINLOG_SEND_ANNOTATE_ROWS_EVENT: without them Ma
 
 
 class EventStream:
-    """The packets from (file, position) on, as bytes. `take` never blocks; `close` ends the thread and the connection."""
+    """The packets from (file, position) on, as bytes. `close` ends the thread and the connection."""
 
     def __init__(self, server: ServerSettings, flavor: str, server_id: int, file: str, position: int) -> None:
         if position > _LAST_POSITION:
@@ -71,14 +71,14 @@ class EventStream:
         self._thread = threading.Thread(target=self._read, name="binlog-reader", daemon=True)
         self._thread.start()
 
-    def take(self, budget_bytes: int) -> list[tuple[np.ndarray, int]]:
+    def take(self, budget_bytes: int, wait_s: float = 0.0) -> list[tuple[np.ndarray, int]]:
         """Bytes (uint8) that have arrived, each with its arrival time (microseconds since the epoch), up to about this many.
-        Raises what ended the stream once everything before it has been taken."""
+        wait_s: for how long to wait if there are none. Raises what ended the stream once all before it has been taken."""
         taken: list[tuple[np.ndarray, int]] = []
         size = 0
         while size < budget_bytes:
             try:
-                item = self._buffer.get_nowait()
+                item = self._buffer.get(block=wait_s > 0 and not taken, timeout=wait_s or None)
             except queue.Empty:
                 break
             if isinstance(item, RowbackError):
@@ -93,6 +93,11 @@ class EventStream:
                 self._buffered -= size
                 self._room.notify()
         return taken
+
+    @property
+    def buffered_bytes(self) -> int:
+        """How many bytes have arrived that weren't taken."""
+        return self._buffered
 
     def ended(self, packet: bytes, *, began: bool) -> RowbackError:
         """What the packet says with which the server ended the stream. began: whether any event of the place where the

@@ -27,7 +27,11 @@ _TYPES: Final = {
     "YEAR": "year", "CHAR": "char", "CHARACTER": "char", "VARCHAR": "varchar", "BINARY": "binary",
     "VARBINARY": "varbinary", "TINYTEXT": "text", "TEXT": "text", "MEDIUMTEXT": "text", "LONGTEXT": "text",
     "TINYBLOB": "blob", "BLOB": "blob", "MEDIUMBLOB": "blob", "LONGBLOB": "blob", "ENUM": "enum", "SET": "set",
-    "JSON": "json", "VECTOR": "vector", "UUID": "uuid", "INET4": "inet4", "INET6": "inet6",
+    "JSON": "json", "VECTOR": "vector", "UUID": "uuid", "INET4": "inet4", "INET6": "inet6", "GEOMETRY": "geometry",
+    "POINT": "geometry", "LINESTRING": "geometry", "POLYGON": "geometry", "MULTIPOINT": "geometry",
+    "MULTILINESTRING": "geometry", "MULTIPOLYGON": "geometry", "GEOMETRYCOLLECTION": "geometry",
+    "GEOMCOLLECTION": "geometry", "INT1": "tinyint", "INT2": "smallint", "INT3": "mediumint", "MIDDLEINT": "mediumint",
+    "INT4": "int", "INT8": "bigint",
 }  # fmt: skip
 _FRACTIONAL: Final = frozenset({"time", "datetime", "timestamp"})
 _INTEGERS: Final = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
@@ -419,7 +423,7 @@ def _attributes(reader: _Reader, column: Column) -> tuple[ColumnSpec, bool]:
             reader.next()
             if reader.peek() == "(":
                 reader.parenthesised()
-        elif reader.take("COMMENT") or reader.take("COLUMN_FORMAT") or reader.take("STORAGE") or reader.take("AFTER"):
+        elif any(reader.take(word) for word in ("SRID", "COMMENT", "COLUMN_FORMAT", "STORAGE", "AFTER")):
             reader.next()
         elif reader.take("PRIMARY") or reader.take("UNIQUE"):
             keyed = True

@@ -27,6 +27,7 @@ from recovery.marks import SnapshotRange
 from recovery.program import program
 from recovery.scope import TableName, choose, label, left_out, parse_pattern, spelled, uncaptured, unrestored
 from recovery.stages import Staged, build, refused
+from recovery.straddling import Seqs
 from recovery.target import Cut, describe_coverage, describe_gap, format_us
 
 
@@ -175,12 +176,14 @@ def plan_restore(
     *,
     exclude: Sequence[str] = (),
     boundary: Boundary | None = None,
+    seqs: Seqs | None = None,
 ) -> RestorePlan:
     """The plan for a cut, or the error that says why there is none.
 
     ranges: of the snapshots that may be used, by snapshot_id (`recovery.marks.locate_snapshot`). patterns, exclude: see
     recovery/scope.py; no patterns for every table. warnings: taken over into the plan. boundary: what
-    `recovery.cascades.boundary_changes` found; without it, whole segments count.
+    `recovery.cascades.boundary_changes` found; without it, whole segments count. seqs: what
+    `recovery.straddling.straddling` found.
     """
     wanted, unwanted = [parse_pattern(p) for p in patterns], [parse_pattern(p) for p in exclude]
     candidates, reasons = _candidates(state, cut, ranges)
@@ -207,7 +210,7 @@ def plan_restore(
                 raise _uncaptured(name, chosen)
             notes.append(f"table `{label(name)}` was left out by the capture filter for a while and is left out here")
             continue
-        tables.append(_table_plan(state, chosen, lineage, segments))
+        tables.append(_table_plan(state, chosen, lineage, segments, seqs or {}))
     derivations = _derivations(state, tables, cut, ranges, boundary or {})
     planned = {(t.db, t.table): t.snapshot_id for t in tables}
     used = [c.snapshot for c in candidates if c.snapshot.snapshot_id in planned.values()]
@@ -401,8 +404,9 @@ def _table_plan(
     candidate: _Candidate,
     lineage: Lineage,
     segments: Mapping[TableName, Sequence[Segment]],
+    seqs: Seqs,
 ) -> TablePlan:
-    staged = build(lineage, state.schemas, segments)
+    staged = build(lineage, state.schemas, segments, seqs)
     baseline = lineage.baseline
     return TablePlan(
         db=lineage.name[0],

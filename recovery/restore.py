@@ -32,6 +32,7 @@ from recovery.errors import ArchiveDamaged, ConfigError, NoSpace, ObjectNotFound
 from recovery.marks import SnapshotRange, locate_snapshot
 from recovery.merge import MergedTable, Merger, engine_error
 from recovery.plan import RestorePlan, TablePlan, plan_restore
+from recovery.straddling import straddling
 from recovery.target import Cut, Target, format_us, known_until, missing_after, parse_target, resolve
 
 DEFAULT_MEMORY_LIMIT_BYTES = 1024**3
@@ -96,7 +97,10 @@ def plan_for(
     boundary = boundary_changes(store, state, cut.seq, ranges)
     warnings = [*_time_warnings(state, target), *_stop_warnings(state, target, cut)]
     warnings += [f"snapshot {name} was passed over: {why}" for name, why in damaged.items()]
-    return plan_restore(state, target.text, cut, ranges, tables, warnings, exclude=exclude, boundary=boundary)
+    seqs = straddling(store, state, min((r.low_seq for r in ranges.values()), default=cut.seq), cut.seq)
+    return plan_restore(
+        state, target.text, cut, ranges, tables, warnings, exclude=exclude, boundary=boundary, seqs=seqs
+    )
 
 
 def restore(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
 from recovery.alter import (
@@ -30,6 +31,7 @@ from recovery.ddl import TableName
 from recovery.errors import DdlInRange, NotComputable
 from recovery.lineage import Lineage, Span, Step
 from recovery.schema import INTEGER_BITS, Column, Table
+from recovery.straddling import Seqs, has_rows
 from recovery.target import format_us
 
 _TEXTS: Final = ("char", "varchar", "text")
@@ -72,18 +74,25 @@ class Staged:
     not_null: tuple[tuple[int, Ddl], ...] = ()
 
 
-def build(lineage: Lineage, schemas: Mapping[str, Table], segments: Mapping[TableName, Sequence[Segment]]) -> Staged:
-    """Raises DdlInRange, naming the statement in the way; NotComputable for changes that no statement explains."""
+def build(
+    lineage: Lineage,
+    schemas: Mapping[str, Table],
+    segments: Mapping[TableName, Sequence[Segment]],
+    seqs: Seqs = MappingProxyType({}),
+) -> Staged:
+    """seqs: see recovery/straddling.py. Raises DdlInRange, naming the statement in the way; NotComputable for changes that no
+    statement explains."""
     if lineage.obstacle is not None:
         raise refused(lineage.name, lineage.obstacle.ddl, lineage.obstacle.why)
     stages: list[Stage] = []
     pending: list[Step] = []
+    name: TableName | None = None  # of the span that gave the last stage its segments
     if lineage.baseline is not None:
         first = lineage.spans[0].low_seq if lineage.spans else 0
         stages.append(Stage(lineage.baseline.definition, first, first, ()))
     for span in lineage.spans:
         pending.extend(span.steps)
-        found = [s for s in segments.get(span.name, ()) if s.last_seq > span.low_seq and s.first_seq <= span.high_seq]
+        found = [s for s in segments.get(span.name, ()) if has_rows(s, seqs, span.low_seq, span.high_seq)]
         if not found:
             continue
         found = _with_rows(found, span, schemas)
@@ -95,15 +104,26 @@ def build(lineage: Lineage, schemas: Mapping[str, Table], segments: Mapping[Tabl
             sources = _sources(lineage.name, stages[-1].definition, definition, pending)
             same = definition.storage == stages[-1].definition.storage
             if same and all(s.index == i and not s.not_null for i, s in enumerate(sources)):
-                last = stages.pop()
-                now = replace(now, low_seq=last.low_seq, segments=(*last.segments, *found))
-                sources = last.sources
-            stages.append(replace(now, sources=sources))
-        pending = []
+                stages[-1:] = _joined(stages[-1], name, now, span.name, sources)
+            else:
+                stages.append(replace(now, sources=sources))
+        pending, name = [], span.name
     if not stages:
         return Staged((), ())
     final, not_null = _final(lineage.name, stages[-1].definition, pending)
     return Staged(tuple(stages), final, not_null)
+
+
+def _joined(
+    last: Stage, name: TableName | None, now: Stage, now_name: TableName, sources: tuple[Source, ...]
+) -> tuple[Stage, ...]:
+    """Two stages with one definition folded as one, where that is right: a segment may reach over a statement to rows of
+    another table that had this name, and those must not come in with a longer range."""
+    if not last.segments:
+        return (replace(now, sources=last.sources),)
+    if name == now_name and now.low_seq <= last.high_seq + 1:  # nothing but the statement stands between
+        return (replace(now, low_seq=last.low_seq, segments=(*last.segments, *now.segments), sources=last.sources),)
+    return last, replace(now, sources=sources)
 
 
 def _with_rows(found: Sequence[Segment], span: Span, schemas: Mapping[str, Table]) -> list[Segment]:

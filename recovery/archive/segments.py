@@ -175,14 +175,14 @@ def fetch_verified(store: Store, path: str, sha256: str) -> Verified:
     return Verified(path, body)
 
 
-def read_segment(store: Store, segment: Segment) -> pa.Table:
-    """A change segment's rows, verified."""
-    return read_verified(store, segment.path, segment.sha256)
+def read_segment(store: Store, segment: Segment, columns: Sequence[str] | None = None) -> pa.Table:
+    """A change segment's rows, verified. columns: only these; None for all."""
+    return read_verified(store, segment.path, segment.sha256, columns)
 
 
-def read_verified(store: Store, path: str, sha256: str) -> pa.Table:
+def read_verified(store: Store, path: str, sha256: str, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of any Parquet object of the archive. Raises ArchiveDamaged unless it has these bytes."""
-    return _parse(fetch_verified(store, path, sha256))
+    return _parse(fetch_verified(store, path, sha256), columns)
 
 
 def read_transactions(store: Store, segments: Sequence[Transactions]) -> Iterator[pa.Table]:
@@ -191,13 +191,15 @@ def read_transactions(store: Store, segments: Sequence[Transactions]) -> Iterato
         yield _parse(fetch_verified(store, segment.path, segment.sha256))
 
 
-def _parse(verified: Verified) -> pa.Table:
+def _parse(verified: Verified, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         # Not pq.read_table: it leaves the source to a pool thread, which may let go of it after the interpreter's end and
         # then aborts the process (seen with pyarrow 26, in one of eight short runs).
         source = pa.BufferReader(verified.body)
         file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False)
-        return with_flags(file.read(use_threads=False))
+        return (
+            with_flags(file.read(use_threads=False)) if columns is None else file.read(list(columns), use_threads=False)
+        )
     except (pa.ArrowInvalid, OSError) as error:
         raise ArchiveDamaged(
             f"object `{verified.path}` is not a readable Parquet file: {error}",
