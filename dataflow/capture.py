@@ -19,6 +19,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
 from dataflow import drain
+from dataflow.allocation import keep_memory
 from dataflow.batches import ChangeBatch, EventBatch, Stop
 from dataflow.decode import Decoder
 from dataflow.decoders import Dictionary
@@ -62,6 +63,7 @@ def build(options: Options, *, raises: bool = False) -> tuple[Dataflow, Health, 
     `raises`, an error of a server isn't raised but stands in its health. Reads the settings; connects when it runs. Raises
     ConfigError."""
     drain.install()
+    keep_memory()
     contexts = [open_context(options.config, name) for name in options.servers or (None,)]
     by_name = {context.server.name: context for context in contexts}
     health = Health(by_name, raises=raises)

@@ -18,6 +18,7 @@ import numpy as np
 
 from dataflow import events as ev
 from dataflow import packets, payload
+from dataflow.blocks import joined
 from dataflow.grammar import COMMIT, PREPARE, Grammar, Statement, damaged, event_of
 from dataflow.kernels import frame as fk
 from dataflow.kernels import transactions as tk
@@ -71,7 +72,8 @@ class Framer:
         self._index = np.empty((_INDEX_ROWS, fk.EVENT_FIELDS), np.int64)
         self._count = self._next = self._first = 0  # events in the index; the next to read; the piece's first
         self._side: list[np.ndarray] = []  # what compressed events unpacked to; lies behind the buffer
-        self._waiting: list[np.ndarray] = []
+        self._rest = _NO_BYTES  # what was read and isn't whole
+        self._waiting: list[np.ndarray] = []  # what came behind it
         self._held = 0
         self._wanted = 1  # bytes without which there is no point in trying again
         self._out: list[Piece] = []
@@ -109,8 +111,8 @@ class Framer:
         self._waiting.extend(chunks)
         self._held += sum(len(chunk) for chunk in chunks)
         if self._held >= self._wanted:
-            buffer = np.concatenate(self._waiting) if len(self._waiting) > 1 else self._waiting[0]
-            self._waiting, self._held, self._wanted = [], 0, 1
+            buffer = joined(self._rest, self._waiting)
+            self._rest, self._waiting, self._held, self._wanted = _NO_BYTES, [], 0, 1
             try:
                 self._packets(buffer)
             except (RowbackError, Diverged) as error:
@@ -183,9 +185,9 @@ class Framer:
                 grammar.back_to_start()
         self._flush(buffer)
         if at < len(buffer) and self.ending is None:
-            rest = buffer[at:].copy()
-            self._waiting, self._held = [rest], len(rest)
-            self._wanted = max(self._wanted, len(rest) + 1)
+            # A view: what comes next may lie right behind it.
+            self._rest, self._held = buffer[at:], len(buffer) - at
+            self._wanted = max(self._wanted, self._held + 1)
 
     def _large_event(self, whole: np.ndarray) -> None:
         """An event of 16 MiB or more, in all its packets."""

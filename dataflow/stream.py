@@ -20,6 +20,7 @@ import pymysql
 from pymysql.constants import COMMAND
 from pymysqlreplication import BinLogStreamReader
 
+from dataflow.blocks import Blocks
 from recovery.config import ServerSettings
 from recovery.errors import BinlogDamaged, BinlogPurged, PrivilegeMissing, RowbackError, SourceDiverged, SourceError
 from recovery.failpoint import failpoint
@@ -46,6 +47,7 @@ class EventStream:
             )
         self._server = server
         self._buffer: queue.SimpleQueue[tuple[np.ndarray, int] | RowbackError] = queue.SimpleQueue()
+        self._next: tuple[np.ndarray, int] | RowbackError | None = None  # taken from it and not yet handed out
         self._room = threading.Condition()
         self._buffered = 0
         self._closed = False
@@ -78,13 +80,14 @@ class EventStream:
         size = 0
         while size < budget_bytes:
             try:
-                item = self._buffer.get(block=wait_s > 0 and not taken, timeout=wait_s or None)
+                item = self._next or self._buffer.get(block=wait_s > 0 and not taken, timeout=wait_s or None)
             except queue.Empty:
                 break
+            self._next = None
+            if taken and (isinstance(item, RowbackError) or item[0].base is not taken[-1][0].base):
+                self._next = item  # bytes of one block at a time, so that they need not be joined
+                break
             if isinstance(item, RowbackError):
-                if taken:
-                    self._buffer.put(item)
-                    break
                 raise item
             taken.append(item)
             size += len(item[0])
@@ -143,17 +146,18 @@ class EventStream:
         sock: socket.socket = connection._sock
         try:
             sock.settimeout(SILENCE_S)
-            chunk = np.empty(CHUNK_BYTES, np.uint8)
+            blocks = Blocks()
+            block, at = blocks.take(), blocks.headroom
             while not self._closed:
-                size = sock.recv_into(memoryview(chunk.data))
+                if len(block) - at < CHUNK_BYTES // 4:
+                    del block  # this thread may get it again
+                    block, at = blocks.take(), blocks.headroom
+                size = sock.recv_into(memoryview(block.data)[at : at + CHUNK_BYTES])
                 if size == 0:
                     raise OSError("the server closed the connection")
                 failpoint("stream.read")
-                # Large reads are handed over as they are, small ones copied so that they don't hold a whole chunk.
-                whole = size > CHUNK_BYTES // 4
-                data = chunk[:size] if whole else chunk[:size].copy()
-                if whole:
-                    chunk = np.empty(CHUNK_BYTES, np.uint8)
+                data = block[at : at + size]
+                at += size
                 with self._room:
                     while self._buffered > BUFFERED_BYTES and not self._closed:
                         self._room.wait(1)
