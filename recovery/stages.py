@@ -80,8 +80,8 @@ def build(
     segments: Mapping[TableName, Sequence[Segment]],
     seqs: Seqs = MappingProxyType({}),
 ) -> Staged:
-    """seqs: see recovery/straddling.py. Raises DdlInRange, naming the statement in the way; NotComputable for changes that no
-    statement explains."""
+    """seqs: see recovery/straddling.py. Raises DdlInRange, naming the statement in the way; NotComputable for changes that
+    no statement explains."""
     if lineage.obstacle is not None:
         raise refused(lineage.name, lineage.obstacle.ddl, lineage.obstacle.why)
     stages: list[Stage] = []
