@@ -20,8 +20,10 @@ from flows.retries import DELAYS_S, is_retryable
 from recovery import operations
 from recovery.changes import ChangeQuery
 from recovery.context import open_context
+from recovery.output.options import OutputOptions
 from recovery.plain import to_plain
-from recovery.restore import RestoreRequest
+from recovery.render import restore_document
+from recovery.restore import RestoreRequest, parse_size
 from recovery.undo_script import script_sql
 
 ARTIFACT_MAX_CHARACTERS = 1_000_000  # an artifact is a row in Prefect's database
@@ -38,6 +40,11 @@ class RestoreParameters(BaseModel):
     tables: list[str] = Field([], description="Patterns db.table; empty: all.")
     output: str | None = Field(None, description="New or empty folder on the worker.")
     dry_run: bool = Field(False, description="Only plan.")
+    format: str = Field("mydumper", description="mydumper, parquet, csv or sql.")
+    compress: str = Field("", description="none, gzip or zstd; empty: what the format is used to.")
+    statement_size: str = Field("1MB", description="An INSERT's bytes.")
+    rows_per_file: int | None = Field(None, ge=1, description="Start a table's next file after so many rows.")
+    resume: bool = Field(False, description="Go on with what an interrupted run left in the folder.")
 
 
 class UndoParameters(BaseModel):
@@ -59,9 +66,17 @@ class UndoParameters(BaseModel):
 @task(name="restore", retries=len(DELAYS_S), retry_delay_seconds=DELAYS_S, retry_condition_fn=is_retryable)
 def write_restore(parameters: RestoreParameters) -> dict[str, Any]:
     output = Path(parameters.output) if parameters.output else None
-    request = RestoreRequest(parameters.to, tuple(parameters.tables), output, parameters.dry_run)
+    options = OutputOptions(
+        parameters.format,
+        parameters.compress,
+        statement_bytes=parse_size("statement_size", parameters.statement_size),
+        rows_per_file=parameters.rows_per_file,
+    )
+    request = RestoreRequest(
+        parameters.to, tuple(parameters.tables), output, parameters.dry_run, options=options, resume=parameters.resume
+    )
     result = operations.restore(open_context(parameters.config, parameters.server), request)
-    plain: dict[str, Any] = to_plain({"plan": result.plan.to_json(), "output": result.output, "rows": result.rows})
+    plain: dict[str, Any] = to_plain(restore_document(result))
     return plain
 
 
@@ -126,7 +141,7 @@ def main() -> None:
                 options.add_argument(option, action="append", default=[])
             else:
                 options.add_argument(option, required=field.is_required())
-    given = vars(parser.parse_args())
+    given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
     verb = given.pop("verb")
     result = restore(RestoreParameters(**given)) if verb == "restore" else undo(UndoParameters(**given))
     print(json.dumps(result, indent=2))  # noqa: T201

@@ -24,13 +24,14 @@ from recovery.cli_options import (
     context_for,
     contexts_for_all,
     print_json,
-    stderr,
     stdout,
 )
+from recovery.cli_progress import restore_progress
 from recovery.errors import ConfigError
+from recovery.output.options import OutputOptions
 from recovery.plain import to_plain
-from recovery.render import changes_csv, changes_json, changes_table, iso_us, known_line
-from recovery.restore import RestoreRequest, parse_memory
+from recovery.render import changes_csv, changes_json, changes_table, iso_us, known_line, restore_document
+from recovery.restore import RestoreRequest, parse_memory, parse_size
 from recovery.scope import split_patterns
 from recovery.seqrange import known_text, micros
 from recovery.undo_script import script_sql
@@ -41,6 +42,17 @@ PIPED_WIDTH = 200
 
 class UndoFormat(StrEnum):
     sql = "sql"
+    json = "json"
+
+
+class RestoreFormat(StrEnum):
+    """table and json are what --report takes: --format was for that alone once."""
+
+    mydumper = "mydumper"
+    parquet = "parquet"
+    sql = "sql"
+    csv = "csv"
+    table = "table"
     json = "json"
 
 
@@ -213,7 +225,11 @@ _RESTORE = """\
   rowback restore --before 3e11fa47-71ca-11e1-9e33-c80aa9429562:23 --tables "shop.*" --output restored
   rowback restore --to binlog.000007:4242 --tables shop.orders,shop.items --dry-run
   rowback restore --to latest --exclude "shop.log_*" --tables '`my.db`.*' --output restored
-  rowback restore --to latest --dry-run --format json
+  rowback restore --to latest --dry-run --report json
+  rowback restore --to latest --compress gzip --statement-size 4MiB --resume --output restored
+  rowback restore --to latest --format parquet --rows-per-file 1000000 --output restored
+  rowback restore --to latest --format csv --tables shop.orders --compress zstd --output restored
+  rowback restore --to "2026-05-02 09:59:59" --format sql --tables shop.orders --output story
 """
 
 
@@ -250,13 +266,53 @@ def restore(
         Path | None,
         typer.Option("--scratch", metavar="DIR", help="For copies and spilled data. Default: the system's (TMPDIR)."),
     ] = None,
-    output_format: FormatOption = Format.table,
+    data_format: Annotated[
+        RestoreFormat,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="mydumper (for myloader and the mysql client), parquet (typed files), csv (for LOAD DATA), or sql (the "
+            "snapshot's state, then every change up to the target as a statement). json and table: see --report.",
+        ),
+    ] = RestoreFormat.mydumper,
+    compress: Annotated[
+        str,
+        typer.Option(
+            "--compress",
+            metavar="CODEC",
+            help="none, gzip (all formats) or zstd (all but mydumper). Default: zstd inside Parquet, else none.",
+            show_default=False,
+        ),
+    ] = "",
+    statement_size: Annotated[
+        str, typer.Option("--statement-size", metavar="SIZE", help="An INSERT's bytes; at most max_allowed_packet.")
+    ] = "1MB",
+    rows_per_file: Annotated[
+        int | None,
+        typer.Option(
+            "--rows-per-file",
+            metavar="N",
+            min=1,
+            help="Start a table's next file after N rows. Default: files of about 64 MiB.",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with a restore that was cut off (same target and options): finished tables are checked and kept. "
+            "Given from the start, an error leaves what is finished.",
+        ),
+    ] = False,
+    report: Annotated[Format, typer.Option("--report", help="The result for people or for programs.")] = Format.table,
     config: ConfigOption = None,
     server: ServerOption = None,
 ) -> None:
-    """Write the tables, as they were at the end of a transaction, as a directory for myloader or the mysql client.
+    """Write the tables, as they were at the end of a transaction, as files to load or to read.
 
-    No server is touched: review the directory, then load it yourself.
+    No server is touched: review the directory, then load it yourself. rowback-manifest.json in it lists every file with its
+    digest, and check.mysql compares what was loaded.
     """
     if (to is None) == (before is None):
         raise ConfigError("give either --to or --before", hint='For example --to "2026-05-02 10:00:00" or --to latest.')
@@ -266,6 +322,14 @@ def restore(
         )
     context = context_for(ctx, config, server)
     target = to if to is not None else operations.just_before(context, before or "")
+    if data_format in (RestoreFormat.table, RestoreFormat.json):
+        report, data_format = Format(data_format.value), RestoreFormat.mydumper
+    options = OutputOptions(
+        data_format.value,
+        compress,
+        statement_bytes=parse_size("--statement-size", statement_size),
+        rows_per_file=rows_per_file,
+    )
     request = RestoreRequest(
         target,
         split_patterns("--tables", tables),
@@ -274,16 +338,15 @@ def restore(
         memory_limit_bytes=parse_memory(memory),
         scratch_dir=scratch,
         exclude=split_patterns("--exclude", exclude),
+        options=options,
+        resume=resume,
     )
-    console = stderr()
-    result = operations.restore(context, request, lambda line: console.print(line, markup=False))
-    if output_format is Format.json:
-        plan = result.plan.to_json()
-        print_json(
-            {"dry_run": dry_run, "plan": plan, "output": result.output, "rows": result.rows, "tables": result.tables}
-        )
+    with restore_progress() as progress:
+        result = operations.restore(context, request, progress)
+    if report is Format.json:
+        print_json(restore_document(result))
     else:
-        cli_render.restore(result)
+        cli_render.restore(result, data_format.value)
 
 
 def _query(

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from recovery.cli_options import size, stderr
+from recovery.output.report import RestoreProgress
 from recovery.snapshot import Progress
 
 _PHASES = {
@@ -44,6 +45,42 @@ def snapshot_progress() -> Iterator[Callable[[Progress], None]]:
             console.print(_PHASES.get(progress.phase, progress.phase), markup=False)
 
     yield line
+
+
+@contextmanager
+def restore_progress() -> Iterator[Callable[[RestoreProgress], None]]:
+    """A function that shows where a restore is: on a terminal a bar over the tables, with the rows and bytes of the one that
+    is written. Elsewhere nothing but notes."""
+    console = stderr()
+    if not console.is_terminal:
+        yield lambda progress: console.print(progress.note, markup=False) if progress.note else None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[detail]}"))
+    with Bars(*columns, TimeElapsedColumn(), console=console) as bars:
+        task = bars.add_task("tables", total=None, detail="")
+        totals = [0, 0]
+
+        def show(progress: RestoreProgress) -> None:
+            if progress.note:
+                console.print(progress.note, markup=False)
+                return
+            rows, size_bytes = totals[0] + progress.rows, totals[1] + progress.size_bytes
+            if progress.done:
+                totals[:] = rows, size_bytes
+            now = (
+                ""
+                if progress.done
+                else f"  {_printable(progress.table)}: {progress.rows} rows, {size(progress.size_bytes)}"
+            )
+            detail = f"{rows} rows, {size(size_bytes)}{now}"
+            bars.update(task, completed=progress.tables_done, total=progress.tables_total, detail=detail)
+
+        yield show
+
+
+def _printable(name: str) -> str:
+    """A name without what a terminal or rich could take for a command."""
+    return "".join(c if c.isprintable() and c != "[" else "?" for c in name)
 
 
 _CHECKS = {

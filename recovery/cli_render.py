@@ -133,7 +133,18 @@ def report_end(report: Report) -> None:
     stdout().print(f"{verdict}: {text}")
 
 
-def restore(result: RestoreResult) -> None:
+_LOADING = {
+    "mydumper": (
+        "load it with: myloader -d {0}",
+        "or with the plain client: cd there and run: mysql --loose-commands < load.mysql",
+    ),
+    "sql": ("load it with the plain client: cd there and run: mysql --loose-commands < load.mysql",),
+    "csv": ("load it with the plain client: cd there and run: mysql --local-infile=1 --loose-commands < load.mysql",),
+    "parquet": ("each table is a folder of Parquet files; schema.sql beside them creates it",),
+}
+
+
+def restore(result: RestoreResult, data_format: str) -> None:
     """The plan of a dry run; else what was written, where, and how to load it."""
     out = stdout()
     if result.output is None:
@@ -142,8 +153,12 @@ def restore(result: RestoreResult) -> None:
         return
     out.print(result.plan.describe_cut(), markup=False)
     out.print(f"wrote {len(result.tables)} tables, {result.rows} rows to {result.output}", markup=False)
-    out.print(f"load it with: myloader -d {shlex.quote(str(result.output))}", markup=False)
-    out.print("or with the plain client: cd there and run: mysql --loose-commands < load.mysql", markup=False)
+    if result.resumed:
+        out.print(f"  {len(result.resumed)} of them were finished and whole already", markup=False)
+    for line in _LOADING[data_format]:
+        out.print(line.format(shlex.quote(str(result.output))), markup=False)
+    if data_format != "parquet":
+        out.print("then compare with what was restored: mysql < check.mysql", markup=False)
     for warning in result.plan.warnings:
         out.print(f"warning: {warning}", markup=False)
 

@@ -5,7 +5,6 @@
     <db>.<table>-schema.sql        the server's own CREATE TABLE at the snapshot
     <db>.<table>.00000.sql ...     INSERT statements of about 1 MB, files of about 64 MB, rows in key order
     load.mysql                     the same for the plain client: cd DIR && mysql --loose-commands < load.mysql
-    rowback-manifest.json          the cut, and each table's rows and files
 
 Promises: every literal means the same under every sql_mode and connection character set (recovery/dump_values.py).
 Generated columns are left out. Rendering is DuckDB SQL over columns; Python only cuts the rendered bytes into statements.
@@ -19,24 +18,23 @@ it.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import numpy as np
-import pyarrow as pa
+from typing import Any
 
 from recovery.dump_values import Functions, rows_sql, written
-from recovery.errors import ArchiveDamaged, NotComputable
+from recovery.errors import NotComputable
 from recovery.merge import MergedTable, Merger
+from recovery.output.digest import Digest, Stored, digest_statement, hash_sql
+from recovery.output.files import FileRecord, TableFiles, Written, unheard, write_text
+from recovery.output.options import OutputOptions
+from recovery.output.rowfiles import RowFiles, Shape
+from recovery.schema import Column
 from recovery.tableinfo import system_versioned
 
-STATEMENT_BYTES = 1_000_000
-FILE_BYTES = 64 * 1024 * 1024
 _BATCH_ROWS = 8192
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_$-]+")
 # Strict modes are off (the source may hold what they refuse), a 0 in an AUTO_INCREMENT column stays 0, and
@@ -48,35 +46,26 @@ _HEAD = (
     "/*!40014 SET FOREIGN_KEY_CHECKS=0*/;\n"
     "/*!40103 SET TIME_ZONE='+00:00'*/;\n"
 )
+UNPACK = {"gzip": "gunzip *.gz", "zstd": "zstd -d --rm *.zst"}
 # A system-versioned table (MariaDB, from 10.11 on) takes its history only so.
 _HISTORY = "SET system_versioning_insert_history=1;\n"
 
 
-@dataclass(frozen=True)
-class TableFiles:
-    """What was written for a table. files: data files, in order."""
-
-    db: str
-    table: str
-    rows: int
-    size_bytes: int
-    files: tuple[str, ...]
-
-
 @dataclass
 class DumpWriter:
-    """Writes into `directory`, which exists and is empty. Call `database` and `table` in any order, then `finish`.
+    """Writes into `directory`, which exists. Call `database` and `table` in any order, then `finish`.
 
     tables: all (db, table) pairs of the dump, for aliases that clash with none of them. flavor: of the server it is for, for
-    text that isn't valid in its character set; None if that isn't known.
+    text that isn't valid in its character set; None if that isn't known. for_myloader: with the `metadata` file without
+    which myloader refuses the directory.
     """
 
     directory: Path
     tables: Sequence[tuple[str, str]]
-    statement_bytes: int = STATEMENT_BYTES
-    file_bytes: int = FILE_BYTES
+    options: OutputOptions = field(default_factory=OutputOptions)
     flavor: str | None = None
-    _written: list[TableFiles] = field(default_factory=list)
+    for_myloader: bool = True
+    _client_options: str = "--loose-commands"
     _databases: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -103,7 +92,12 @@ class DumpWriter:
         self._databases.append(db)
 
     def table(
-        self, merger: Merger, table: tuple[str, str], schema: Sequence[str], merged: MergedTable | None
+        self,
+        merger: Merger,
+        table: tuple[str, str],
+        schema: Sequence[str],
+        merged: MergedTable | None,
+        heard: Written = unheard,
     ) -> TableFiles:
         """Write a table's definition and rows. schema: CREATE TABLE and the statements that change it. merged: None
         for no rows. Raises NotComputable for a value that no statement can store, duckdb.Error and OSError as they come."""
@@ -112,35 +106,49 @@ class DumpWriter:
         for body in bodies:
             _check_statement(body, f"{db}.{name}")
         program = "".join(f"{body};\n" for body in bodies)
-        self._write(f"{self._stem(db, name)}-schema.sql", f"{self._head(db)}{program}")
+        stem, history = self._stem(db, name), any(map(system_versioned, schema))
+        definition = [self._write(f"{stem}-schema.sql", f"{self._head(db)}{program}")]
         columns = written(merged) if merged is not None else []
-        statement = f"INSERT INTO {quote(name)} ({', '.join(quote(c.name) for _, c in columns)}) VALUES\n"
-        head = self._head(db) + (_HISTORY if any(map(system_versioned, schema)) else "")
-        out = _RowFiles(self.directory, self._stem(db, name), head, statement, self.statement_bytes, self.file_bytes)
-        with out:
+        digest = Digest()
+        shape = self._shape(table, columns, self._head(db, history=history))
+        with RowFiles(self.directory, shape, self.options) as out:
             if merged is not None:
-                with closing(Functions(merger.connection, merged.table.label, self.flavor)) as functions:
-                    for batch in merger.connection.sql(rows_sql(merged)).to_arrow_reader(_BATCH_ROWS):
-                        functions.check()
-                        out.add(batch.column(0))
-                    functions.check()
-        result = TableFiles(db, name, out.rows, out.size_bytes, tuple(out.files))
-        self._written.append(result)
-        return result
+                self._fill(out, merger, merged, digest, heard)
+        named = [c for _, c in columns]
+        return TableFiles(
+            db=db,
+            table=name,
+            rows=out.rows,
+            size_bytes=sum(f.size_bytes for f in out.files),
+            files=tuple(out.files),
+            columns=tuple(c.name for c in named),
+            digest=digest.text(),
+            digest_sql=digest_statement(db, name, named, history=history),
+            definition=tuple(definition),
+        )
 
-    def finish(self, manifest: dict[str, Any]) -> tuple[TableFiles, ...]:
-        """Write metadata, load.mysql and the manifest, to which the tables are added. Returns the tables in name
-        order."""
-        tables = tuple(sorted(self._written, key=lambda t: (t.db, t.table)))
-        self._write("metadata", self._metadata(tables))
+    def _shape(self, table: tuple[str, str], columns: Sequence[tuple[int, Column]], head: str) -> Shape:
+        db, name = table
+        statement = f"INSERT INTO {quote(name)} ({', '.join(quote(c.name) for _, c in columns)}) VALUES\n"
+        return Shape(self._stem(db, name), ".sql", head.encode(), statement.encode(), cut=2, end=b";\n")
+
+    def _fill(self, out: RowFiles, merger: Merger, merged: MergedTable, digest: Digest, heard: Written) -> None:
+        connection = merger.connection
+        functions = Functions(connection, merged.table.label, self.flavor)
+        with closing(functions), closing(Stored(connection)):
+            sql = rows_sql(merged, hash_sql(written(merged)))
+            for batch in connection.sql(sql).to_arrow_reader(_BATCH_ROWS):
+                functions.check()
+                out.add(batch.column(0))
+                digest.add(batch.column(1))
+                heard(out.rows, out.size_bytes)
+            functions.check()
+
+    def finish(self, tables: Sequence[TableFiles]) -> None:
+        """Write metadata and load.mysql. tables: all of the directory, in the order in which to load them."""
+        if self.for_myloader:
+            self._write("metadata", self._metadata(tables))
         self._write("load.mysql", self._load_script(tables))
-        listed = [
-            {"db": t.db, "table": t.table, "rows": t.rows, "size_bytes": t.size_bytes, "files": list(t.files)}
-            for t in tables
-        ]
-        text = json.dumps({**manifest, "tables": listed}, ensure_ascii=False, indent=2)
-        self._write("rowback-manifest.json", text + "\n")
-        return tables
 
     def _metadata(self, tables: Iterable[TableFiles]) -> str:
         """mydumper 1.x's format; myloader 0.10 only wants the file to be there."""
@@ -153,102 +161,36 @@ class DumpWriter:
 
     def _load_script(self, tables: Sequence[TableFiles]) -> str:
         lines = [
-            "-- Load with the plain client, in this directory:  mysql --loose-commands < load.mysql",
+            f"-- Load with the plain client, in this directory:  mysql {self._client_options} < load.mysql",
             "-- (MySQL's client of 9.x reads SOURCE only with --commands; the prefix lets others pass over the option.)",
             "-- Databases and tables are created; a table that exists already is an error and stops the load.",
             "SET NAMES utf8mb4;",
         ]
+        if self.options.suffix:
+            lines.insert(1, f"-- Before that: {UNPACK[self.options.codec]}")
         for db in sorted(self._databases):
             create = f"{self._db_alias[db]}-schema-create.sql"
             lines.append(f"SOURCE {create}")
         for t in tables:
             lines.append(f"USE {quote(t.db)};")
             lines.append(f"SOURCE {self._stem(t.db, t.table)}-schema.sql")
-            lines.extend(f"SOURCE {name}" for name in t.files)
+            lines.extend(f"SOURCE {name}" for name in self._sources(t))
         lines.extend(f"SOURCE {alias}-schema-post.sql" for db, alias in sorted(self._db_alias.items()) if alias != db)
         return "\n".join(lines) + "\n"
+
+    def _sources(self, table: TableFiles) -> Iterator[str]:
+        """The files that bring a table's rows, once they are unpacked."""
+        return (file.name.removesuffix(self.options.suffix) for file in table.files)
 
     def _stem(self, db: str, table: str) -> str:
         return f"{self._db_alias[db]}.{self._alias[db, table]}"
 
-    def _head(self, db: str) -> str:
-        return _HEAD if self._db_alias[db] == db else f"{_HEAD}USE {quote(db)};\n"
+    def _head(self, db: str, *, history: bool = False) -> str:
+        use = "" if self._db_alias[db] == db else f"USE {quote(db)};\n"
+        return f"{_HEAD}{use}{_HISTORY if history else ''}"
 
-    def _write(self, name: str, text: str) -> None:
-        (self.directory / name).write_text(text, encoding="utf-8", newline="")
-
-
-class _RowFiles:
-    """Cuts a stream of rendered rows, each ending in ",\\n", into statements and files."""
-
-    def __init__(
-        self, directory: Path, stem: str, head: str, statement: str, statement_bytes: int, file_bytes: int
-    ) -> None:
-        self.files: list[str] = []
-        self.rows = 0
-        self.size_bytes = 0
-        self._directory, self._stem, self._file_bytes = directory, stem, file_bytes
-        self._head, self._statement, self._statement_bytes = head.encode(), statement.encode(), statement_bytes
-        self._open: BinaryIO | None = None
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
-
-    def __enter__(self) -> _RowFiles:
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        try:
-            if kind is None:
-                self._end_statement()
-        finally:
-            if self._open is not None:
-                self._open.close()
-
-    def add(self, rows: pa.Array[Any]) -> None:
-        """rows: large_string without nulls. Their bytes lie one after the other in the data buffer."""
-        if rows.null_count:
-            raise ArchiveDamaged(
-                f"a row of `{self._stem}` could not be rendered",
-                hint="Please report this: no value may be lost silently.",
-            )
-        count = len(rows)
-        _, offsets_buffer, data = rows.buffers()
-        if offsets_buffer is None or data is None:
-            return
-        offsets = np.frombuffer(memoryview(offsets_buffer), np.int64, count + 1, rows.offset * 8)
-        at = 0
-        while at < count:
-            room = self._statement_bytes - self._pending_bytes
-            end = int(np.searchsorted(offsets, offsets[at] + room, side="left"))
-            end = min(max(end, at + 1), count)
-            self._pending.append(data.slice(int(offsets[at]), int(offsets[end] - offsets[at])).to_pybytes())
-            self._pending_bytes += int(offsets[end] - offsets[at])
-            at = end
-            if self._pending_bytes >= self._statement_bytes:
-                self._end_statement()
-        self.rows += count
-
-    def _end_statement(self) -> None:
-        if not self._pending:
-            return
-        if self._open is None:
-            name = f"{self._stem}.{len(self.files):05d}.sql"
-            self._open = (self._directory / name).open("wb")
-            self.files.append(name)
-            self._put(self._head)
-        self._put(self._statement)
-        for part in self._pending[:-1]:
-            self._put(part)
-        self._put(self._pending[-1][:-2] + b";\n")
-        self._pending, self._pending_bytes = [], 0
-        if self._open.tell() >= self._file_bytes:
-            self._open.close()
-            self._open = None
-
-    def _put(self, data: bytes) -> None:
-        assert self._open is not None
-        self._open.write(data)
-        self.size_bytes += len(data)
+    def _write(self, name: str, text: str) -> FileRecord:
+        return write_text(self.directory, name, text)
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

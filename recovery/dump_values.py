@@ -65,11 +65,12 @@ def written(merged: MergedTable) -> list[tuple[int, Column]]:
     return [(i, merged.table.columns[i]) for i in merged.columns if not merged.table.columns[i].generated]
 
 
-def rows_sql(merged: MergedTable) -> str:
-    """One text column: each row as "(value,value),\\n", in the merged order. Needs the connection's `Functions`."""
+def rows_sql(merged: MergedTable, digest: str) -> str:
+    """A text column, each row as "(value,value),\\n", in the merged order, and beside it the expression `digest`. Needs the
+    connection's `Functions`."""
     values = [value_sql(column, f"v{i}", "e") for i, column in written(merged)]
     row = ", ',', ".join(values)
-    return f"SELECT concat('(', {row}, '),', chr(10)) FROM ({merged.sql}) ORDER BY {merged.order_by}"
+    return f"SELECT concat('(', {row}, '),', chr(10)), {digest} FROM ({merged.sql}) ORDER BY {merged.order_by}"
 
 
 def value_sql(column: Column, value: str, exact: str) -> str:

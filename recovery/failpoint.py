@@ -46,6 +46,9 @@ PLACES: Final = {
     "spool.uploaded": "a spooled window's objects are in the store; the commit isn't begun",
     "spool.committed": "a spooled window's commit is known to stand; it is still in the spool",
     "gap.before": "a gap is about to be recorded",
+    "restore.table-written": "a table's files are written; the restore's record doesn't have them",
+    "restore.table-recorded": "a table of a restore is recorded as finished",
+    "restore.manifest": "a restore is whole but for its manifest",
 }
 
 

@@ -38,6 +38,8 @@ from recovery.doctor import Report as DoctorReport
 from recovery.errors import ArchiveMissing, ConfigError, RowbackError, StoreUnavailable, TargetOutsideCoverage
 from recovery.gtid import is_gtid
 from recovery.initialise import Initialised, InitRequest
+from recovery.output.report import Report as RestoreReport
+from recovery.output.report import unreported as unwatched
 from recovery.restore import RestoreRequest, RestoreResult
 from recovery.snapshot import SnapshotRequest, SnapshotResult, take_snapshot
 from recovery.snapshot.request import Progress as SnapshotProgress
@@ -294,8 +296,8 @@ def changes(context: Context, table: str, query: ChangeQuery) -> ChangesResult:
     return change_history.changes(context.store, state, replace(query, table=table_name(state, table)))
 
 
-def restore(context: Context, request: RestoreRequest, progress: Progress = silent) -> RestoreResult:
-    """The tables at the target as a dump directory, or with dry_run the plan alone."""
+def restore(context: Context, request: RestoreRequest, progress: RestoreReport = unwatched) -> RestoreResult:
+    """The tables at the target in a directory, in the request's format; with dry_run the plan alone."""
     return restoring.restore(context.store, read_archive(context), request, progress)
 
 

@@ -34,6 +34,7 @@ from rich.text import Text
 from recovery.changes import ChangesResult
 from recovery.images import Change, Image
 from recovery.literals import text_of
+from recovery.restore import RestoreResult
 from recovery.schema import INTEGER_BITS, TEXT_TYPES, Column
 from recovery.seqrange import known_text, moment_text
 
@@ -78,6 +79,20 @@ def changes_json(result: ChangesResult) -> str:
         "changes": [change_to_json(c) for c in result.changes],
     }
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+
+def restore_document(result: RestoreResult) -> dict[str, Any]:
+    """A restore's result as plain data: the plan, each table with its files, the other files, totals."""
+    return {
+        "dry_run": result.output is None,
+        "plan": result.plan.to_json(),
+        "output": result.output,
+        "rows": result.rows,
+        "size_bytes": sum(f.size_bytes for t in result.tables for f in t.files),
+        "tables": [t.to_json() for t in result.tables],
+        "resumed": list(result.resumed),
+        "files": [f.to_json() for f in result.files],
+    }
 
 
 def changes_jsonl(result: ChangesResult) -> str:

@@ -2,7 +2,8 @@
 
 Promises: the directory appears whole or not at all (it is built beside as DIR.partial and renamed); an object that
 isn't what the log recorded stops the restore with its name (ArchiveDamaged); only verified local copies are read. A
-dry run returns the very plan that a run walks.
+dry run returns the very plan that a run walks. With resume, tables that an interrupted run finished aren't written again,
+after their files' digests are checked (recovery/output/journal.py).
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, Protocol
 
 import duckdb
 
@@ -27,10 +29,18 @@ from recovery.cascades import boundary_changes
 from recovery.convert import check_not_null, convert, finished
 from recovery.derive_files import Files, derived_changes, write_changes
 from recovery.derive_plan import Derivation
-from recovery.dump import DumpWriter, TableFiles
 from recovery.errors import ArchiveDamaged, ConfigError, NoSpace, ObjectNotFound, StoreFull, TargetError, UnknownTable
+from recovery.failpoint import failpoint
 from recovery.marks import SnapshotRange, locate_snapshot
 from recovery.merge import MergedTable, Merger, engine_error
+from recovery.output import journal as journals
+from recovery.output import manifest as manifests
+from recovery.output.building import building, output_full
+from recovery.output.files import FileRecord, TableFiles, described, write_text
+from recovery.output.journal import Journal
+from recovery.output.options import OutputOptions
+from recovery.output.report import Report, RestoreProgress, unreported
+from recovery.output.writers import Writer, writer_for
 from recovery.plan import RestorePlan, TablePlan, plan_restore
 from recovery.straddling import straddling
 from recovery.target import Cut, Target, format_us, known_until, missing_after, parse_target, resolve
@@ -38,14 +48,14 @@ from recovery.target import Cut, Target, format_us, known_until, missing_after, 
 DEFAULT_MEMORY_LIMIT_BYTES = 1024**3
 MIN_MEMORY_LIMIT_BYTES = 64 * 1024**2  # DuckDB's two threads need some for their vectors
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B?|B)?", re.IGNORECASE)
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class RestoreRequest:
     """to: a target's text (recovery/target.py). tables: patterns (recovery/scope.py), empty for all; exclude: patterns of
     tables to leave out. output: a directory that is empty or new; not needed for a dry run. memory_limit_bytes: of the
-    merge. scratch_dir: where copies and spilled data go, by default the system's."""
+    merge. scratch_dir: where copies and spilled data go, by default the system's. options: the format and its files. resume:
+    go on in what an interrupted restore of the same target and options left; if this one ends badly, leave it likewise."""
 
     to: str
     tables: tuple[str, ...] = ()
@@ -54,28 +64,38 @@ class RestoreRequest:
     memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES
     scratch_dir: Path | None = None
     exclude: tuple[str, ...] = ()
+    options: OutputOptions = field(default_factory=OutputOptions)
+    resume: bool = False
 
 
 @dataclass(frozen=True)
 class RestoreResult:
-    """output and tables are empty after a dry run."""
+    """output, tables and files are empty after a dry run. resumed: labels of tables that an interrupted run had finished.
+    files: those that hold no table's rows, the manifest among them."""
 
     plan: RestorePlan
     output: Path | None
     tables: tuple[TableFiles, ...]
+    resumed: tuple[str, ...] = ()
+    files: tuple[FileRecord, ...] = ()
 
     @property
     def rows(self) -> int:
         return sum(t.rows for t in self.tables)
 
 
-def parse_memory(text: str) -> int:
+def parse_size(option: str, text: str) -> int:
     """Bytes of a size like `512MiB`, `2GB` (powers of ten without the i) or `1000000000`. Raises ConfigError."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise ConfigError(f"`{text}` is no size", hint="Write it like `--memory 512MiB` or `--memory 2GiB`.")
+        raise ConfigError(f"`{text}` is no size", hint=f"Write it like `{option} 512MiB` or `{option} 2GiB`.")
     base = 1024 if match.group(3) else 1000
-    limit_bytes = int(float(match.group(1)) * base ** " KMGT".index((match.group(2) or " ").upper()))
+    return int(float(match.group(1)) * base ** " KMGT".index((match.group(2) or " ").upper()))
+
+
+def parse_memory(text: str) -> int:
+    """The size that `--memory` gives. Raises ConfigError for one that no merge fits into, too."""
+    limit_bytes = parse_size("--memory", text)
     if limit_bytes < MIN_MEMORY_LIMIT_BYTES:
         raise ConfigError(f"`--memory {text}` is too little for a merge", hint="Give it at least 64MiB.")
     return limit_bytes
@@ -88,11 +108,13 @@ def plan_for(
     tables: Sequence[str] = (),
     exclude: Sequence[str] = (),
     damaged: Mapping[str, str] = MappingProxyType({}),
+    cut: Cut | None = None,
 ) -> RestorePlan:
     """Resolve and plan. Reads transactions segments, and of tables whose changes the server passes on by foreign keys
-    without logging them the segments at the range's ends. damaged: snapshots to pass over, by id, with the reason."""
+    without logging them the segments at the range's ends. damaged: snapshots to pass over, by id, with the reason. cut: what
+    `to` was resolved to before."""
     target = parse_target(to)
-    cut = resolve(store, state, target)
+    cut = cut or resolve(store, state, target)
     ranges = _locate(store, state, cut.seq, damaged)
     boundary = boundary_changes(store, state, cut.seq, ranges)
     warnings = [*_time_warnings(state, target), *_stop_warnings(state, target, cut)]
@@ -103,45 +125,71 @@ def plan_for(
     )
 
 
-def restore(
-    store: Store, state: ArchiveState, request: RestoreRequest, progress: Progress = lambda line: None
-) -> RestoreResult:
-    """Write the tables at the target as a mydumper directory. progress: gets a line per step.
+def restore(store: Store, state: ArchiveState, request: RestoreRequest, progress: Report = unreported) -> RestoreResult:
+    """Write the tables at the target in the format that the request's options name.
 
     A snapshot with a damaged object is passed over for an older one, with a warning in the plan. Raises TargetError,
     ArchiveDamaged, StoreFull (the output's disk), NoSpace (the scratch directory's, or the memory
-    limit), ConfigError (an output directory that isn't empty) and StoreError; nothing is left behind then.
+    limit), ConfigError (an output directory that isn't empty, a resume of another restore) and StoreError; nothing is left
+    behind then but what `resume` asks for.
     """
-    plan = plan_for(store, state, request.to, request.tables, request.exclude)
     if request.dry_run:
-        return RestoreResult(plan, None, ())
+        return RestoreResult(plan_for(store, state, request.to, request.tables, request.exclude), None, ())
     if request.output is None:
         raise ConfigError(
             "a restore needs an output directory", hint="Give `--output DIR`, or `--dry-run` for the plan."
         )
     output = request.output.absolute()
-    with _building(output) as partial, _scratch(request.scratch_dir) as scratch:
+    plan = plan_for(store, state, request.to, request.tables, request.exclude, cut=_begun(output, state, request))
+    with building(output, resume=request.resume) as directory, _scratch(request.scratch_dir) as scratch:
+        run = _Run(
+            store, state, request, directory, scratch, Journal(directory, _header(state, request, plan.cut)), progress
+        )
         damaged: dict[str, str] = {}
-        flavor = state.identity.flavor if state.identity else None
         try:
             while True:
-                _check_space(plan, scratch, partial)
+                _check_space(plan, scratch, directory)
                 try:
-                    tables = _write(store, plan, partial, scratch, request.memory_limit_bytes, progress, flavor)
+                    tables, resumed, files = _write(run, plan)
                     break
                 except _BadObject as bad:
-                    plan = _without(bad, store, state, request, damaged)
-                    progress(f"going back to an older snapshot: {bad.error.message}")
-                    _empty(partial, scratch)
+                    plan = _without(bad, store, state, request, damaged, plan.cut)
+                    progress(RestoreProgress(note=f"going back to an older snapshot: {bad.error.message}"))
+                    _empty(scratch)
+                    run.journal.tidy()
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise _output_full(f"no space left while writing `{output}`") from error
+                raise output_full(f"no space left while writing `{output}`") from error
             raise
-    return RestoreResult(plan, output, tables)
+    return RestoreResult(plan, output, tables, resumed, files)
+
+
+def _header(state: ArchiveState, request: RestoreRequest, cut: Cut) -> dict[str, Any]:
+    """What must be the same for a restore to go on, and the cut that its target meant."""
+    identity = state.identity
+    return {
+        "format": journals.FORMAT,
+        "server": [identity.flavor, identity.server_uuid, identity.server_id] if identity else [],
+        "target": request.to,
+        "tables": {"tables": sorted(request.tables), "exclude": sorted(request.exclude)},
+        "options": request.options.to_json(),
+        "cut": asdict(cut),
+    }
+
+
+def _begun(output: Path, state: ArchiveState, request: RestoreRequest) -> Cut | None:
+    """The cut of the restore to go on with: `latest` means what it meant then. Raises ConfigError if it was another one."""
+    left = output.with_name(output.name + ".partial")
+    header = journals.header_of(left) if request.resume else None
+    if header is None:
+        return None
+    cut = Cut(**header["cut"])
+    journals.check_same(header, _header(state, request, cut), left)
+    return cut
 
 
 def _without(
-    bad: _BadObject, store: Store, state: ArchiveState, request: RestoreRequest, damaged: dict[str, str]
+    bad: _BadObject, store: Store, state: ArchiveState, request: RestoreRequest, damaged: dict[str, str], cut: Cut
 ) -> RestorePlan:
     """The plan that does without the snapshot with this object, which is added to `damaged`. Raises the object's own error
     if there is none: a change segment, or the last snapshot that serves."""
@@ -152,16 +200,15 @@ def _without(
         raise bad.error
     damaged[owner] = bad.error.message
     try:
-        return plan_for(store, state, request.to, request.tables, request.exclude, damaged)
+        return plan_for(store, state, request.to, request.tables, request.exclude, damaged, cut)
     except (TargetError, UnknownTable) as error:
         raise bad.error from error
 
 
-def _empty(*folders: Path) -> None:
-    for folder in folders:
-        for path in folder.iterdir():
-            if path.is_file():
-                path.unlink()
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_file():
+            path.unlink()
 
 
 def _locate(store: Store, state: ArchiveState, cut_seq: int, damaged: Collection[str] = ()) -> dict[str, SnapshotRange]:
@@ -209,32 +256,87 @@ class _BadObject(Exception):
 # --- running the plan -------------------------------------------------------------------------------------------------
 
 
-def _write(
-    store: Store,
-    plan: RestorePlan,
-    directory: Path,
-    scratch: Path,
-    memory_limit_bytes: int,
-    progress: Progress,
-    flavor: str | None,
-) -> tuple[TableFiles, ...]:
-    writer = DumpWriter(directory, [(t.db, t.table) for t in plan.tables], flavor=flavor)
+@dataclass(frozen=True)
+class _Run:
+    """What a running restore works with."""
+
+    store: Store
+    state: ArchiveState
+    request: RestoreRequest
+    directory: Path
+    scratch: Path
+    journal: Journal
+    progress: Report
+
+
+def _write(run: _Run, plan: RestorePlan) -> tuple[tuple[TableFiles, ...], tuple[str, ...], tuple[FileRecord, ...]]:
+    """The tables in name order, the labels of those that were there, and the other files."""
+    flavor = run.state.identity.flavor if run.state.identity else None
+    writer = writer_for(run.request.options, run.directory, [(t.db, t.table) for t in plan.tables], flavor)
     for db, create_statement in plan.databases:
         writer.database(db, create_statement)
-    derived = [_derived(store, d, scratch, progress) for d in plan.derivations]
-    with Merger(scratch, memory_limit_bytes) as merger:
+    derived = [_derived(run, d) for d in plan.derivations]
+    tables: list[TableFiles] = []
+    resumed: list[str] = []
+    with Merger(run.scratch, run.request.memory_limit_bytes) as merger:
         for table in plan.tables:
-            name = (table.db, table.table)
-            try:
-                merged = _through_stages(store, table, merger, scratch, derived)
-                written = writer.table(merger, name, table.schema, merged)
-            except duckdb.Error as error:
-                raise engine_error(error, table.label) from error
-            for path in scratch.glob("*.parquet"):
-                path.unlink()
-            progress(f"table {table.label}: {written.rows} rows")
-    manifest = {"format": 1, "target": plan.target, "cut": asdict(plan.cut), "warnings": list(plan.warnings)}
-    return writer.finish(manifest)
+            facts = {"snapshot_id": table.snapshot_id, "low_seq": table.low_seq, "high_seq": table.high_seq}
+            note = partial(_note, run.progress)
+            kept = run.journal.finished(f"table {table.label}", facts, note)
+            if kept is not None:
+                tables.append(TableFiles.from_json(kept))
+                resumed.append(table.label)
+                continue
+            report = _reporter(run.progress, table.label, len(tables), len(plan.tables))
+            tables.append(_write_table(run, merger, writer, table, derived, report))
+            failpoint("restore.table-written")
+            run.journal.record(
+                f"table {table.label}", facts, [*tables[-1].files, *tables[-1].definition], tables[-1].to_json()
+            )
+            failpoint("restore.table-recorded")
+            report(tables[-1].rows, tables[-1].size_bytes, done=True)
+    tables.sort(key=lambda t: (t.db, t.table))
+    writer.finish(tables)
+    write_text(run.directory, manifests.CHECK, manifests.check_script(tables))
+    document = manifests.manifest(run.state, plan, run.request.options, tables, run.directory)
+    failpoint("restore.manifest")
+    run.journal.close()
+    manifests.write(run.directory, document)
+    files = [*(FileRecord.from_json(f) for f in document["files"]), described(run.directory, manifests.NAME)]
+    return tuple(tables), tuple(resumed), tuple(files)
+
+
+def _note(progress: Report, text: str) -> None:
+    progress(RestoreProgress(note=text))
+
+
+class _Reporter(Protocol):
+    def __call__(self, rows: int, size_bytes: int, done: bool = False) -> None: ...
+
+
+def _reporter(progress: Report, label: str, before: int, total: int) -> _Reporter:
+    def report(rows: int, size_bytes: int, done: bool = False) -> None:
+        progress(RestoreProgress(label, before + done, total, rows, size_bytes, done))
+
+    return report
+
+
+def _write_table(
+    run: _Run, merger: Merger, writer: Writer, table: TablePlan, derived: Sequence[_DerivedFiles], report: _Reporter
+) -> TableFiles:
+    report(0, 0)
+    try:
+        merged = _through_stages(run.store, table, merger, run.scratch, derived)
+        written = writer.table(merger, (table.db, table.table), table.schema, merged, report)
+    except duckdb.Error as error:
+        raise engine_error(error, table.label) from error
+    _empty_of_parquet(run.scratch)
+    return written
+
+
+def _empty_of_parquet(scratch: Path) -> None:
+    for path in scratch.glob("*.parquet"):
+        path.unlink()
 
 
 @dataclass(frozen=True)
@@ -250,9 +352,9 @@ class _DerivedFiles:
         return self.files.get(table.origin)
 
 
-def _derived(store: Store, of: Derivation, scratch: Path, progress: Progress) -> _DerivedFiles:
+def _derived(run: _Run, of: Derivation) -> _DerivedFiles:
     """Work out what unlogged foreign keys did. Raises NotComputable, ArchiveDamaged and _BadObject."""
-    folder = Path(tempfile.mkdtemp(prefix="derived-", dir=scratch))
+    store, folder = run.store, Path(tempfile.mkdtemp(prefix="derived-", dir=run.scratch))
     local = {
         table.name: Files(
             table.definition,
@@ -271,7 +373,7 @@ def _derived(store: Store, of: Derivation, scratch: Path, progress: Progress) ->
     for n, (name, changes) in enumerate(found.items()):
         written[name] = folder / f"derived-{n}.parquet"
         write_changes(local[name].definition, changes, written[name])
-        progress(f"table {name[0]}.{name[1]}: {len(changes)} changes by foreign keys derived")
+        _note(run.progress, f"table {name[0]}.{name[1]}: {len(changes)} changes by foreign keys derived")
     return _DerivedFiles(of, written)
 
 
@@ -326,49 +428,6 @@ def fetch(store: Store, key: str, sha256: str, path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _building(output: Path) -> Iterator[Path]:
-    """DIR.partial to write into; renamed to DIR, durably, when the block ends well, removed when it doesn't."""
-    partial = output.with_name(output.name + ".partial")
-    _check_output(output, partial)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
-    except OSError as error:
-        raise _cannot_write(output, error) from error
-    try:
-        yield partial
-        for path in partial.iterdir():
-            _sync(path)
-        _sync(partial)
-        partial.rename(output)  # POSIX rename replaces an empty directory
-        _sync(output.parent)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def _check_output(output: Path, partial: Path) -> None:
-    if output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
-        raise ConfigError(
-            f"output `{output}` exists and is not an empty directory",
-            hint="Choose a new directory: a restore never mixes its files with others.",
-        )
-    if partial.exists() or partial.is_symlink():
-        raise ConfigError(
-            f"`{partial}` is in the way: another restore is writing it, or was killed",
-            hint="Remove it if no restore is running, or choose another output directory.",
-        )
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
 def _scratch(parent: Path | None) -> Iterator[Path]:
     try:
         path = Path(tempfile.mkdtemp(prefix="rowback-restore-", dir=parent))
@@ -391,23 +450,11 @@ def _check_space(plan: RestorePlan, scratch: Path, output: Path) -> None:
     shared = scratch.stat().st_dev == output.stat().st_dev
     free = shutil.disk_usage(output).free
     if free < (needed := dump + (largest if shared else 0)):
-        raise _output_full(f"`{output.parent}` has {free} bytes free, and the restore needs at least {needed}")
+        raise output_full(f"`{output.parent}` has {free} bytes free, and the restore needs at least {needed}")
     free = shutil.disk_usage(scratch).free
     if not shared and free < largest:
         raise _no_space(f"`{scratch.parent}` has {free} bytes free, and the restore's copies need at least {largest}")
 
 
-def _output_full(message: str) -> StoreFull:
-    return StoreFull(message, hint="Free some space, choose another `--output`, or restore fewer tables.")
-
-
 def _no_space(message: str) -> NoSpace:
     return NoSpace(message, hint="Free some space there, or name another directory with `--scratch` (or TMPDIR).")
-
-
-def _cannot_write(output: Path, error: OSError) -> ConfigError | StoreFull:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _output_full(f"no space left for `{output}`")
-    return ConfigError(
-        f"output `{output}` can't be created: {error.strerror}", hint="Choose a directory that you may write."
-    )

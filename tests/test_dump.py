@@ -18,6 +18,7 @@ from handmade import ORDERS, Archive, Row, column, insert, table
 from recovery.dump import DumpWriter, quote
 from recovery.errors import ArchiveDamaged, NotComputable
 from recovery.merge import Merger
+from recovery.output.options import MIN_STATEMENT_BYTES, OutputOptions
 from recovery.restore import RestoreRequest, restore
 from recovery.schema import Table
 from testservers import Server
@@ -294,6 +295,7 @@ def test_files_statements_and_manifest(tmp_path: Path) -> None:
     baseline = archive.baseline("s1", ORDERS, [], "CREATE TABLE `orders` (`id` int)")
     output = write(tmp_path, archive, baseline)
     assert sorted(p.name for p in output.iterdir()) == [
+        "check.mysql",
         "load.mysql",
         "metadata",
         "rowback-manifest.json",
@@ -309,21 +311,29 @@ def test_files_statements_and_manifest(tmp_path: Path) -> None:
     assert (output / "metadata").read_text().startswith("[config]\nquote-character = BACKTICK\n")
 
 
-@pytest.mark.parametrize(("statement_bytes", "file_bytes"), [(1, 1), (40, 100), (1000, 1), (10**6, 10**9)])
-def test_rows_are_cut_into_statements_and_files(tmp_path: Path, statement_bytes: int, file_bytes: int) -> None:
+@pytest.mark.parametrize(("statement_bytes", "file_bytes"), [(1024, 1), (2000, 3000), (10**6, 10**9)])
+@pytest.mark.parametrize("rows_per_file", [None, 1, 7])
+def test_rows_are_cut_into_statements_and_files(
+    tmp_path: Path, statement_bytes: int, file_bytes: int, rows_per_file: int | None
+) -> None:
     archive = Archive(tmp_path / "archive")
-    archive.window(*(insert(ORDERS, id=i, v=f"value {i}") for i in range(50)))
+    assert statement_bytes >= MIN_STATEMENT_BYTES
+    archive.window(*(insert(ORDERS, id=i, v=f"value {i}" + "." * 90) for i in range(50)))
     directory = tmp_path / "out"
     directory.mkdir()
-    writer = DumpWriter(directory, [("shop", "orders")], statement_bytes, file_bytes)
+    options = OutputOptions(statement_bytes=statement_bytes, file_bytes=file_bytes, rows_per_file=rows_per_file)
+    writer = DumpWriter(directory, [("shop", "orders")], options)
     with Merger(tmp_path, 512 * 1024**2) as merger:
         paths = [tmp_path / "archive" / s.path for s in archive.state.segments]
         files = writer.table(
             merger, ("shop", "orders"), ["CREATE TABLE `orders` (`id` int)"], merger.merge(ORDERS, [], paths, 0, 99)
         ).files
-    text = "".join((directory / name).read_text() for name in files)
+    text = "".join((directory / file.name).read_text() for file in files)
     rows = [line.rstrip(",;") for line in text.splitlines() if line.startswith("(")]
-    assert rows == [f"({i},'value {i}')" for i in range(50)]
+    assert rows == [f"({i},'value {i}{'.' * 90}')" for i in range(50)]
+    assert sum(file.rows or 0 for file in files) == 50
+    assert rows_per_file is None or max(file.rows or 0 for file in files) == rows_per_file
+    assert max(len(statement) for statement in text.split(";\n")) < statement_bytes + 250
     assert text.count(";\n") == text.count("INSERT INTO") + 4 * len(files)
 
 

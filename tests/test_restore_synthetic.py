@@ -15,6 +15,7 @@ from recovery import restore as restoring
 from recovery.archive.actions import DataObject, Segment
 from recovery.archive.log import Log
 from recovery.errors import ArchiveDamaged, ConfigError, DdlInRange, RowbackError, StoreFull
+from recovery.output.report import RestoreProgress
 from recovery.restore import RestoreRequest, RestoreResult, restore
 from recovery.schema import Table
 
@@ -128,7 +129,7 @@ def test_a_full_disk_leaves_nothing(archive: Archive, tmp_path: Path, monkeypatc
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("recovery.dump._RowFiles._put", full)
+    monkeypatch.setattr("recovery.output.files.Sink.put", full)
     with pytest.raises(StoreFull, match="no space left while writing"):
         run(archive, tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["archive"]
@@ -158,9 +159,10 @@ def test_scratch_that_can_t_be_used(archive: Archive, tmp_path: Path) -> None:
 
 
 def test_progress_names_each_table(archive: Archive, tmp_path: Path) -> None:
-    lines: list[str] = []
-    restore(archive.store, archive.state, RestoreRequest("latest", output=tmp_path / "out"), lines.append)
-    assert lines == ["table shop.orders: 3 rows"]
+    seen: list[RestoreProgress] = []
+    restore(archive.store, archive.state, RestoreRequest("latest", output=tmp_path / "out"), seen.append)
+    assert seen[0] == RestoreProgress("shop.orders", 0, 1)
+    assert (seen[-1].table, seen[-1].tables_done, seen[-1].rows, seen[-1].done) == ("shop.orders", 1, 3, True)
 
 
 def test_a_keyless_table(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""The writer of each format, behind one narrow interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from recovery.dump import DumpWriter
+from recovery.merge import MergedTable, Merger
+from recovery.output.csv_files import CsvWriter
+from recovery.output.files import TableFiles, Written
+from recovery.output.options import OutputOptions
+from recovery.output.parquet_files import ParquetWriter
+
+
+class Writer(Protocol):
+    """`database` and `table` in any order, then `finish` with all tables of the directory, of an earlier run, too.
+
+    table: its (database, name), the statements that create it, and its rows, None for none. Files are new each time and
+    stay as they are once `table` has returned.
+    """
+
+    def database(self, db: str, create_statement: str) -> None: ...
+
+    def table(
+        self,
+        merger: Merger,
+        table: tuple[str, str],
+        schema: Sequence[str],
+        merged: MergedTable | None,
+        heard: Written = ...,
+    ) -> TableFiles: ...
+
+    def finish(self, tables: Sequence[TableFiles]) -> None: ...
+
+
+def writer_for(
+    options: OutputOptions, directory: Path, tables: Sequence[tuple[str, str]], flavor: str | None
+) -> Writer:
+    """tables: all (database, name) pairs of the directory."""
+    if options.format == "parquet":
+        return ParquetWriter(directory, options)
+    kind = CsvWriter if options.format == "csv" else DumpWriter
+    return kind(directory, tables, options, flavor, for_myloader=options.format == "mydumper")
