@@ -10,7 +10,7 @@ import argparse
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
@@ -38,6 +38,10 @@ class RestoreParameters(BaseModel):
     server: str | None = Field(None, description="Server section; not needed if there is one.")
     to: str = Field(description="A time (UTC unless it has a zone), a GTID, FILE:POSITION or latest.")
     tables: list[str] = Field([], description="Patterns db.table; empty: all.")
+    leave_out: list[str] = Field([], description="Transactions to leave out: GTIDs or FILE:POSITION.")
+    except_conflicts: Literal["refuse", "keep-later", "drop-later"] = Field(
+        "refuse", description="Later changes that can't be without them."
+    )
     output: str | None = Field(None, description="New or empty folder on the worker.")
     dry_run: bool = Field(False, description="Only plan.")
     format: str = Field("mydumper", description="mydumper, parquet, csv or sql.")
@@ -73,7 +77,14 @@ def write_restore(parameters: RestoreParameters) -> dict[str, Any]:
         rows_per_file=parameters.rows_per_file,
     )
     request = RestoreRequest(
-        parameters.to, tuple(parameters.tables), output, parameters.dry_run, options=options, resume=parameters.resume
+        parameters.to,
+        tuple(parameters.tables),
+        output,
+        parameters.dry_run,
+        options=options,
+        resume=parameters.resume,
+        leave_out=tuple(parameters.leave_out),
+        except_conflicts=parameters.except_conflicts,
     )
     result = operations.restore(open_context(parameters.config, parameters.server), request)
     plain: dict[str, Any] = to_plain(restore_document(result))

@@ -28,6 +28,7 @@ from recovery.cli_options import (
 )
 from recovery.cli_progress import restore_progress
 from recovery.errors import ConfigError
+from recovery.except_report import DROP_LATER, KEEP_LATER, REFUSE
 from recovery.output.options import OutputOptions
 from recovery.plain import to_plain
 from recovery.render import changes_csv, changes_json, changes_table, iso_us, known_line, restore_document
@@ -38,6 +39,12 @@ from recovery.undo_script import script_sql
 
 TABLE_LIMIT = 100  # changes shown to a person unless --limit says otherwise
 PIPED_WIDTH = 200
+
+
+class ExceptConflicts(StrEnum):
+    refuse = REFUSE
+    keep_later = KEEP_LATER
+    drop_later = DROP_LATER
 
 
 class UndoFormat(StrEnum):
@@ -224,6 +231,8 @@ _RESTORE = """\
   rowback restore --to 3e11fa47-71ca-11e1-9e33-c80aa9429562:22 --tables shop.orders --output restored
   rowback restore --before 3e11fa47-71ca-11e1-9e33-c80aa9429562:23 --tables "shop.*" --output restored
   rowback restore --to binlog.000007:4242 --tables shop.orders,shop.items --dry-run
+  rowback restore --to latest --except 3e11fa47-71ca-11e1-9e33-c80aa9429562:23 --tables shop.orders --dry-run
+  rowback restore --to latest --except binlog.000007:4242 --except-conflicts keep-later --output restored
   rowback restore --to latest --exclude "shop.log_*" --tables '`my.db`.*' --output restored
   rowback restore --to latest --dry-run --report json
   rowback restore --to latest --compress gzip --statement-size 4MiB --resume --output restored
@@ -255,6 +264,22 @@ def restore(
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="Leave these tables out; as --tables.")
     ] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--except",
+            metavar="GTID",
+            help="Leave this transaction out, as if it had never happened; a GTID or FILE:POSITION, may be repeated.",
+        ),
+    ] = None,
+    except_conflicts: Annotated[
+        ExceptConflicts,
+        typer.Option(
+            "--except-conflicts",
+            help="Later changes that can't be without it: refuse, keep-later (their rows as logged) or drop-later (leave "
+            "those changes out, too).",
+        ),
+    ] = ExceptConflicts.refuse,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="DIR", help="New or empty folder for the dump directory.")
     ] = None,
@@ -340,6 +365,8 @@ def restore(
         exclude=split_patterns("--exclude", exclude),
         options=options,
         resume=resume,
+        leave_out=tuple(leave_out or ()),
+        except_conflicts=except_conflicts.value,
     )
     with restore_progress() as progress:
         result = operations.restore(context, request, progress)

@@ -152,6 +152,8 @@ def restore(result: RestoreResult, data_format: str) -> None:
             out.print(line, markup=False)
         return
     out.print(result.plan.describe_cut(), markup=False)
+    for line in result.plan.exclusion.explain() if result.plan.exclusion else ():
+        out.print(line, markup=False)
     out.print(f"wrote {len(result.tables)} tables, {result.rows} rows to {result.output}", markup=False)
     if result.resumed:
         out.print(f"  {len(result.resumed)} of them were finished and whole already", markup=False)

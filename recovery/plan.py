@@ -13,7 +13,7 @@ over.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from recovery.archive.actions import Baseline, Cascade, DataObject, Ddl, Gap, Segment, Snapshot
@@ -21,6 +21,7 @@ from recovery.archive.state import ArchiveState
 from recovery.cascades import Boundary, Cause, affected, unlogged_after
 from recovery.derive_plan import Derivation, Obstacle, derivation
 from recovery.errors import DdlInRange, NotComputable, TargetOutsideCoverage
+from recovery.except_report import Exclusion
 from recovery.gtid import binlog_order
 from recovery.lineage import Lineage, follow, touching
 from recovery.marks import SnapshotRange
@@ -49,6 +50,8 @@ class TablePlan:
     staged: Staged
     baseline_rows: int
     objects: tuple[DataObject, ...]
+    # Of transactions left out: stage number -> images that go with the stage's own (recovery/except_fold.py).
+    corrections: Mapping[int, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def label(self) -> str:
@@ -89,6 +92,7 @@ class RestorePlan:
     tables: tuple[TablePlan, ...]
     warnings: tuple[str, ...] = ()
     derivations: tuple[Derivation, ...] = ()
+    exclusion: Exclusion | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -116,6 +120,7 @@ class RestorePlan:
             for d in self.derivations
         )
         lines.append(f"{len(self.tables)} tables, {self.size_bytes} bytes to read")
+        lines.extend(self.exclusion.explain() if self.exclusion else ())
         lines.extend(f"warning: {text}" for text in self.warnings)
         return lines
 
@@ -151,6 +156,7 @@ class RestorePlan:
                 }
                 for d in self.derivations
             ],
+            "except": None if self.exclusion is None else asdict(self.exclusion),
             "warnings": list(self.warnings),
         }
 
@@ -177,16 +183,17 @@ def plan_restore(
     exclude: Sequence[str] = (),
     boundary: Boundary | None = None,
     seqs: Seqs | None = None,
+    before_seq: int | None = None,
 ) -> RestorePlan:
     """The plan for a cut, or the error that says why there is none.
 
     ranges: of the snapshots that may be used, by snapshot_id (`recovery.marks.locate_snapshot`). patterns, exclude: see
     recovery/scope.py; no patterns for every table. warnings: taken over into the plan. boundary: what
     `recovery.cascades.boundary_changes` found; without it, whole segments count. seqs: what
-    `recovery.straddling.straddling` found.
+    `recovery.straddling.straddling` found. before_seq: of a transaction that no snapshot may hold, for it is to be left out.
     """
     wanted, unwanted = [parse_pattern(p) for p in patterns], [parse_pattern(p) for p in exclude]
-    candidates, reasons = _candidates(state, cut, ranges)
+    candidates, reasons = _candidates(state, cut, ranges, before_seq)
     if not candidates:
         raise _no_snapshot(state, target, ranges, reasons)
     segments = _segments_by_table(state, cut)
@@ -259,7 +266,7 @@ def _derivations(
 
 
 def _candidates(
-    state: ArchiveState, cut: Cut, ranges: Mapping[str, SnapshotRange]
+    state: ArchiveState, cut: Cut, ranges: Mapping[str, SnapshotRange], before_seq: int | None
 ) -> tuple[list[_Candidate], list[str]]:
     """Usable snapshots, newest first, and for each of the others the reason against it."""
     usable: list[_Candidate] = []
@@ -269,6 +276,8 @@ def _candidates(
         if found is None:
             continue
         reason = _reason_against(state, snapshot, found, cut)
+        if reason is None and before_seq is not None and (found.high_seq or 0) >= before_seq:
+            reason = f"may hold transaction {before_seq}, which is to be left out"
         if reason is None:
             assert found.high_seq is not None
             baselines = {(b.db, b.table): b for b in snapshot.baselines}

@@ -22,7 +22,9 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import duckdb
+import pyarrow.parquet as pq
 
+from recovery import except_
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.cascades import boundary_changes
@@ -30,6 +32,7 @@ from recovery.convert import check_not_null, convert, finished
 from recovery.derive_files import Files, derived_changes, write_changes
 from recovery.derive_plan import Derivation
 from recovery.errors import ArchiveDamaged, ConfigError, NoSpace, ObjectNotFound, StoreFull, TargetError, UnknownTable
+from recovery.except_report import REFUSE
 from recovery.failpoint import failpoint
 from recovery.marks import SnapshotRange, locate_snapshot
 from recovery.merge import MergedTable, Merger, engine_error
@@ -53,9 +56,11 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B?|B)?", re.IGNORECASE)
 @dataclass(frozen=True)
 class RestoreRequest:
     """to: a target's text (recovery/target.py). tables: patterns (recovery/scope.py), empty for all; exclude: patterns of
-    tables to leave out. output: a directory that is empty or new; not needed for a dry run. memory_limit_bytes: of the
-    merge. scratch_dir: where copies and spilled data go, by default the system's. options: the format and its files. resume:
-    go on in what an interrupted restore of the same target and options left; if this one ends badly, leave it likewise."""
+    tables to leave out. leave_out: transactions to leave out and except_conflicts: what then becomes of later ones that need
+    them (recovery/except_.py). output: a directory that is empty or new; not needed for a dry run. memory_limit_bytes: of
+    the merge. scratch_dir: where copies and spilled data go, by default the system's. options: the format and its files.
+    resume: go on in what an interrupted restore of the same target and options left; if this one ends badly, leave it
+    likewise."""
 
     to: str
     tables: tuple[str, ...] = ()
@@ -66,6 +71,8 @@ class RestoreRequest:
     exclude: tuple[str, ...] = ()
     options: OutputOptions = field(default_factory=OutputOptions)
     resume: bool = False
+    leave_out: tuple[str, ...] = ()
+    except_conflicts: str = REFUSE
 
 
 @dataclass(frozen=True)
@@ -109,19 +116,53 @@ def plan_for(
     exclude: Sequence[str] = (),
     damaged: Mapping[str, str] = MappingProxyType({}),
     cut: Cut | None = None,
+    leave_out: Sequence[str] = (),
+    except_conflicts: str = REFUSE,
 ) -> RestorePlan:
     """Resolve and plan. Reads transactions segments, and of tables whose changes the server passes on by foreign keys
-    without logging them the segments at the range's ends. damaged: snapshots to pass over, by id, with the reason. cut: what
-    `to` was resolved to before."""
+    without logging them the segments at the range's ends; with transactions to leave out, the changes behind them. damaged:
+    snapshots to pass over, by id, with the reason. cut: what `to` was resolved to before."""
     target = parse_target(to)
     cut = cut or resolve(store, state, target)
-    ranges = _locate(store, state, cut.seq, damaged)
+    without = except_.resolve(store, state, leave_out, cut)
+    before_seq = without[0] if without else None
+    ranges = _locate(store, state, cut.seq, damaged, before_seq)
     boundary = boundary_changes(store, state, cut.seq, ranges)
     warnings = [*_time_warnings(state, target), *_stop_warnings(state, target, cut)]
     warnings += [f"snapshot {name} was passed over: {why}" for name, why in damaged.items()]
     seqs = straddling(store, state, min((r.low_seq for r in ranges.values()), default=cut.seq), cut.seq)
-    return plan_restore(
-        state, target.text, cut, ranges, tables, warnings, exclude=exclude, boundary=boundary, seqs=seqs
+    plan = plan_restore(
+        state,
+        target.text,
+        cut,
+        ranges,
+        tables,
+        warnings,
+        exclude=exclude,
+        boundary=boundary,
+        seqs=seqs,
+        before_seq=before_seq,
+    )
+    return except_.without(store, state, plan, without, except_conflicts, ranges) if without else plan
+
+
+def _planned(
+    store: Store,
+    state: ArchiveState,
+    request: RestoreRequest,
+    damaged: Mapping[str, str] = MappingProxyType({}),
+    cut: Cut | None = None,
+) -> RestorePlan:
+    return plan_for(
+        store,
+        state,
+        request.to,
+        request.tables,
+        request.exclude,
+        damaged,
+        cut,
+        leave_out=request.leave_out,
+        except_conflicts=request.except_conflicts,
     )
 
 
@@ -134,13 +175,15 @@ def restore(store: Store, state: ArchiveState, request: RestoreRequest, progress
     behind then but what `resume` asks for.
     """
     if request.dry_run:
-        return RestoreResult(plan_for(store, state, request.to, request.tables, request.exclude), None, ())
+        return RestoreResult(_planned(store, state, request), None, ())
     if request.output is None:
         raise ConfigError(
             "a restore needs an output directory", hint="Give `--output DIR`, or `--dry-run` for the plan."
         )
     output = request.output.absolute()
-    plan = plan_for(store, state, request.to, request.tables, request.exclude, cut=_begun(output, state, request))
+    plan = _planned(store, state, request, cut=_begun(output, state, request))
+    if plan.exclusion is not None:
+        plan.exclusion.check()
     with building(output, resume=request.resume) as directory, _scratch(request.scratch_dir) as scratch:
         run = _Run(
             store, state, request, directory, scratch, Journal(directory, _header(state, request, plan.cut)), progress
@@ -172,6 +215,7 @@ def _header(state: ArchiveState, request: RestoreRequest, cut: Cut) -> dict[str,
         "server": [identity.flavor, identity.server_uuid, identity.server_id] if identity else [],
         "target": request.to,
         "tables": {"tables": sorted(request.tables), "exclude": sorted(request.exclude)},
+        "except": [*sorted(request.leave_out), request.except_conflicts] if request.leave_out else None,
         "options": request.options.to_json(),
         "cut": asdict(cut),
     }
@@ -200,7 +244,7 @@ def _without(
         raise bad.error
     damaged[owner] = bad.error.message
     try:
-        return plan_for(store, state, request.to, request.tables, request.exclude, damaged, cut)
+        return _planned(store, state, request, damaged, cut)
     except (TargetError, UnknownTable) as error:
         raise bad.error from error
 
@@ -211,8 +255,15 @@ def _empty(folder: Path) -> None:
             path.unlink()
 
 
-def _locate(store: Store, state: ArchiveState, cut_seq: int, damaged: Collection[str] = ()) -> dict[str, SnapshotRange]:
-    """Snapshots' places in the stream, newest first, until those that serve the cut hold every table there is."""
+def _locate(
+    store: Store,
+    state: ArchiveState,
+    cut_seq: int,
+    damaged: Collection[str] = (),
+    before_seq: int | None = None,
+) -> dict[str, SnapshotRange]:
+    """Snapshots' places in the stream, newest first, until those that serve the cut hold every table there is. before_seq:
+    of a transaction that they mustn't hold."""
     ranges: dict[str, SnapshotRange] = {}
     missing = {(b.db, b.table) for s in state.snapshots for b in s.baselines}
     for snapshot in reversed(state.snapshots):
@@ -221,6 +272,7 @@ def _locate(store: Store, state: ArchiveState, cut_seq: int, damaged: Collection
         found = locate_snapshot(store, state, snapshot)
         ranges[snapshot.snapshot_id] = found
         serves = found.high_seq is not None and found.high_seq <= cut_seq and not found.before_start
+        serves = serves and (before_seq is None or (found.high_seq or 0) < before_seq)
         if serves and not state.gaps:
             # A table without a key may need an older snapshot; one with a key takes this.
             missing -= {(b.db, b.table) for b in snapshot.baselines if b.definition.key or snapshot.mode == "brief"}
@@ -400,6 +452,9 @@ def _through_stages(
         if derives:
             changes += [path for _, path in added]
             high_seq = max(high_seq, *(seq for seq, _ in added))
+        if number in table.corrections:
+            changes.append(scratch / f"correction-{number}.parquet")
+            pq.write_table(table.corrections[number], changes[-1])
         merged = merger.merge(stage.definition, bases, changes, stage.low_seq, high_seq, derived=derives)
     if merged is None:
         return None

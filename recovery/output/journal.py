@@ -23,6 +23,7 @@ _COMPARED: Final = {
     "server": "server",
     "target": "target",
     "tables": "choice of tables",
+    "except": "transactions left out",
     "options": "options",
     "format": "version of Rowback",
 }
