@@ -17,6 +17,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import Token, TokenType
 
 from recovery.ddl import EXECUTABLE_COMMENT, TableName
+from recovery.partitions import NotFolded, Partition, Partitioning, RowTest, definitions, partitioning_of
 from recovery.schema import Column
 
 _TYPES: Final = {
@@ -39,6 +40,7 @@ _INDEX_WORDS: Final = frozenset(
     {"INDEX", "KEY", "FULLTEXT", "SPATIAL", "UNIQUE", "PRIMARY", "CONSTRAINT", "FOREIGN", "CHECK"}
 )
 _LITERALS: Final = frozenset({TokenType.STRING, TokenType.NUMBER, TokenType.HEX_STRING, TokenType.BIT_STRING})
+_PARTITION_CARE: Final = ("COALESCE", "ANALYZE", "CHECK", "OPTIMIZE", "REBUILD", "REPAIR")
 # What may follow a clause's first word and yet changes no row: options of the table, the algorithm, locks, indexes.
 _HARMLESS: Final = frozenset({
     "ENGINE", "AUTO_INCREMENT", "COMMENT", "ROW_FORMAT", "KEY_BLOCK_SIZE", "STATS_PERSISTENT", "STATS_AUTO_RECALC",
@@ -124,9 +126,43 @@ class Unknown:
     text: str
 
 
+@dataclass(frozen=True)
+class Repartition:
+    """PARTITION BY, or REMOVE PARTITIONING (by: None): rows stay. by: as far as it can be read, else why not."""
+
+    by: Partitioning | str | None
+
+
+@dataclass(frozen=True)
+class AddPartitions:
+    parts: tuple[Partition, ...]
+
+
+@dataclass(frozen=True)
+class ReorganizePartitions:
+    names: tuple[str, ...]
+    parts: tuple[Partition, ...]
+
+
+@dataclass(frozen=True)
+class EmptyPartitions:
+    """TRUNCATE PARTITION, or DROP PARTITION (dropped). names: None for ALL."""
+
+    names: tuple[str, ...] | None
+    dropped: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class RemoveRows:
+    """The rows that an EmptyPartitions takes away; recovery/lineage.py puts it in its place."""
+
+    test: RowTest
+
+
 Operation: TypeAlias = (
     AddColumn | DropColumn | RenameColumn | ChangeColumn | ChangeDefault | ConvertCharset | ChangeKey | RenameTable
-    | Harmless | Unknown
+    | Repartition | AddPartitions | ReorganizePartitions | EmptyPartitions | RemoveRows | Harmless | Unknown
 )  # fmt: skip
 
 
@@ -155,9 +191,51 @@ def parse_alter(statement: str, default_db: str) -> tuple[Operation, ...]:
         reader.table()
         while reader.skip("WAIT", "NOWAIT") and reader.peek().isdigit():
             reader.next()
+        rest = reader.rest()
+        partitioned = _partition_operation(reader)
+        if partitioned is not None:
+            return (partitioned if reader.done else Unknown(" ".join(t.text for t in rest)),)
         return tuple(op for clause in clauses(reader.rest()) for op in _operations(clause, default_db))
     except (SqlglotError, IndexError):
         return (Unknown(" ".join(statement.split())),)
+
+
+def _partition_operation(reader: _Reader) -> Operation | None:
+    """The statement's operation on partitions, which is its only one; None if it begins with another. Raises IndexError."""
+    text = " ".join(t.text for t in reader.rest())
+    if reader.take("REMOVE", "PARTITIONING"):
+        return Repartition(None)
+    if reader.peek() == "PARTITION" and reader.peek(1) == "BY":
+        clause, reader.at = reader.rest(), len(reader.tokens)
+        try:
+            return Repartition(partitioning_of(clause))
+        except NotFolded as error:
+            return Repartition(str(error))
+    verb = reader.peek()
+    if reader.peek(1) != "PARTITION" or verb not in (*_PARTITION_CARE, "ADD", "DROP", "TRUNCATE", "REORGANIZE"):
+        return None
+    reader.at += 2
+    reader.skip("NO_WRITE_TO_BINLOG", "LOCAL", "IF", "NOT", "EXISTS")
+    if verb in _PARTITION_CARE or (verb == "ADD" and reader.peek() != "("):  # HASH and KEY: of a number of partitions
+        reader.at = len(reader.tokens)
+        return Harmless(text)
+    if verb == "ADD":
+        return AddPartitions(definitions(reader.parenthesised()))
+    names = [] if reader.done else [t.text for t in _names(reader)]
+    if verb == "REORGANIZE":
+        if not names:
+            return Harmless(text)
+        return ReorganizePartitions(tuple(names), definitions(reader.parenthesised()))
+    all_of_them = verb == "TRUNCATE" and [n.upper() for n in names] == ["ALL"]
+    return EmptyPartitions(None if all_of_them else tuple(names), verb == "DROP", text)
+
+
+def _names(reader: _Reader) -> Iterator[Token]:
+    """Up to INTO, which is stepped over, or the end."""
+    while not reader.done and not reader.take("INTO"):
+        token = reader.next()
+        if token.token_type is not TokenType.COMMA:
+            yield token
 
 
 class _Reader:

@@ -13,16 +13,25 @@ import pyarrow.parquet as pq
 
 from recovery.archive.actions import Ddl
 from recovery.merge import MergedTable, Merger, literal
+from recovery.removed_rows import Removal, condition, doubt
 from recovery.schema import EXACT, EXACT_TYPE, Column, Table, arrow_type, table_metadata, value_fields
 from recovery.stages import Source, Staged, refused
 
 _BATCH_ROWS = 65_536
 
 
-def convert(merger: Merger, merged: MergedTable, target: Table, sources: Sequence[Source], path: Path) -> None:
-    """Write the rows of `merged` as rows of `target`. Raises DdlInRange for a NULL in a column that became NOT NULL, and
-    duckdb.Error."""
+def convert(
+    merger: Merger,
+    merged: MergedTable,
+    target: Table,
+    sources: Sequence[Source],
+    path: Path,
+    removed: Sequence[Removal] = (),
+) -> None:
+    """Write the rows of `merged`, but for those that are removed, as rows of `target`. Raises DdlInRange for a NULL in a
+    column that became NOT NULL or a row of which it isn't known whether it is removed, and duckdb.Error."""
     before = merged.table
+    merged = without(merger, merged, removed, (target.db, target.name))
     for source in sources:
         if source.not_null and source.index is not None and source.ddl is not None:
             check_not_null(merger, merged, source.index, source.ddl, (target.db, target.name))
@@ -39,6 +48,19 @@ def convert(merger: Merger, merged: MergedTable, target: Table, sources: Sequenc
         for batch in merger.connection.sql(sql).to_arrow_reader(_BATCH_ROWS):
             table = pa.Table.from_batches([batch]).rename_columns(schema.names)
             writer.write_table(table.cast(schema))
+
+
+def without(merger: Merger, merged: MergedTable, removed: Sequence[Removal], name: tuple[str, str]) -> MergedTable:
+    """The rows that stay. Raises DdlInRange."""
+    for removal in removed:
+        open_question = doubt(merged, removal)
+        if open_question is not None:
+            asked = f"SELECT EXISTS (SELECT 1 FROM ({merged.sql}) WHERE {open_question})"
+            if merger.connection.sql(asked).fetchall()[0][0]:
+                raise refused(name, removal.ddl, "a collation decides in which partition some of its texts are")
+        kept = f"SELECT * FROM ({merged.sql}) WHERE NOT ({condition(merged, removal)})"
+        merged = replace(merged, sql=kept)
+    return merged
 
 
 def check_not_null(merger: Merger, merged: MergedTable, index: int, ddl: Ddl, name: tuple[str, str]) -> None:

@@ -14,9 +14,24 @@ from dataclasses import dataclass, field, replace
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import TokenType
 
-from recovery.alter import Operation, RenameTable, Unknown, bare, parse_alter, tokens_of
+from recovery.alter import (
+    AddPartitions,
+    ChangeColumn,
+    EmptyPartitions,
+    Operation,
+    RemoveRows,
+    RenameColumn,
+    RenameTable,
+    ReorganizePartitions,
+    Repartition,
+    Unknown,
+    bare,
+    parse_alter,
+    tokens_of,
+)
 from recovery.archive.actions import Baseline, Ddl
 from recovery.ddl import TableName
+from recovery.partitions import NotFolded, Partitioning, dropped, partitioning_of, reorganized, rows_of
 
 
 @dataclass(frozen=True)
@@ -230,6 +245,8 @@ def _alter(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
     if name not in catalog:
         return
     live = catalog[name]
+    if any(isinstance(o, EmptyPartitions) for o in operations):
+        operations = tuple(_resolved(live, o) for o in operations)
     unknown = next((o for o in operations if isinstance(o, Unknown)), None)
     if unknown is not None:
         _block(live, ddl, f"`{unknown.text}` can't be computed from the archive")
@@ -241,6 +258,48 @@ def _alter(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
     if moved is not None and moved != name:
         del catalog[name]
         catalog[moved] = live
+
+
+def _resolved(live: _Live, operation: Operation) -> Operation:
+    """With the rows that go away. Raises _NotFollowed."""
+    if not isinstance(operation, EmptyPartitions):
+        return operation
+    try:
+        now = _partitioning(live)
+        names = operation.names
+        if names is None:
+            names = tuple(p.name for p in now.parts) if now is not None else ()
+        return RemoveRows(rows_of(now, names))
+    except NotFolded as error:
+        raise _NotFollowed(str(error)) from error
+
+
+def _partitioning(live: _Live) -> Partitioning | None:
+    """The table's partitions after all its statements so far. Raises NotFolded."""
+    now = partitioning_of(tokens_of(bare(live.create.statement)))
+    for step in live.program:
+        for operation in parse_alter(step.ddl.statement, step.ddl.default_db) if step.operations else ():
+            if isinstance(operation, Repartition):
+                if isinstance(operation.by, str):
+                    raise NotFolded(operation.by)
+                now = operation.by
+            elif now is not None:
+                now = _changed(now, operation)
+    return now
+
+
+def _changed(now: Partitioning, operation: Operation) -> Partitioning:
+    if isinstance(operation, AddPartitions):
+        return replace(now, parts=(*now.parts, *operation.parts))
+    if isinstance(operation, EmptyPartitions) and operation.dropped:
+        return dropped(now, operation.names or ())
+    if isinstance(operation, ReorganizePartitions):
+        return reorganized(now, operation.names, operation.parts)
+    if isinstance(operation, RenameColumn | ChangeColumn):
+        new = operation.new if isinstance(operation, RenameColumn) else operation.spec.column.name
+        columns = tuple(new if c.casefold() == operation.old.casefold() else c for c in now.columns)
+        return replace(now, columns=columns)
+    return now
 
 
 def _index(catalog: dict[TableName, _Live], ddl: Ddl) -> None:

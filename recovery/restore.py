@@ -440,7 +440,7 @@ def _through_stages(
     for number, stage in enumerate(table.staged.stages):
         if merged is not None:
             converted = scratch / f"stage-{number}.parquet"
-            convert(merger, merged, stage.definition, stage.sources, converted)
+            convert(merger, merged, stage.definition, stage.sources, converted, stage.removed)
             for path in bases:
                 path.unlink()
             bases = [converted]

@@ -8,6 +8,7 @@ A range that begins or ends after everything that is known is no empty range: `r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -198,12 +199,16 @@ def _touches(ddl: Ddl, table: TableName) -> bool:
 
 def replaces_rows(ddl: Ddl) -> bool:
     """Whether the rows under a touched table's name are others afterwards, or none, without a row event: DROP, TRUNCATE,
-    RENAME, CREATE OR REPLACE, and an ALTER TABLE that names a second table (RENAME, EXCHANGE PARTITION)."""
+    RENAME, CREATE OR REPLACE, an ALTER TABLE that names a second table (RENAME, EXCHANGE PARTITION), or that drops or
+    empties partitions."""
     if ddl.verb in _REPLACING:
         return True
     if ddl.verb == "CREATE TABLE":
         return " ".join(ddl.statement.upper().split()).startswith("CREATE OR REPLACE")
-    return ddl.verb == "ALTER TABLE" and ddl.tables is not None and len(ddl.tables) > 1
+    if ddl.verb != "ALTER TABLE":
+        return False
+    emptied = re.search(r"\b(TRUNCATE|DROP)\s+PARTITION\b", ddl.statement, re.IGNORECASE) is not None
+    return emptied or (ddl.tables is not None and len(ddl.tables) > 1)
 
 
 def ddl_text(ddl: Ddl) -> str:

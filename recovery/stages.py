@@ -24,12 +24,14 @@ from recovery.alter import (
     ConvertCharset,
     DropColumn,
     Operation,
+    RemoveRows,
     RenameColumn,
 )
 from recovery.archive.actions import Ddl, Segment
 from recovery.ddl import TableName
 from recovery.errors import DdlInRange, NotComputable
 from recovery.lineage import Lineage, Span, Step
+from recovery.removed_rows import Removal, why_not
 from recovery.schema import INTEGER_BITS, Column, Table
 from recovery.straddling import Seqs, has_rows
 from recovery.target import format_us
@@ -55,13 +57,15 @@ class Source:
 @dataclass(frozen=True)
 class Stage:
     """definition: of the rows here. sources: a Source per column, from the stage before; empty for the first, whose rows are
-    the baseline's. segments: changes of (low_seq, high_seq]; they may hold rows outside it."""
+    the baseline's. removed: which of the rows before go away first. segments: changes of (low_seq, high_seq]; they may hold
+    rows outside it."""
 
     definition: Table
     low_seq: int
     high_seq: int
     segments: tuple[Segment, ...]
     sources: tuple[Source, ...] = ()
+    removed: tuple[Removal, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,11 @@ def build(
         first = lineage.spans[0].low_seq if lineage.spans else 0
         stages.append(Stage(lineage.baseline.definition, first, first, ()))
     for span in lineage.spans:
-        pending.extend(span.steps)
+        for step in span.steps:
+            pending.append(step)
+            if stages and any(isinstance(o, RemoveRows) for o in step.operations):
+                stages.append(_removing(lineage.name, stages[-1].definition, pending))
+                name = None
         found = [s for s in segments.get(span.name, ()) if has_rows(s, seqs, span.low_seq, span.high_seq)]
         if not found:
             continue
@@ -120,10 +128,33 @@ def _joined(
     """Two stages with one definition folded as one, where that is right: a segment may reach over a statement to rows of
     another table that had this name, and those must not come in with a longer range."""
     if not last.segments:
-        return (replace(now, sources=last.sources),)
+        return (replace(now, sources=last.sources, removed=last.removed),)
     if name == now_name and now.low_seq <= last.high_seq + 1:  # nothing but the statement stands between
-        return (replace(now, low_seq=last.low_seq, segments=(*last.segments, *now.segments), sources=last.sources),)
+        joined = replace(now, low_seq=last.low_seq, segments=(*last.segments, *now.segments))
+        return (replace(joined, sources=last.sources, removed=last.removed),)
     return last, replace(now, sources=sources)
+
+
+def _removing(name: TableName, before: Table, steps: Sequence[Step]) -> Stage:
+    """The stage in which the rows go away that the last of these statements takes: the same definition, no changes."""
+    ddl = steps[-1].ddl
+    cells = {c.name.casefold(): c for c in _play(name, before, steps)}
+    removed = []
+    for operation in steps[-1].operations:
+        if isinstance(operation, RemoveRows):
+            found = [cells.get(c.casefold()) for c in operation.test.columns]
+            indexes = tuple(c.index for c in found if c is not None and c.index is not None and c.spec is None)
+            if len(indexes) < len(found):
+                raise refused(name, ddl, "the columns of its partitions were changed before it")
+            columns = [before.columns[i] for i in indexes]
+            if any(c.generated and c.name not in before.key for c in columns):
+                raise refused(name, ddl, "its partitions are by a generated column")
+            why = why_not(operation.test, columns)
+            if why:
+                raise refused(name, ddl, why)
+            removed.append(Removal(operation.test, indexes, ddl))
+    same = tuple(Source(i) for i in range(len(before.columns)))
+    return Stage(before, ddl.seq, ddl.seq, (), same, tuple(removed))
 
 
 def _with_rows(found: Sequence[Segment], span: Span, schemas: Mapping[str, Table]) -> list[Segment]:

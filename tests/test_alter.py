@@ -19,6 +19,7 @@ from recovery.alter import (
     Unknown,
     parse_alter,
 )
+from recovery.partitions import Partitioning
 from recovery.retarget import referenced, retargeted
 
 
@@ -68,8 +69,9 @@ def brief(operation: Operation) -> tuple[object, ...]:
         ("ENGINE = InnoDB, AUTO_INCREMENT = 7, ALGORITHM = INPLACE, LOCK = NONE", [("Harmless",)] * 4),
         ("RENAME TO `x y`.`z`", [("RenameTable", ("x y", "z"))]),
         ("RENAME z", [("RenameTable", ("d", "z"))]),
-        ("TRUNCATE PARTITION p0", [("Unknown",)]),
-        ("PARTITION BY HASH (id) PARTITIONS 4", [("Unknown",)]),
+        ("TRUNCATE PARTITION p0", [("EmptyPartitions", ("p0",), False, "TRUNCATE PARTITION p0")]),
+        ("PARTITION BY HASH (id) PARTITIONS 4", [("Repartition", Partitioning("", (), ()))]),
+        ("ADD COLUMN c int PARTITION BY HASH (id)", [("Unknown",)]),
         ("ADD c serial", [("Unknown",)]),
         ("DISCARD TABLESPACE", [("Unknown",)]),
         ("/*!80023 ADD COLUMN c int INVISIBLE */", [("add", "c", "int", True, None)]),
