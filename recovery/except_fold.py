@@ -64,6 +64,8 @@ def correct(
     if first is None:
         return None
     rows = _counted(left_out)
+    for removal in (r for stage in stages[first + 1 :] for r in stage.removed):
+        raise refused(name, removal.ddl, "it took the rows of partitions away, behind a transaction that is left out")
     if not stages[first].definition.key:
         return _keyless(store, state, name, stages, left_out, seqs, rows)
     _check_keys(state, name, stages[first:])

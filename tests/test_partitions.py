@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from handmade import Archive, column, insert, table
 from oracle import load_with_client
 from rowback import Rowback
+from test_restore_synthetic import rows_in
 
 from recovery.alter import EmptyPartitions, Harmless, Unknown, parse_alter
 from recovery.context import open_context
@@ -124,9 +126,9 @@ REFUSED = {
 
 def state_of(server: Server) -> dict[str, tuple[str, list[Any]]]:
     found = {}
-    for (table,) in server.execute("SHOW TABLES FROM parts"):
-        rows = server.execute(f"SELECT * FROM parts.`{table}`")
-        found[table] = (server.execute(f"SHOW CREATE TABLE parts.`{table}`")[0][1], sorted(rows, key=repr))
+    for (name,) in server.execute("SHOW TABLES FROM parts"):
+        rows = server.execute(f"SELECT * FROM parts.`{name}`")
+        found[name] = (server.execute(f"SHOW CREATE TABLE parts.`{name}`")[0][1], sorted(rows, key=repr))
     return found
 
 
@@ -212,3 +214,20 @@ def test_bounds_that_are_no_literals_matter_only_where_they_bound() -> None:
     for name in ("p1", "p2"):
         with pytest.raises(NotFolded, match="aren't literals"):
             rows_of(found, [name])
+
+
+def test_a_transaction_before_the_statement_cant_be_left_out(tmp_path: Path) -> None:
+    """Whether its rows were among those that went away depends on what they would be without it."""
+    of = table("shop", "orders", column("id"), column("a"), key=("id", "a"))
+    create = "CREATE TABLE `orders` (`id` int, `a` int) PARTITION BY RANGE (`a`) (PARTITION p VALUES LESS THAN (5))"
+    archive = Archive(tmp_path)
+    archive.snapshot(
+        "s", archive.mark(0), archive.mark(0), archive.baseline("s", of, [({"id": 1, "a": 9}, {})], create)
+    )
+    archive.window(insert(of, id=2, a=1), insert(of, id=3, a=7))
+    archive.window([], ddls=[archive.ddl(3, "ALTER TABLE orders TRUNCATE PARTITION p", [("shop", "orders")])])
+    restore(archive.store, archive.state, RestoreRequest("latest", output=tmp_path / "all"))
+    assert rows_in(tmp_path / "all") == ["(1,9)", "(3,7)"]
+    request = RestoreRequest("latest", output=tmp_path / "less", leave_out=("2",))
+    with pytest.raises(DdlInRange, match=r"`ALTER TABLE orders TRUNCATE PARTITION p`.*behind a transaction"):
+        restore(archive.store, archive.state, request)
