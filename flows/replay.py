@@ -38,6 +38,7 @@ class RestoreParameters(BaseModel):
     server: str | None = Field(None, description="Server section; not needed if there is one.")
     to: str = Field(description="A time (UTC unless it has a zone), a GTID, FILE:POSITION or latest.")
     tables: list[str] = Field([], description="Patterns db.table; empty: all.")
+    rename: list[str] = Field([], description="Other names in the output: old=new, db.old=db.new.")
     leave_out: list[str] = Field([], description="Transactions to leave out: GTIDs or FILE:POSITION.")
     except_conflicts: Literal["refuse", "keep-later", "drop-later"] = Field(
         "refuse", description="Later changes that can't be without them."
@@ -85,6 +86,7 @@ def write_restore(parameters: RestoreParameters) -> dict[str, Any]:
         resume=parameters.resume,
         leave_out=tuple(parameters.leave_out),
         except_conflicts=parameters.except_conflicts,
+        rename=tuple(parameters.rename),
     )
     result = operations.restore(open_context(parameters.config, parameters.server), request)
     plain: dict[str, Any] = to_plain(restore_document(result))

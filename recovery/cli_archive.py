@@ -233,6 +233,8 @@ _RESTORE = """\
   rowback restore --to binlog.000007:4242 --tables shop.orders,shop.items --dry-run
   rowback restore --to latest --except 3e11fa47-71ca-11e1-9e33-c80aa9429562:23 --tables shop.orders --dry-run
   rowback restore --to latest --except binlog.000007:4242 --except-conflicts keep-later --output restored
+  rowback restore --to latest --tables "shop.*" --rename shop=shop_restored --output restored
+  rowback restore --to latest --tables shop.orders --rename shop.orders=shop.orders_old --output restored
   rowback restore --to latest --exclude "shop.log_*" --tables '`my.db`.*' --output restored
   rowback restore --to latest --dry-run --report json
   rowback restore --to latest --compress gzip --statement-size 4MiB --resume --output restored
@@ -263,6 +265,14 @@ def restore(
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="Leave these tables out; as --tables.")
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rename",
+            metavar="OLD=NEW",
+            help="Another name in the output, for a database or a table (db.old=db.new); may be repeated.",
+        ),
     ] = None,
     leave_out: Annotated[
         list[str] | None,
@@ -367,6 +377,7 @@ def restore(
         resume=resume,
         leave_out=tuple(leave_out or ()),
         except_conflicts=except_conflicts.value,
+        rename=tuple(rename or ()),
     )
     with restore_progress() as progress:
         result = operations.restore(context, request, progress)

@@ -45,6 +45,7 @@ from recovery.output.options import OutputOptions
 from recovery.output.report import Report, RestoreProgress, unreported
 from recovery.output.writers import Writer, writer_for
 from recovery.plan import RestorePlan, TablePlan, plan_restore
+from recovery.rename import parse_renames, renamed
 from recovery.straddling import straddling
 from recovery.target import Cut, Target, format_us, known_until, missing_after, parse_target, resolve
 
@@ -57,10 +58,10 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B?|B)?", re.IGNORECASE)
 class RestoreRequest:
     """to: a target's text (recovery/target.py). tables: patterns (recovery/scope.py), empty for all; exclude: patterns of
     tables to leave out. leave_out: transactions to leave out and except_conflicts: what then becomes of later ones that need
-    them (recovery/except_.py). output: a directory that is empty or new; not needed for a dry run. memory_limit_bytes: of
-    the merge. scratch_dir: where copies and spilled data go, by default the system's. options: the format and its files.
-    resume: go on in what an interrupted restore of the same target and options left; if this one ends badly, leave it
-    likewise."""
+    them (recovery/except_.py). rename: rules `old=new` for names in the output (recovery/rename.py). output: a directory
+    that is empty or new; not needed for a dry run. memory_limit_bytes: of the merge. scratch_dir: where copies and spilled
+    data go, by default the system's. options: the format and its files. resume: go on in what an interrupted restore of
+    the same target and options left; if this one ends badly, leave it likewise."""
 
     to: str
     tables: tuple[str, ...] = ()
@@ -73,6 +74,7 @@ class RestoreRequest:
     resume: bool = False
     leave_out: tuple[str, ...] = ()
     except_conflicts: str = REFUSE
+    rename: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,8 @@ def _planned(
     damaged: Mapping[str, str] = MappingProxyType({}),
     cut: Cut | None = None,
 ) -> RestorePlan:
-    return plan_for(
+    renames = parse_renames(request.rename)
+    plan = plan_for(
         store,
         state,
         request.to,
@@ -164,6 +167,7 @@ def _planned(
         leave_out=request.leave_out,
         except_conflicts=request.except_conflicts,
     )
+    return renamed(plan, renames)
 
 
 def restore(store: Store, state: ArchiveState, request: RestoreRequest, progress: Report = unreported) -> RestoreResult:
@@ -216,6 +220,7 @@ def _header(state: ArchiveState, request: RestoreRequest, cut: Cut) -> dict[str,
         "target": request.to,
         "tables": {"tables": sorted(request.tables), "exclude": sorted(request.exclude)},
         "except": [*sorted(request.leave_out), request.except_conflicts] if request.leave_out else None,
+        "rename": sorted(request.rename) or None,
         "options": request.options.to_json(),
         "cut": asdict(cut),
     }

@@ -24,6 +24,7 @@ _COMPARED: Final = {
     "target": "target",
     "tables": "choice of tables",
     "except": "transactions left out",
+    "rename": "renames",
     "options": "options",
     "format": "version of Rowback",
 }

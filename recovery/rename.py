@@ -1,0 +1,233 @@
+"""Other names in a restore's output: `--rename shop=shop_restored`, `--rename shop.orders=shop.orders_old`.
+
+`renamed` gives a plan whose databases and tables have their new names, in CREATE TABLE and in foreign keys, too; what
+follows (files, manifest, load scripts) takes the names from the plan. A rule for a table goes before one for its database.
+References to tables that aren't restored follow a renamed database as well, so that nothing that is loaded beside the
+original points into it. A table that moves on its own loses its constraints' names, which are unique in a database; the
+server gives new ones.
+
+Pure. Refused by name: names that collide, a rule that fits nothing, a definition that names an old name where it isn't
+understood. Names are compared with case.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Final
+
+from sqlglot.errors import SqlglotError
+from sqlglot.tokenizer_core import Token, TokenType
+
+from recovery.alter import tokens_of
+from recovery.errors import ConfigError, NotComputable, UnknownTable
+from recovery.plan import RestorePlan, TablePlan
+from recovery.retarget import NotRewritten, referenced, retargeted
+from recovery.scope import TableName, label, quoted
+
+_PART: Final = r"(?:`(?:[^`]|``)+`|[^`.=]+)"
+_RULE: Final = re.compile(rf"({_PART})(?:\.({_PART}))?=({_PART})(?:\.({_PART}))?", re.DOTALL)
+_QUOTED: Final = (TokenType.IDENTIFIER, TokenType.STRING)
+_DATABASE: Final = re.compile(r"^(CREATE DATABASE (?:/\*!\d+ IF NOT EXISTS\*/ |IF NOT EXISTS )?)`(?:[^`]|``)+`")
+_LONGEST: Final = 64  # characters of a name (MySQL manual, "Identifier Length Limits")
+
+
+@dataclass(frozen=True)
+class Renames:
+    """Old name -> new name. tables goes before databases."""
+
+    databases: Mapping[str, str]
+    tables: Mapping[TableName, TableName]
+
+    def of(self, name: TableName) -> TableName:
+        return self.tables.get(name) or (self.databases.get(name[0], name[0]), name[1])
+
+
+def parse_renames(texts: Sequence[str]) -> Renames:
+    """Rules like `old=new`, both databases or both `db.table`; names with dots or `=` in backticks. Raises ConfigError."""
+    databases: dict[str, str] = {}
+    tables: dict[TableName, TableName] = {}
+    for text in texts:
+        match = _RULE.fullmatch(text.strip())
+        if match is None or (match[2] is None) != (match[4] is None):
+            raise ConfigError(
+                f"`--rename {text}` is no pair of names",
+                hint="Write old=new for databases or db.old=db.new for tables; a name with a dot stands in backticks.",
+            )
+        old_db, old, new_db, new = (None if part is None else _unquoted(part) for part in match.groups())
+        for name in (new_db, new):
+            _check_name(text, name)
+        if (old_db in databases) if old is None else ((old_db, old) in tables):
+            raise ConfigError(f"`{match[1]}` is renamed twice", hint="Give one `--rename` for each name.")
+        if old is None:
+            databases[old_db or ""] = new_db or ""
+        else:
+            tables[old_db or "", old] = (new_db or "", new or "")
+    return Renames(databases, tables)
+
+
+def _unquoted(part: str) -> str:
+    return part[1:-1].replace("``", "`") if part.startswith("`") else part
+
+
+def _check_name(rule: str, name: str | None) -> None:
+    if name is not None and (not name or len(name) > _LONGEST or name.endswith(" ") or "\0" in name):
+        raise ConfigError(
+            f"`--rename {rule}`: `{name}` can't be a name",
+            hint=f"Names have 1 to {_LONGEST} characters, no space at the end.",
+        )
+
+
+def renamed(plan: RestorePlan, renames: Renames) -> RestorePlan:
+    """The plan under the new names. Raises UnknownTable for a rule that fits nothing, ConfigError for names that collide,
+    NotComputable for a definition that can't be rewritten."""
+    if not renames.databases and not renames.tables:
+        return plan
+    _check_rules(plan, renames)
+    _check_collisions(plan, renames)
+    tables = tuple(_table(t, renames) for t in plan.tables)
+    texts = dict(plan.databases)
+    databases: dict[str, str] = {}
+    for old, new in zip(plan.tables, tables, strict=True):
+        if new.db != old.db:
+            databases.setdefault(new.db, texts.get(new.db, _database(texts.get(old.db, ""), new.db)))
+        else:
+            databases[new.db] = texts.get(new.db, "")
+    warnings = (*plan.warnings, *_outside(plan.tables, tables, renames))
+    return replace(plan, tables=tables, databases=tuple(sorted(databases.items())), warnings=warnings)
+
+
+def _outside(old: Sequence[TablePlan], new: Sequence[TablePlan], renames: Renames) -> Iterator[str]:
+    """A warning for each renamed table whose foreign key points to a table that isn't of the restore: loaded beside the
+    original, it holds that one's rows fast."""
+    names = {(t.db, t.table) for t in new}
+    for before, table in zip(old, new, strict=True):
+        parents = {p for text in table.schema for p in referenced(text, table.db)}
+        for parent in sorted(parents - names if (before.db, before.table) in renames.tables else ()):
+            yield (
+                f"`{table.label}` will have a foreign key to `{label(parent)}`, which isn't of this restore: loaded beside "
+                "the original, rows that it refers to can't be deleted there"
+            )
+
+
+def _check_rules(plan: RestorePlan, renames: Renames) -> None:
+    names = {(t.db, t.table) for t in plan.tables}
+    for db in renames.databases:
+        if db not in {name[0] for name in names}:
+            raise _unknown(f"database `{db}`", db, sorted({name[0] for name in names}))
+    for name in renames.tables:
+        if name not in names:
+            raise _unknown(f"table `{label(name)}`", label(name), sorted(label(n) for n in names))
+
+
+def _unknown(what: str, text: str, held: Sequence[str]) -> UnknownTable:
+    near = difflib.get_close_matches(text, held, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else "`--dry-run` lists what is restored."
+    return UnknownTable(f"`--rename`: the restore holds no {what}", hint=hint)
+
+
+def _check_collisions(plan: RestorePlan, renames: Renames) -> None:
+    """Names that differ only in case count as one where a rule made them: a server may fold case."""
+    before = Counter(_fold((t.db, t.table)) for t in plan.tables)
+    found: dict[TableName, TableName] = {}
+    for table in plan.tables:
+        old = (table.db, table.table)
+        new = renames.of(old)
+        other = found.setdefault(_fold(new), old)
+        if other != old and (new != old or renames.of(other) != other or before[_fold(new)] < 2):
+            raise ConfigError(
+                f"tables `{label(other)}` and `{label(old)}` would both be named `{label(new)}`",
+                hint="Choose another `--rename`, or restore one of them with `--tables`.",
+            )
+
+
+def _fold(name: TableName) -> TableName:
+    return name[0].casefold(), name[1].casefold()
+
+
+def _database(create: str, name: str) -> str:
+    return _DATABASE.sub(lambda m: m[1] + quoted(name), create.strip()) if create else ""
+
+
+# --- definitions ------------------------------------------------------------------------------------------------------
+
+
+def _table(table: TablePlan, renames: Renames) -> TablePlan:
+    old = (table.db, table.table)
+    new = renames.of(old)
+    unnamed = old in renames.tables
+    if unnamed and len(table.schema) > 1 and any(_drops_constraint(text) for text in table.schema):
+        raise _refused(old, "a later statement drops a constraint by its name, which a renamed table doesn't keep")
+    try:
+        schema = tuple(rewritten(text, old, renames, unnamed=unnamed) for text in table.schema)
+    except (NotRewritten, SqlglotError) as error:
+        raise _refused(old, str(error)) from error
+    return replace(table, db=new[0], table=new[1], schema=schema)
+
+
+def _refused(name: TableName, why: str) -> NotComputable:
+    return NotComputable(
+        f"the definition of table `{label(name)}` can't be written under its new name: {why}",
+        hint=f"Leave it out with `--exclude '{label(name)}'`, or load it elsewhere without `--rename` and rename it there.",
+    )
+
+
+def rewritten(statement: str, name: TableName, renames: Renames, *, unnamed: bool = False) -> str:
+    """A statement of table `name` (its old one) with the new names. unnamed: without its constraints' names. Raises
+    NotRewritten and SqlglotError."""
+    new = renames.of(name)
+    text = statement
+    if new != name:
+        text = retargeted(statement, new) or ""
+    tokens = tokens_of(text)
+    edits: list[tuple[int, int, str]] = []
+    for i, token in enumerate(tokens):
+        if _word(token) == "REFERENCES":
+            edits += _reference(tokens, i, name, renames)
+        elif (
+            unnamed
+            and _word(token) == "CONSTRAINT"
+            and i + 2 < len(tokens)
+            and _word(tokens[i + 2]) in ("FOREIGN", "CHECK")
+        ):
+            edits.append((token.start, tokens[i + 2].start, ""))
+        elif _word(token) == "UNION" and new != name:
+            raise NotRewritten("it names other tables in UNION")
+    for start, end, put in reversed(edits):
+        text = text[:start] + put + text[end:]
+    _check_left(text, renames)
+    return text
+
+
+def _word(token: Token) -> str:
+    return "" if token.token_type in _QUOTED else token.text.upper()
+
+
+def _reference(tokens: Sequence[Token], at: int, name: TableName, renames: Renames) -> list[tuple[int, int, str]]:
+    """The parent behind REFERENCES under its new name. Without a database it is in the child's."""
+    full = at + 3 < len(tokens) and tokens[at + 2].token_type is TokenType.DOT
+    last = tokens[at + 3 if full else at + 1]
+    parent = (tokens[at + 1].text, last.text) if full else (name[0], last.text)
+    new = renames.of(parent)
+    if new == parent and (full or renames.of(name)[0] == name[0]):
+        return []
+    return [(tokens[at + 1].start, last.end + 1, f"{quoted(new[0])}.{quoted(new[1])}")]
+
+
+def _drops_constraint(statement: str) -> bool:
+    words = [_word(t) for t in tokens_of(statement)]
+    pairs = list(pairwise(words))
+    return ("DROP", "FOREIGN") in pairs or ("DROP", "CONSTRAINT") in pairs or ("DROP", "CHECK") in pairs
+
+
+def _check_left(text: str, renames: Renames) -> None:
+    """An old database's name before a dot would point into the original (a sequence in a DEFAULT, say)."""
+    tokens = tokens_of(text)
+    new = {*renames.databases.values(), *(name[0] for name in renames.tables.values())}
+    for token, following in pairwise(tokens):
+        if following.token_type is TokenType.DOT and token.text in renames.databases and token.text not in new:
+            raise NotRewritten(f"it names something of database `{token.text}`")
