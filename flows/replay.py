@@ -24,6 +24,7 @@ from recovery.output.options import OutputOptions
 from recovery.plain import to_plain
 from recovery.render import restore_document
 from recovery.restore import RestoreRequest, parse_size
+from recovery.scope import of_databases
 from recovery.undo_script import script_sql
 
 ARTIFACT_MAX_CHARACTERS = 1_000_000  # an artifact is a row in Prefect's database
@@ -38,6 +39,8 @@ class RestoreParameters(BaseModel):
     server: str | None = Field(None, description="Server section; not needed if there is one.")
     to: str = Field(description="A time (UTC unless it has a zone), a GTID, FILE:POSITION or latest.")
     tables: list[str] = Field([], description="Patterns db.table; empty: all.")
+    databases: list[str] = Field([], description="Whole databases, with those tables.")
+    exclude: list[str] = Field([], description="Patterns db.table to leave out.")
     rename: list[str] = Field([], description="Other names in the output: old=new, db.old=db.new.")
     leave_out: list[str] = Field([], description="Transactions to leave out: GTIDs or FILE:POSITION.")
     except_conflicts: Literal["refuse", "keep-later", "drop-later"] = Field(
@@ -79,11 +82,12 @@ def write_restore(parameters: RestoreParameters) -> dict[str, Any]:
     )
     request = RestoreRequest(
         parameters.to,
-        tuple(parameters.tables),
+        (*parameters.tables, *of_databases(parameters.databases)),
         output,
         parameters.dry_run,
         options=options,
         resume=parameters.resume,
+        exclude=tuple(parameters.exclude),
         leave_out=tuple(parameters.leave_out),
         except_conflicts=parameters.except_conflicts,
         rename=tuple(parameters.rename),

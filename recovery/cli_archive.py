@@ -33,7 +33,7 @@ from recovery.output.options import OutputOptions
 from recovery.plain import to_plain
 from recovery.render import changes_csv, changes_json, changes_table, iso_us, known_line, restore_document
 from recovery.restore import RestoreRequest, parse_memory, parse_size
-from recovery.scope import split_patterns
+from recovery.scope import of_databases, split_patterns
 from recovery.seqrange import known_text, micros
 from recovery.undo_script import script_sql
 
@@ -233,7 +233,7 @@ _RESTORE = """\
   rowback restore --to binlog.000007:4242 --tables shop.orders,shop.items --dry-run
   rowback restore --to latest --except 3e11fa47-71ca-11e1-9e33-c80aa9429562:23 --tables shop.orders --dry-run
   rowback restore --to latest --except binlog.000007:4242 --except-conflicts keep-later --output restored
-  rowback restore --to latest --tables "shop.*" --rename shop=shop_restored --output restored
+  rowback restore --to latest --database shop --rename shop=shop_restored --output restored
   rowback restore --to latest --tables shop.orders --rename shop.orders=shop.orders_old --output restored
   rowback restore --to latest --exclude "shop.log_*" --tables '`my.db`.*' --output restored
   rowback restore --to latest --dry-run --report json
@@ -259,8 +259,15 @@ def restore(
         list[str] | None,
         typer.Option(
             "--tables",
+            "--table",
             metavar="PATTERN",
             help="db.table with * and ?; repeated or comma-separated. Default: all. A name in backticks is meant literally.",
+        ),
+    ] = None,
+    databases: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--databases", "--database", metavar="NAME", help="Whole databases, also with * and ?; as --tables."
         ),
     ] = None,
     exclude: Annotated[
@@ -367,7 +374,7 @@ def restore(
     )
     request = RestoreRequest(
         target,
-        split_patterns("--tables", tables),
+        (*split_patterns("--tables", tables), *of_databases(split_patterns("--databases", databases))),
         output,
         dry_run,
         memory_limit_bytes=parse_memory(memory),

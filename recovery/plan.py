@@ -26,7 +26,17 @@ from recovery.gtid import binlog_order
 from recovery.lineage import Lineage, follow, touching
 from recovery.marks import SnapshotRange
 from recovery.program import program
-from recovery.scope import TableName, choose, label, left_out, parse_pattern, spelled, uncaptured, unrestored
+from recovery.scope import (
+    TableName,
+    check_exclude,
+    choose,
+    label,
+    left_out,
+    parse_pattern,
+    spelled,
+    uncaptured,
+    unrestored,
+)
 from recovery.stages import Staged, build, refused
 from recovery.straddling import Seqs
 from recovery.target import Cut, describe_coverage, describe_gap, format_us
@@ -201,6 +211,7 @@ def plan_restore(
     tables: list[TablePlan] = []
     held = {name for c in candidates for name in (*c.baselines, *c.lineages)}
     newest = candidates[0].snapshot
+    check_exclude(unwanted, held, state)
     for name, named in choose(held, newest, state.snapshots, wanted, unwanted):
         if name not in candidates[0].lineages:
             note = _absent(state, candidates, cut, name, named, segments.get(name, ()))
@@ -222,7 +233,6 @@ def plan_restore(
     planned = {(t.db, t.table): t.snapshot_id for t in tables}
     used = [c.snapshot for c in candidates if c.snapshot.snapshot_id in planned.values()]
     notes.extend(left_out(newest, set(planned), wanted, segments, unwanted))
-    notes.extend(f"`--exclude` of `{p.text}` matches no table" for p in unwanted if not p.select(held)[0])
     notes.extend(unrestored(used, planned, wanted, unwanted))
     creates = {db: text for snapshot in reversed(used) for db, text in snapshot.databases}
     databases = tuple(sorted((db, creates.get(db, "")) for db in {t.db for t in tables}))

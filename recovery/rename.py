@@ -12,7 +12,6 @@ understood. Names are compared with case.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from sqlglot.tokenizer_core import Token, TokenType
 
 from recovery.alter import tokens_of
 from recovery.errors import ConfigError, NotComputable, UnknownTable
+from recovery.near import near_names
 from recovery.plan import RestorePlan, TablePlan
 from recovery.retarget import NotRewritten, referenced, retargeted
 from recovery.scope import TableName, label, quoted
@@ -118,14 +118,14 @@ def _check_rules(plan: RestorePlan, renames: Renames) -> None:
     names = {(t.db, t.table) for t in plan.tables}
     for db in renames.databases:
         if db not in {name[0] for name in names}:
-            raise _unknown(f"database `{db}`", db, sorted({name[0] for name in names}))
+            near = [n.removesuffix(".*") for n in near_names(f"{db}.*", names)]
+            raise _unknown(f"database `{db}`", near)
     for name in renames.tables:
         if name not in names:
-            raise _unknown(f"table `{label(name)}`", label(name), sorted(label(n) for n in names))
+            raise _unknown(f"table `{label(name)}`", near_names(label(name), names))
 
 
-def _unknown(what: str, text: str, held: Sequence[str]) -> UnknownTable:
-    near = difflib.get_close_matches(text, held, n=3, cutoff=0.5)
+def _unknown(what: str, near: Sequence[str]) -> UnknownTable:
     hint = f"Did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else "`--dry-run` lists what is restored."
     return UnknownTable(f"`--rename`: the restore holds no {what}", hint=hint)
 

@@ -8,7 +8,6 @@ pattern without a match is UnknownTable with near names, and tables in scope tha
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from recovery.archive.actions import SchemaObject, Snapshot, Writer
 from recovery.archive.state import ArchiveState
 from recovery.config import wanted
 from recovery.errors import ConfigError, UnknownTable
+from recovery.near import near_names
 
 TableName = tuple[str, str]
 _QUOTED = r"`(?:[^`]|``)+`"
@@ -239,6 +239,29 @@ def _unknown(
             f"no snapshot that can serve this target holds table `{pattern.text}`; another one does",
             hint="Choose a later target, at or after the snapshot that holds it (`rowback status` lists them).",
         )
-    near = difflib.get_close_matches(pattern.text, [label(name) for name in held], n=3, cutoff=0.5)
+    near = near_names(pattern.text, held)
     hint = f"Did you mean {', '.join(f'`{n}`' for n in near)}?" if near else "`rowback status` lists the snapshots."
     return UnknownTable(f"no table of the archive matches `{pattern.text}`", hint=hint)
+
+
+def check_exclude(patterns: Iterable[Pattern], held: Collection[TableName], state: ArchiveState) -> None:
+    """Raises UnknownTable for a pattern that fits nothing that the archive knows of: a table that was to be left out and
+    isn't is an error. held: the tables that may be restored."""
+    elsewhere = {(o.db, o.name) for s in state.snapshots for o in s.objects}
+    elsewhere |= {(db, table) for s in state.snapshots for db, table, _ in s.skipped}
+    elsewhere |= {(b.db, b.table) for s in state.snapshots for b in s.baselines}
+    elsewhere |= {(s.db, s.table) for s in state.segments}
+    for pattern in patterns:
+        if not pattern.select(held)[0] and not any(pattern.matches(name) for name in elsewhere):
+            near = near_names(pattern.text, held)
+            hint = (
+                f"Did you mean {', '.join(f'`{n}`' for n in near)}?"
+                if near
+                else "Leave it out; `--dry-run` lists the tables."
+            )
+            raise UnknownTable(f"`--exclude` of `{pattern.text}` matches no table of the archive", hint=hint)
+
+
+def of_databases(names: Iterable[str]) -> tuple[str, ...]:
+    """`--databases` as patterns of tables. A name with a dot is meant literally unless it has wildcards."""
+    return tuple(f"{quoted(n)}.*" if "." in n and not set("*?`[") & set(n) else f"{n}.*" for n in names)

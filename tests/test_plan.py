@@ -26,10 +26,11 @@ from recovery.errors import (
     UnknownTable,
 )
 from recovery.marks import locate_snapshot
+from recovery.near import near_names
 from recovery.plan import RestorePlan
 from recovery.restore import plan_for
 from recovery.schema import Table
-from recovery.scope import split_patterns
+from recovery.scope import of_databases, split_patterns
 from recovery.target import Target, parse_target, resolve
 
 CREATE = "CREATE TABLE `x` (`id` int)"
@@ -331,9 +332,11 @@ def test_a_list_without_names_isn_t_everything(value: str) -> None:
 def test_excluded_tables(tmp_path: Path) -> None:
     archive = filled(tmp_path)
     snap(archive, "a", 3, 3)
-    plan = planned(archive, "latest", exclude=("shop.items", "shop.none"))
+    plan = planned(archive, "latest", exclude=("shop.items",))
     assert [t.label for t in plan.tables] == ["shop.orders"]
-    assert plan.warnings == ("`--exclude` of `shop.none` matches no table",)
+    with pytest.raises(UnknownTable, match=r"`--exclude` of `shop\.item_\*` matches no table") as caught:
+        planned(archive, "latest", exclude=("shop.items", "shop.item_*"))
+    assert caught.value.hint.startswith("Did you mean `shop.items`")
     with pytest.raises(UnknownTable, match="leaves no table"):
         planned(archive, "latest", "shop.items", exclude=("shop.i*",))
 
@@ -575,3 +578,23 @@ def test_errors_have_hints(tmp_path: Path) -> None:
     with pytest.raises(RowbackError) as caught:
         planned(archive, "latest")
     assert "rowback snapshot" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [
+        ("shop.ordres", "shop.orders"),
+        ("shop.ordr*", "shop.orders"),
+        ("shpo.*", "shop.*"),
+        ("other.item", "shop.items"),
+        ("SHOP.ITEMS", "shop.items"),
+        ("nothing.like_it", None),
+    ],
+)
+def test_near_names(text: str, nearest: str | None) -> None:
+    found = near_names(text, [("shop", "orders"), ("shop", "items"), ("blog", "orders")])
+    assert next(iter(found), None) == nearest
+
+
+def test_databases_as_patterns() -> None:
+    assert of_databases(["shop", "sh*", "my.db", "`a.b`"]) == ("shop.*", "sh*.*", "`my.db`.*", "`a.b`.*")
