@@ -15,7 +15,7 @@ from recovery.archive.actions import Ddl
 from recovery.merge import MergedTable, Merger, literal
 from recovery.removed_rows import Removal, condition, doubt
 from recovery.schema import EXACT, EXACT_TYPE, Column, Table, arrow_type, table_metadata, value_fields
-from recovery.stages import Source, Staged, refused
+from recovery.stages import Check, Source, Staged, refused
 
 _BATCH_ROWS = 65_536
 
@@ -28,13 +28,14 @@ def convert(
     path: Path,
     removed: Sequence[Removal] = (),
 ) -> None:
-    """Write the rows of `merged`, but for those that are removed, as rows of `target`. Raises DdlInRange for a NULL in a
-    column that became NOT NULL or a row of which it isn't known whether it is removed, and duckdb.Error."""
+    """Write the rows of `merged`, but for those that are removed, as rows of `target`. Raises DdlInRange for a row that
+    doesn't pass a check or of which it isn't known whether it is removed, and duckdb.Error."""
     before = merged.table
     merged = without(merger, merged, removed, (target.db, target.name))
     for source in sources:
-        if source.not_null and source.index is not None and source.ddl is not None:
-            check_not_null(merger, merged, source.index, source.ddl, (target.db, target.name))
+        for check in source.checks:
+            if source.index is not None and source.ddl is not None:
+                check_rows(merger, merged, source.index, check, source.ddl, (target.db, target.name))
     names = {
         before.columns[s.index].name: column.name
         for s, column in zip(sources, target.columns, strict=True)
@@ -63,13 +64,21 @@ def without(merger: Merger, merged: MergedTable, removed: Sequence[Removal], nam
     return merged
 
 
-def check_not_null(merger: Merger, merged: MergedTable, index: int, ddl: Ddl, name: tuple[str, str]) -> None:
-    """Raises DdlInRange if a row has a NULL there."""
+def check_rows(merger: Merger, merged: MergedTable, index: int, check: Check, ddl: Ddl, name: tuple[str, str]) -> None:
+    """Raises DdlInRange if a row doesn't pass the check there."""
     column = merged.table.columns[index].name
-    null = f"v{index} IS NULL AND (e IS NULL OR e[{literal(column)}] IS NULL)"
-    found = merger.connection.sql(f"SELECT EXISTS (SELECT 1 FROM ({merged.sql}) WHERE {null})").fetchall()
+    exact = f"(e IS NOT NULL AND e[{literal(column)}] IS NOT NULL)"
+    wrong, why = {
+        "not null": (f"v{index} IS NULL AND NOT {exact}", "became NOT NULL and has NULLs before it"),
+        "valid text": (exact, "got another character set and has text that wasn't valid in the old one"),
+        "three bytes": (
+            f"regexp_matches(v{index}, '[^\\x{{0}}-\\x{{FFFF}}]')",
+            "got a character set without characters above U+FFFF and had some",
+        ),
+    }[check]
+    found = merger.connection.sql(f"SELECT EXISTS (SELECT 1 FROM ({merged.sql}) WHERE {wrong})").fetchall()
     if found[0][0]:
-        raise refused(name, ddl, f"column `{column}` became NOT NULL and has NULLs before it")
+        raise refused(name, ddl, f"column `{column}` {why}")
 
 
 def finished(merged: MergedTable, staged: Staged, name: tuple[str, str]) -> MergedTable:
@@ -105,9 +114,10 @@ def _value(merged: MergedTable, column: Column, source: Source, label: str) -> s
         if source.index not in merged.columns:  # generated: never written
             return f"NULL::{kind}"
         old = merged.table.columns[source.index]
-        if old.type == "decimal" and kind == "VARCHAR":
-            scale = column.scale or 0
-            return f"CAST(v{source.index} AS DECIMAL(38, {min(scale, 38)}))::VARCHAR"
+        if old.type == "decimal" and kind == "VARCHAR":  # more digits than DuckDB's own: as text, with the new scale
+            zeros = (column.scale or 0) - (old.scale or 0)
+            point = "." if zeros and not old.scale else ""
+            return f"(v{source.index}::VARCHAR || {literal(point + '0' * zeros)})"
         return f"CAST(v{source.index} AS {kind})"
     if source.added is None:
         return f"NULL::{kind}"

@@ -24,7 +24,8 @@ from recovery.except_report import DROP_LATER, POLICIES, Excluded, Exclusion, La
 from recovery.except_walk import LaterChange
 from recovery.marks import SnapshotRange
 from recovery.plan import RestorePlan, TablePlan
-from recovery.retarget import NotRewritten, referenced
+from recovery.references import parents as parents_of
+from recovery.retarget import NotRewritten
 from recovery.scope import TableName, label, spelled
 from recovery.seqrange import seqs_of
 from recovery.target import Cut, last_ended, parse_target
@@ -185,7 +186,7 @@ def _foreign_keys(plan: RestorePlan, touched: set[TableName]) -> Iterator[str]:
     for table in plan.tables:
         child = (table.db, table.table)
         try:
-            parents = {p for text in table.schema for p in referenced(text, table.db)}
+            parents = {p for text in table.schema for p in parents_of(text, table.db)}
         except NotRewritten:
             continue
         for parent in sorted(parents & names):

@@ -56,11 +56,12 @@ class Span:
 @dataclass(frozen=True)
 class Create:
     """How a table came into being: its CREATE TABLE statement, run with this default database. ddl: None if it is the
-    server's own text in a snapshot."""
+    server's own text in a snapshot. copied: the CREATE TABLE .. LIKE that copied the definition as it was then."""
 
     statement: str
     default_db: str
     ddl: Ddl | None = None
+    copied: Ddl | None = None
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,13 @@ def _create(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
         return
     source = catalog[like]
     catalog[name] = replace(
-        source, baseline=None, since=ddl.seq - 1, spans=[], program=list(source.program), waiting=list(source.program)
+        source,
+        create=replace(source.create, copied=ddl),
+        baseline=None,
+        since=ddl.seq - 1,
+        spans=[],
+        program=list(source.program),
+        waiting=list(source.program),
     )
 
 

@@ -87,7 +87,7 @@ class TablePlan:
         return f"{self.baseline_rows} rows of snapshot {self.snapshot_id}{was}"
 
     def through(self) -> str:
-        steps = len(self.schema) - 1
+        steps = sum(not text.startswith("RENAME TABLE") for text in self.schema[1:])
         return f", through {steps} DDL statement{'s' if steps > 1 else ''}" if steps else ""
 
 
@@ -228,7 +228,7 @@ def plan_restore(
                 raise _uncaptured(name, chosen)
             notes.append(f"table `{label(name)}` was left out by the capture filter for a while and is left out here")
             continue
-        tables.append(_table_plan(state, chosen, lineage, segments, seqs or {}))
+        tables.append(_table_plan(state, chosen, cut, lineage, segments, seqs or {}))
     derivations = _derivations(state, tables, cut, ranges, boundary or {})
     planned = {(t.db, t.table): t.snapshot_id for t in tables}
     used = [c.snapshot for c in candidates if c.snapshot.snapshot_id in planned.values()]
@@ -421,6 +421,7 @@ def _uncaptured(name: TableName, candidate: _Candidate) -> TargetOutsideCoverage
 def _table_plan(
     state: ArchiveState,
     candidate: _Candidate,
+    cut: Cut,
     lineage: Lineage,
     segments: Mapping[TableName, Sequence[Segment]],
     seqs: Seqs,
@@ -434,7 +435,7 @@ def _table_plan(
         low_seq=candidate.low_seq,
         high_seq=candidate.high_seq,
         origin=None if baseline is None else (baseline.db, baseline.table),
-        schema=tuple(program(state, candidate.low_seq, lineage)),
+        schema=tuple(program(state, candidate.low_seq, cut.seq, lineage)),
         staged=staged,
         baseline_rows=0 if baseline is None else baseline.rows,
         objects=() if baseline is None else baseline.objects,

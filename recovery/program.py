@@ -1,44 +1,49 @@
 """The statements that make a restored table's definition: CREATE TABLE and the DDL behind it, under its name at the cut.
 
 The target server runs them itself, on an empty table, so that every detail of the definition is the server's. What would
-mean something else there is refused: foreign keys to tables that were renamed, and keys whose actions the source didn't log.
+mean something else there is written for its place (recovery/references.py) or refused: keys whose actions the source didn't
+log, a copy (LIKE) of a table whose foreign keys came by DDL.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
+from recovery.archive.actions import Ddl
 from recovery.archive.state import ArchiveState
+from recovery.ddl import TableName
 from recovery.errors import NotComputable
 from recovery.lineage import Lineage
-from recovery.retarget import NotRewritten, referenced, retargeted
+from recovery.references import Parent, copied, followed, parents, rewritten
+from recovery.retarget import NotRewritten, quoted, retargeted
 from recovery.scope import label
 from recovery.stages import refused
 
 _ACTION: Final = re.compile(r"\bON\s+(DELETE|UPDATE)\s+(CASCADE|SET\s+(NULL|DEFAULT))\b", re.IGNORECASE)
+_KEYED: Final = re.compile(r"\b(REFERENCES|FOREIGN|CONSTRAINT|CHECK)\b", re.IGNORECASE)
 
 
-def program(state: ArchiveState, low_seq: int, lineage: Lineage) -> Iterator[str]:
+def program(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -> Iterator[str]:
     """The statements that create a table as it was defined at the cut. low_seq: of the snapshot that it comes from. Raises
     DdlInRange and NotComputable."""
-    texts = [(lineage.create.statement, lineage.create.default_db, lineage.create.ddl)]
+    create = lineage.create
+    texts = [(create.statement, create.default_db, create.ddl)]
     texts += [(step.ddl.statement, step.ddl.default_db, step.ddl) for step in lineage.program]
-    if (
-        lineage.baseline is not None
-        and len(texts) == 1
-        and lineage.name == (lineage.baseline.db, lineage.baseline.table)
-    ):
-        yield lineage.create.statement
-        return
-    moved = {name for d in state.ddls if d.seq > low_seq and len(d.tables or ()) > 1 for name in d.tables or ()}
+    flavor = state.identity.flavor if state.identity else None
     for statement, default_db, ddl in texts:
         if ddl is not None and _ACTION.search(statement) and not _logs_cascades(state):
             raise refused(lineage.name, ddl, "its foreign key may have changed rows without the server logging it")
         try:
-            parents = {p for p in referenced(statement, default_db) if p in moved}
-            rewritten = retargeted(statement, lineage.name)
+            text = statement if create.copied is None else _copied(statement, ddl, create.copied, flavor, lineage.name)
+            follow = _follower(state, low_seq if ddl is None else ddl.seq, cut_seq)
+            if _same(text, default_db, ddl, lineage, follow):
+                yield text
+                continue
+            text = rewritten(text, default_db, lineage.name, flavor, follow) if _KEYED.search(text) else text
+            target = retargeted(text, lineage.name)
         except NotRewritten as error:
             if ddl is None:
                 raise NotComputable(
@@ -46,13 +51,53 @@ def program(state: ArchiveState, low_seq: int, lineage: Lineage) -> Iterator[str
                     hint="Take a new snapshot; targets at or after it can be restored.",
                 ) from error
             raise refused(lineage.name, ddl, f"it can't be written for its name at the target ({error})") from error
-        if parents:
-            raise NotComputable(
-                f"table `{label(lineage.name)}` has a foreign key to `{label(min(parents))}`, which was renamed",
-                hint="Take a new snapshot; targets at or after it can be restored. Or leave the table out with `--exclude`.",
-            )
-        if rewritten is not None:
-            yield rewritten
+        if target is not None:
+            yield target
+
+
+def _follower(state: ArchiveState, low_seq: int, cut_seq: int) -> Callable[[Parent], Parent]:
+    return lambda parent: followed(state.ddls, low_seq, cut_seq, parent)
+
+
+def _same(text: str, default_db: str, ddl: Ddl | None, lineage: Lineage, follow: Callable[[Parent], Parent]) -> bool:
+    """Whether it is the snapshot's own text and still says what it said."""
+    baseline = lineage.baseline
+    if ddl is not None or baseline is None or lineage.name != (baseline.db, baseline.table):
+        return False
+    return rewritten(text, default_db, lineage.name, None, lambda p: p) == rewritten(
+        text, default_db, lineage.name, None, follow
+    )
+
+
+def _copied(statement: str, ddl: Ddl | None, like: Ddl, flavor: str | None, name: TableName) -> str:
+    if ddl is None:
+        return copied(statement, flavor)
+    if ddl.seq < like.seq and _KEYED.search(statement):
+        raise refused(name, like, "the constraints that the other table had by then aren't those of the copy")
+    return statement
+
+
+def in_place(schemas: Mapping[TableName, Sequence[str]], flavor: str | None) -> dict[TableName, tuple[str, ...]]:
+    """The tables' statements in an order that servers take: a table that others refer to, and that isn't made by one
+    statement, is made under another name first. For while foreign keys wait for it, a server compares each of its
+    definitions with them (MySQL even without foreign_key_checks), and only the last one need fit."""
+    awaited = {p for name, texts in schemas.items() for text in texts for p in _parents(text, name[0]) if p != name}
+    return {
+        name: _aside(texts, name, flavor) if name in awaited and len(texts) > 1 else tuple(texts)
+        for name, texts in schemas.items()
+    }
+
+
+def _parents(statement: str, default_db: str) -> Iterator[TableName]:
+    if _KEYED.search(statement):
+        yield from parents(statement, default_db)
+
+
+def _aside(texts: Sequence[str], name: TableName, flavor: str | None) -> tuple[str, ...]:
+    aside = name[0], f"rowback_new_{hashlib.sha256(label(name).encode()).hexdigest()[:16]}"
+    moved = [retargeted(rewritten(text, name[0], aside, flavor, lambda p: p), aside) for text in texts]
+    old, new = (f"{quoted(db)}.{quoted(table)}" for db, table in (aside, name))
+    return (*(text for text in moved if text is not None), f"RENAME TABLE {old} TO {new}")
 
 
 def _logs_cascades(state: ArchiveState) -> bool:

@@ -26,7 +26,8 @@ from recovery.alter import tokens_of
 from recovery.errors import ConfigError, NotComputable, UnknownTable
 from recovery.near import near_names
 from recovery.plan import RestorePlan, TablePlan
-from recovery.retarget import NotRewritten, referenced, retargeted
+from recovery.references import parents as parents_of
+from recovery.retarget import NotRewritten, retargeted
 from recovery.scope import TableName, label, quoted
 
 _PART: Final = r"(?:`(?:[^`]|``)+`|[^`.=]+)"
@@ -106,7 +107,7 @@ def _outside(old: Sequence[TablePlan], new: Sequence[TablePlan], renames: Rename
     original, it holds that one's rows fast."""
     names = {(t.db, t.table) for t in new}
     for before, table in zip(old, new, strict=True):
-        parents = {p for text in table.schema for p in referenced(text, table.db)}
+        parents = {p for text in table.schema for p in parents_of(text, table.db)}
         for parent in sorted(parents - names if (before.db, before.table) in renames.tables else ()):
             yield (
                 f"`{table.label}` will have a foreign key to `{label(parent)}`, which isn't of this restore: loaded beside "

@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -28,7 +28,7 @@ from recovery import except_
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.cascades import boundary_changes
-from recovery.convert import check_not_null, convert, finished
+from recovery.convert import check_rows, convert, finished
 from recovery.derive_files import Files, derived_changes, write_changes
 from recovery.derive_plan import Derivation
 from recovery.errors import ArchiveDamaged, ConfigError, NoSpace, ObjectNotFound, StoreFull, TargetError, UnknownTable
@@ -45,6 +45,7 @@ from recovery.output.options import OutputOptions
 from recovery.output.report import Report, RestoreProgress, unreported
 from recovery.output.writers import Writer, writer_for
 from recovery.plan import RestorePlan, TablePlan, plan_restore
+from recovery.program import in_place
 from recovery.rename import parse_renames, renamed
 from recovery.straddling import straddling
 from recovery.target import Cut, Target, format_us, known_until, missing_after, parse_target, resolve
@@ -167,7 +168,14 @@ def _planned(
         leave_out=request.leave_out,
         except_conflicts=request.except_conflicts,
     )
-    return renamed(plan, renames)
+    return _in_order(renamed(plan, renames), state)
+
+
+def _in_order(plan: RestorePlan, state: ArchiveState) -> RestorePlan:
+    """With the tables' statements as servers take them in any order of the tables."""
+    flavor = state.identity.flavor if state.identity else None
+    schemas = in_place({(t.db, t.table): t.schema for t in plan.tables}, flavor)
+    return replace(plan, tables=tuple(replace(t, schema=schemas[t.db, t.table]) for t in plan.tables))
 
 
 def restore(store: Store, state: ArchiveState, request: RestoreRequest, progress: Report = unreported) -> RestoreResult:
@@ -463,8 +471,8 @@ def _through_stages(
         merged = merger.merge(stage.definition, bases, changes, stage.low_seq, high_seq, derived=derives)
     if merged is None:
         return None
-    for index, ddl in table.staged.not_null:
-        check_not_null(merger, merged, index, ddl, (table.db, table.table))
+    for index, check, ddl in table.staged.checks:
+        check_rows(merger, merged, index, check, ddl, (table.db, table.table))
     return finished(merged, table.staged, (table.db, table.table))
 
 

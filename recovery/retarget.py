@@ -7,7 +7,7 @@ the table, which are left out: the table is created under its last name. Raises 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import Token, TokenType
@@ -36,7 +36,7 @@ def retargeted(statement: str, name: TableName) -> str | None:
         end = start + 3 if start + 2 < len(tokens) and tokens[start + 1].token_type is TokenType.DOT else start + 1
     except (SqlglotError, ValueError, IndexError) as error:
         raise NotRewritten(str(error)) from error
-    target = f"{_quoted(name[0])}.{_quoted(name[1])}"
+    target = f"{quoted(name[0])}.{quoted(name[1])}"
     head = text[: tokens[start].start] + target
     if words[0] != "ALTER":
         return head + text[tokens[end - 1].end + 1 :]
@@ -44,18 +44,16 @@ def retargeted(statement: str, name: TableName) -> str | None:
     return f"{head} {', '.join(kept)}" if kept else None
 
 
-def referenced(statement: str, default_db: str) -> Iterator[TableName]:
-    """The parents that a statement's foreign keys name. Raises NotRewritten."""
+def named_table(statement: str, default_db: str) -> TableName:
+    """The table that a CREATE TABLE, ALTER TABLE or index statement is about. Raises NotRewritten."""
     try:
-        tokens = tokens_of(bare(statement))
-    except SqlglotError as error:
+        tokens = tokens_of(statement)
+        start = _name_at(["" if t.token_type in _QUOTED else t.text.upper() for t in tokens])
+        if start + 2 < len(tokens) and tokens[start + 1].token_type is TokenType.DOT:
+            return tokens[start].text, tokens[start + 2].text
+        return default_db, tokens[start].text
+    except (SqlglotError, ValueError, IndexError) as error:
         raise NotRewritten(str(error)) from error
-    for i, token in enumerate(tokens[:-1]):
-        if token.token_type not in _QUOTED and token.text.upper() == "REFERENCES":
-            if i + 3 < len(tokens) and tokens[i + 2].token_type is TokenType.DOT:
-                yield tokens[i + 1].text, tokens[i + 3].text
-            else:
-                yield default_db, tokens[i + 1].text
 
 
 def _name_at(words: Sequence[str]) -> int:
@@ -78,5 +76,6 @@ def _text(text: str, clause: Sequence[Token]) -> str:
     return text[clause[0].start : clause[-1].end + 1]
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """A name as SQL writes it."""
     return "`" + name.replace("`", "``") + "`"

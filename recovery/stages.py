@@ -1,12 +1,12 @@
 """The rows of a table through its definitions: which changes are folded under which one, and how rows pass to the next.
 
 `build` turns a lineage into stages. Each has one definition and its change segments; between two stages every column of the
-new definition is made of one of the old, or of the default with which it was added. What can't be made exactly is refused
-with the statement (DdlInRange). Pure.
+new definition is made of one of the old, or of the default with which it was added (recovery/defaults.py). What can't be
+made exactly is refused with the statement (DdlInRange). Pure; what only the rows tell is left to the executor as a Check.
 
 Conversions that change no value: integers and DECIMALs that grow, CHAR and VARCHAR that grow or become TEXT, VARBINARY and
 BLOB likewise, more fractional digits, more ENUM and SET labels, text to another character set of the Unicode family,
-FLOAT to DOUBLE, NOT NULL taken away; NOT NULL added, if no row has a NULL (the executor looks).
+FLOAT to DOUBLE, NOT NULL taken away; with a Check NOT NULL added, and text to a smaller Unicode set.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from recovery.alter import (
     AddColumn,
@@ -29,7 +29,9 @@ from recovery.alter import (
 )
 from recovery.archive.actions import Ddl, Segment
 from recovery.ddl import TableName
+from recovery.defaults import implicit, stored
 from recovery.errors import DdlInRange, NotComputable
+from recovery.generated import generated_at
 from recovery.lineage import Lineage, Span, Step
 from recovery.removed_rows import Removal, why_not
 from recovery.schema import INTEGER_BITS, Column, Table
@@ -38,19 +40,26 @@ from recovery.target import format_us
 
 _TEXTS: Final = ("char", "varchar", "text")
 _BYTES: Final = ("varbinary", "blob")
+# Character sets with characters above U+FFFF, which the 3-byte Unicode sets don't have (SHOW CHARACTER SET).
+_BEYOND_BMP: Final = frozenset({"utf8mb4", "utf16", "utf16le", "utf32", "gb18030", "binary"})
 _FRACTIONAL: Final = frozenset({"time", "datetime", "timestamp"})
 UNICODE: Final = frozenset({"utf8mb4", "utf8mb3", "utf8", "utf16", "utf16le", "utf32", "ucs2"})
+
+
+Check: TypeAlias = Literal["not null", "valid text", "three bytes"]
+"""What only the rows tell: none is NULL; none is text that isn't valid in its character set (its bytes would mean something
+else in the next one); none has a character above U+FFFF."""
 
 
 @dataclass(frozen=True)
 class Source:
     """What a column is made of. index: of the column in the definition before; None for one that was added, whose value is
-    then `added`: a literal as MySQL writes it without quotes, None for NULL. not_null: no row may have a NULL; ddl: the
-    statement that says so."""
+    then `added`: as recovery/defaults.py writes it, None for NULL. checks: what must hold for every row; ddl: the statement
+    that says so."""
 
     index: int | None
     added: str | None = None
-    not_null: bool = False
+    checks: tuple[Check, ...] = ()
     ddl: Ddl | None = None
 
 
@@ -71,11 +80,11 @@ class Stage:
 @dataclass(frozen=True)
 class Staged:
     """stages: empty for a table that surely has no rows. final: for each column of the last stage its name at the cut, None
-    if it was dropped. not_null: of those columns, (index, statement) that became NOT NULL."""
+    if it was dropped. checks: of those columns, (index, check, statement)."""
 
     stages: tuple[Stage, ...]
     final: tuple[str | None, ...]
-    not_null: tuple[tuple[int, Ddl], ...] = ()
+    checks: tuple[tuple[int, Check, Ddl], ...] = ()
 
 
 def build(
@@ -104,22 +113,34 @@ def build(
         if not found:
             continue
         found = _with_rows(found, span, schemas)
-        definition = _definition(lineage.name, found, schemas, pending)
+        definition = _with_generated(_definition(lineage.name, found, schemas, pending), lineage, span.low_seq)
         now = Stage(definition, span.low_seq, span.high_seq, tuple(found))
         if not stages:
             stages.append(now)
         else:
             sources = _sources(lineage.name, stages[-1].definition, definition, pending)
-            same = definition.storage == stages[-1].definition.storage
-            if same and all(s.index == i and not s.not_null for i, s in enumerate(sources)):
+            if _alike(definition, stages[-1].definition) and all(
+                s.index == i and not s.checks for i, s in enumerate(sources)
+            ):
                 stages[-1:] = _joined(stages[-1], name, now, span.name, sources)
             else:
                 stages.append(replace(now, sources=sources))
         pending, name = [], span.name
     if not stages:
         return Staged((), ())
-    final, not_null = _final(lineage.name, stages[-1].definition, pending)
-    return Staged(tuple(stages), final, not_null)
+    final, checks = _final(lineage.name, stages[-1].definition, pending)
+    return Staged(tuple(stages), final, checks)
+
+
+def _with_generated(definition: Table, lineage: Lineage, seq: int) -> Table:
+    names = generated_at(lineage, seq)
+    if names is None:
+        return definition
+    return definition.with_generated(frozenset(c.name for c in definition.columns if c.name.casefold() in names))
+
+
+def _alike(a: Table, b: Table) -> bool:
+    return a.storage == b.storage and [c.generated for c in a.columns] == [c.generated for c in b.columns]
 
 
 def _joined(
@@ -281,7 +302,7 @@ def _sources(name: TableName, before: Table, after: Table, steps: Sequence[Step]
                 raise refused(name, cell.ddl or last, f"column `{column.name}` {why}")  # type: ignore[arg-type]
             if why:
                 raise _misfit(name, column, last)
-            sources.append(Source(cell.index, not_null=old.nullable and not column.nullable, ddl=cell.ddl or last))
+            sources.append(Source(cell.index, checks=_checks(old, column), ddl=cell.ddl or last))
     return tuple(sources)
 
 
@@ -298,38 +319,25 @@ def _added_value(name: TableName, cell: _Cell, column: Column) -> str | None:
     spec = cell.spec
     assert spec is not None
     assert cell.ddl is not None
-    if spec.default is not None:
-        value = spec.default.text
-    elif spec.column.nullable:
-        value = None
-    else:
-        value = _implicit(column)
-    temporal = column.type in _FRACTIONAL or column.type in ("date", "year")
-    if value is not None and (column.type == "timestamp" or (temporal and value.startswith("0"))):
+    if spec.default is not None and spec.default.text is None:
+        return None
+    if spec.default is None and spec.column.nullable:
+        return None
+    value = implicit(column) if spec.default is None else stored(column, spec.default.text or "")
+    if value is None and column.type in (*_FRACTIONAL, "date", "year"):
         raise refused(name, cell.ddl, f"the default of column `{column.name}` depends on the session")
-    if value is not None and column.type in ("json", "geometry", "vector", "bit", "binary", "time"):
+    if value is None:
         raise refused(name, cell.ddl, f"the default of column `{column.name}` can't be computed")
     return value
 
 
-def _implicit(column: Column) -> str:
-    """Of a NOT NULL column without DEFAULT (MySQL manual, "Data Type Default Values", implicit defaults)."""
-    if column.type == "enum":
-        return column.labels[0]
-    if column.type in INTEGER_BITS or column.type in ("decimal", "float", "double", "year"):
-        return "0"
-    if column.type in ("date", "datetime", "timestamp", "time"):
-        return "0000-00-00"
-    return ""
-
-
 def _final(
     name: TableName, last: Table, steps: Sequence[Step]
-) -> tuple[tuple[str | None, ...], tuple[tuple[int, Ddl], ...]]:
+) -> tuple[tuple[str | None, ...], tuple[tuple[int, Check, Ddl], ...]]:
     """Names at the cut of the last definition's columns. Columns added behind it are left out of the INSERTs: the server
     gives them their default."""
     names: list[str | None] = [None] * len(last.columns)
-    not_null: list[tuple[int, Ddl]] = []
+    checks: list[tuple[int, Check, Ddl]] = []
     for cell in _play(name, last, steps):
         if cell.index is None:
             if cell.redefaulted and cell.ddl is not None:
@@ -343,9 +351,20 @@ def _final(
         why = loss(old, new)
         if why:
             raise refused(name, cell.ddl, f"column `{cell.name}` {why}")
-        if old.nullable and not new.nullable:
-            not_null.append((cell.index, cell.ddl))
-    return tuple(names), tuple(not_null)
+        checks += [(cell.index, check, cell.ddl) for check in _checks(old, new)]
+    return tuple(names), tuple(checks)
+
+
+def _checks(old: Column, new: Column) -> tuple[Check, ...]:
+    found: list[Check] = []
+    if old.nullable and not new.nullable:
+        found.append("not null")
+    before, after = (c.replace("utf8mb3", "utf8") if c else None for c in (old.charset, new.charset))
+    if before != after and old.type in _TEXTS:
+        found.append("valid text")
+        if after in ("utf8", "ucs2") and before in _BEYOND_BMP:
+            found.append("three bytes")
+    return tuple(found)
 
 
 def _as_column(old: Column, spec: Column) -> Column:
@@ -430,4 +449,6 @@ def _text_loss(old: Column, new: Column) -> str | None:
 
 def _charset_fits(old: str | None, new: str | None) -> bool:
     same = (old or "").replace("utf8mb3", "utf8") == (new or "").replace("utf8mb3", "utf8")
+    if new in ("utf8mb3", "utf8", "ucs2"):
+        return same or (old is not None and old != "binary")
     return same or new in ("utf8mb4", "utf16", "utf16le", "utf32") or old == "ascii"

@@ -20,7 +20,8 @@ from recovery.alter import (
     parse_alter,
 )
 from recovery.partitions import Partitioning
-from recovery.retarget import referenced, retargeted
+from recovery.references import parents
+from recovery.retarget import retargeted
 
 
 def brief(operation: Operation) -> tuple[object, ...]:
@@ -118,4 +119,4 @@ def test_statements_for_another_name(statement: str, expected: str | None) -> No
 
 def test_parents_of_foreign_keys() -> None:
     statement = "CREATE TABLE c (a int REFERENCES p (id), FOREIGN KEY (b) REFERENCES `x`.`y z` (id), d int COMMENT 'x')"
-    assert list(referenced(statement, "d")) == [("d", "p"), ("x", "y z")]
+    assert list(parents(statement, "d")) == [("d", "p"), ("x", "y z")]
