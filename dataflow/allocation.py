@@ -2,7 +2,8 @@
 
 Capture fills and frees some hundred megabytes a second. An allocator that gives freed memory back has the kernel clear it
 page by page when it is asked for again; measured on the benchmark's two sets, mimalloc (Arrow's default) and glibc's own
-thresholds cost a tenth of the processor time and 100 MB of resident memory more than what is set here.
+thresholds cost a tenth of the processor time and 100 MB of resident memory more than malloc for all, which
+dataflow/__init__.py chooses, with the thresholds that are set here.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from __future__ import annotations
 import ctypes
 from contextlib import suppress
 from typing import Final
-
-import pyarrow as pa
 
 # mallopt(3)
 _M_TRIM_THRESHOLD: Final = -1
@@ -21,8 +20,7 @@ _TRIM_BYTES: Final = 1 << 30
 
 
 def keep_memory() -> None:
-    """Arrow allocates with malloc; malloc, where it is glibc's, takes what is below 32 MiB from its heaps and keeps it."""
-    pa.set_memory_pool(pa.system_memory_pool())
+    """malloc, where it is glibc's, takes what is below 32 MiB from its heaps and keeps it."""
     with suppress(OSError, AttributeError):  # another C library: its own rules
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)

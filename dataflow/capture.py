@@ -10,7 +10,7 @@ good ends alone; the process ends when all have, with the first error's exit sta
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -153,13 +153,16 @@ def _dictionary(context: Context) -> Dictionary:
     )
 
 
-def _generated(server: ServerSettings, table: Table) -> frozenset[str] | None:
-    """The generated columns that the live table has now, if it still looks as the binlog shows it."""
+def _generated(server: ServerSettings, tables: Sequence[Table]) -> dict[tuple[str, str], frozenset[str]] | None:
+    """The generated columns that the live tables have now, of those that still look as the binlog shows them."""
+    known = {(t.db, t.name): t for t in tables}
     try:
         with closing(connect(server)) as connection:
-            found = read_tables(connection, [(table.db, table.name)])
+            found = read_tables(connection, list(known))
     except SourceError:
         return None
-    if not found or found[0].storage != table.storage:
-        return frozenset()
-    return frozenset(c.name for c in found[0].columns if c.generated)
+    return {
+        (t.db, t.name): frozenset(c.name for c in t.columns if c.generated)
+        for t in found
+        if t.storage == known[t.db, t.name].storage
+    }

@@ -38,12 +38,13 @@ _DICTIONARIES: Final = {
 class Dictionary:
     """What the binlog doesn't say about its tables.
 
-    generated: the names of a table's generated columns as the live server has them now, None if it can't be asked or the
-    table looks different there; it is advice for undo, which proves it again. wants: the capture filter. definitions: what
-    proves the columns of tables that the binlog doesn't name, from a checkpoint on; without it they are refused.
+    generated: the names of tables' generated columns as the live server has them now, by db and name, none of a table that
+    looks different there; None if it can't be asked. It is advice for undo, which proves it again. wants: the capture
+    filter. definitions: what proves the columns of tables that the binlog doesn't name, from a checkpoint on; without it
+    they are refused.
     """
 
-    generated: Callable[[Table], frozenset[str] | None]
+    generated: Callable[[Sequence[Table]], Mapping[Name, frozenset[str]] | None]
     wants: Callable[[str, str], bool]
     definitions: Callable[[Checkpoint, Mapping[int, str]], Definitions] | None = None
 
@@ -101,26 +102,37 @@ class Decoders:
                     )
             wanted = {n: m for n, m in new.items() if self._dictionary.wants(m.table.db, m.table.name)}
             unproved = [(m.table.db, m.table.name) for m in wanted.values() if needs_proof(m, batch.flavor)]
+            # All at once: each asking is a connection.
+            named = [m.table for m in wanted.values() if m.named]
+            generated = self._dictionary.generated(named) if named else {}
             for number in new:
                 body, position = piece.definitions[number], piece.rows[events[number][0], tk.ROW_POSITION]
                 where = f"{piece.transactions.file}:{position}"
                 found = wanted.get(number)
-                decoders[body] = self._decoder(body, found, where, unproved, batch.flavor) if found else None
+                decoder = self._decoder(found, where, unproved, generated or {}, batch.flavor) if found else None
+                decoders[body] = decoder
+                if generated is None and found is not None and found.named:
+                    self._doubtful.add(body)
         except RowbackError as error:
             raise Refused(int(piece.rows[events[number][0], tk.ROW_TX]), error) from error
         return {number: decoders[piece.definitions[number]] for number in events}
 
-    def _decoder(self, body: bytes, found: TableMap, where: str, unproved: Sequence[Name], flavor: str) -> TableDecoder:
-        """The decoder of a TABLE_MAP. unproved: all tables of the run that need a proof."""
+    def _decoder(
+        self,
+        found: TableMap,
+        where: str,
+        unproved: Sequence[Name],
+        generated: Mapping[Name, frozenset[str]],
+        flavor: str,
+    ) -> TableDecoder:
+        """The decoder of a TABLE_MAP. unproved: all tables of the run that need a proof. generated: see Dictionary."""
         table = found.table
         if self._definitions is not None and needs_proof(found, flavor):
             table = self._definitions.table(found, where, unproved)
         if table is not found.table:
             return TableDecoder(replace(found, table=table, named=True))
-        generated = self._dictionary.generated(table) if found.named else frozenset()
-        if generated is None:
-            self._doubtful.add(body)
-        return TableDecoder(replace(found, table=table.with_generated(generated or frozenset())))
+        columns = generated.get((table.db, table.name), frozenset())
+        return TableDecoder(replace(found, table=table.with_generated(columns)))
 
     def cross(self, run: int, ddl: Ddl) -> None:
         """Go past the DDL behind a run, once however often the piece is decoded."""

@@ -1,14 +1,13 @@
 """A source's pieces, made in a thread of their own: while one batch is decoded, the next is framed.
 
 Promises: pieces come out in the stream's order, and what ended the stream comes up behind everything that stood before it.
-At most AHEAD batches are made ahead of what was taken. A stream that only trickles isn't cut into tiny pieces: as long as
-the last batch hasn't been taken, what arrives is gathered, up to BATCH_BYTES.
+At most one batch is made ahead of what was taken, so a stream that only trickles isn't cut into tiny pieces: what arrives
+meanwhile is gathered, up to BATCH_BYTES.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from typing import Final
 
 from dataflow.framer import Diverged, Framer
@@ -19,8 +18,7 @@ from recovery.failpoint import failpoint
 from recovery.gtid import binlog_order
 
 BATCH_BYTES: Final = 8 * 1024 * 1024
-AHEAD: Final = 2
-_WAIT_S: Final = 0.5  # how long a wait lasts before it looks whether the stream was closed
+_WAIT_S: Final = 0.5  # how long a wait for bytes lasts before it looks whether the stream was closed
 
 
 class PieceStream:
@@ -35,8 +33,8 @@ class PieceStream:
         self._asked_for = (framer.file, framer.position)
         self._changed = threading.Condition()
         # Below: only with the lock.
-        self._ready: deque[list[Piece]] = deque()
-        self._ended = self._closed = self._complete = False
+        self._ready: list[Piece] = []
+        self._closed = self._complete = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="binlog-framer", daemon=True)
         self._thread.start()
@@ -45,8 +43,9 @@ class PieceStream:
         """The pieces of the next batch; none if none is ready. Raises what ended the stream once all have been taken."""
         with self._changed:
             if self._ready:
+                pieces, self._ready = self._ready, []
                 self._changed.notify_all()
-                return self._ready.popleft()
+                return pieces
             if self._error is not None:
                 raise self._error
             return []
@@ -69,8 +68,7 @@ class PieceStream:
             while self._wait_for_room():
                 pieces = self._next()
                 with self._changed:
-                    if pieces:
-                        self._ready.append(pieces)
+                    self._ready = pieces
                     if self._reached():
                         self._complete = True
                         return
@@ -81,10 +79,7 @@ class PieceStream:
     def _wait_for_room(self) -> bool:
         """Until the next batch may be made; False once the stream is closed."""
         with self._changed:
-            while not self._closed and self._ready:
-                if len(self._ready) < AHEAD and self._stream.buffered_bytes >= BATCH_BYTES:
-                    break
-                self._changed.wait(_WAIT_S if len(self._ready) >= AHEAD else 0.002)
+            self._changed.wait_for(lambda: self._closed or not self._ready)
             return not self._closed
 
     def _next(self) -> list[Piece]:

@@ -90,7 +90,7 @@ def _archived(store: Store, state: ArchiveState, seq: int) -> dict[tuple[str, st
 
 def _decoded(logged: Logged, wanted: Mapping[tuple[str, str], pa.Table]) -> dict[tuple[str, str], pa.Table] | None:
     """The rows of the first transaction; None if they can't be decoded."""
-    decoder = Decoder(Dictionary(lambda _: frozenset(), lambda db, table: (db, table) in wanted))
+    decoder = Decoder(Dictionary(lambda _: {}, lambda db, table: (db, table) in wanted))
     found: dict[tuple[str, str], list[pa.Table]] = {}
     for piece in logged.pieces:
         first = piece.transactions.first_seq

@@ -28,7 +28,7 @@ from recovery.source import Connection, connect, source_error
 
 HEARTBEAT_S: Final = 2
 SILENCE_S: Final = 30  # no packet for this long, heartbeats included: the connection is dead
-BUFFERED_BYTES: Final = 16 * 1024 * 1024
+BUFFERED_BYTES: Final = 8 * 1024 * 1024
 CHUNK_BYTES: Final = 1024 * 1024
 _LAST_POSITION: Final = 0xFFFFFFFF  # COM_BINLOG_DUMP has 4 bytes for it
 # ER_MASTER_FATAL_ERROR_READING_BINLOG: purged file, position past the end, or a replica id used twice.
@@ -96,11 +96,6 @@ class EventStream:
                 self._buffered -= size
                 self._room.notify()
         return taken
-
-    @property
-    def buffered_bytes(self) -> int:
-        """How many bytes have arrived that weren't taken."""
-        return self._buffered
 
     def ended(self, packet: bytes, *, began: bool) -> RowbackError:
         """What the packet says with which the server ended the stream. began: whether any event of the place where the

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_framer import Binlog, framer
 
-from dataflow.framed import AHEAD, BATCH_BYTES, PieceStream
+from dataflow.framed import PieceStream
 from dataflow.pieces import Piece
 from dataflow.stream import EventStream
 from recovery.errors import BinlogDamaged, SourceUnreachable
@@ -23,13 +23,8 @@ class Bytes:
         self.parts: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
         for part in parts:
             self.parts.put(part)
-        self.left = sum(map(len, parts))
         self.lost = lost
         self.closed = False
-
-    @property
-    def buffered_bytes(self) -> int:
-        return self.left
 
     def take(self, budget_bytes: int, wait_s: float = 0.0) -> list[tuple[np.ndarray, int]]:
         if self.parts.empty():
@@ -38,7 +33,6 @@ class Bytes:
             time.sleep(0.001)
             return []
         part = self.parts.get()
-        self.left -= len(part)
         return [(part, 10**15)]
 
     def close(self) -> None:
@@ -101,16 +95,32 @@ def test_damage_comes_behind_what_was_whole_before_it() -> None:
     pieces.close()
 
 
-def test_it_runs_no_further_ahead_than_promised() -> None:
+def test_it_runs_one_batch_ahead_and_gathers_the_rest() -> None:
     log = binlog(50)
-    stream = Bytes([log.bytes[: len(log.bytes) // 2]] + [log.bytes[len(log.bytes) // 2 :][i : i + 1] for i in range(3)])
-    stream.left += 10 * BATCH_BYTES  # it says that much more is there
-    pieces = pieces_of(stream)
-    deadline = time.monotonic() + 10
-    while len(pieces._ready) < 1:
-        assert time.monotonic() < deadline
+    parts = [log.bytes[i : i + 100] for i in range(0, len(log.bytes), 100)]
+    stream = Bytes(parts)
+    pieces = pieces_of(stream, ("binlog.000001", log.position))
+    first = wait_for_pieces(pieces)
+    second = wait_for_pieces(pieces)
     time.sleep(0.05)
-    assert len(pieces._ready) <= AHEAD
+    assert not stream.parts.empty(), "what was not asked for was not read"
+    seqs = [p.after.seq for p in (*first, *second, *taken(pieces))]
+    assert seqs == sorted(seqs)
+    assert seqs[-1] == 50
+    pieces.close()
+
+
+def test_closing_ends_the_thread_and_the_stream() -> None:
+    stream = Bytes([binlog(5).bytes])
+    pieces = pieces_of(stream)
+    wait_for_pieces(pieces)
     pieces.close()
     assert stream.closed
     assert not pieces._thread.is_alive()
+
+
+def wait_for_pieces(pieces: PieceStream) -> list[Piece]:
+    deadline = time.monotonic() + 10
+    while not (found := pieces.take()):
+        assert time.monotonic() < deadline
+    return found
