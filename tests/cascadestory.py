@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import random
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,6 +133,43 @@ class Story:
             self.run("ROLLBACK" if rng.random() < 0.05 else "COMMIT", "SET foreign_key_checks = 1")
             if number % every == every - 1:
                 yield self.moment("; ".join(statements))
+
+    def together(self, seed: int, writers: int, transactions: int, moments: int) -> Iterator[Moment]:
+        """Several writers at once; each moment is read under a global lock."""
+        status = "SHOW BINARY LOG STATUS" if self.server.flavor == "mysql" else "SHOW MASTER STATUS"
+        done = threading.Semaphore(0)
+        threads = [
+            threading.Thread(target=self._write, args=(random.Random(seed * 100 + n), transactions, done))
+            for n in range(writers)
+        ]
+        for thread in threads:
+            thread.start()
+        with closing(self.server.connect()) as connection, connection.cursor() as cursor:
+            for number in range(moments):
+                for _ in range(writers * transactions // moments):
+                    done.acquire()
+                cursor.execute("FLUSH TABLES WITH READ LOCK")
+                cursor.execute(status)
+                file, position = (cursor.fetchone() or ())[:2]
+                rows = {}
+                for name in NAMES:
+                    cursor.execute(f"SELECT * FROM {DB}.{name}")
+                    rows[name] = sorted(cursor.fetchall(), key=repr)
+                cursor.execute("UNLOCK TABLES")
+                connection.commit()
+                yield Moment(f"moment {number}", file, int(position), rows)
+        for thread in threads:
+            thread.join()
+
+    def _write(self, rng: random.Random, transactions: int, done: threading.Semaphore) -> None:
+        with closing(self.server.connect(autocommit=True, database=DB)) as connection, connection.cursor() as cursor:
+            for _ in range(transactions):
+                cursor.execute("BEGIN")
+                for statement in [_statement(rng) for _ in range(rng.randint(1, 4))]:
+                    with contextlib.suppress(pymysql.err.IntegrityError, pymysql.err.OperationalError):
+                        cursor.execute(statement)
+                cursor.execute("COMMIT")
+                done.release()
 
 
 def _statement(rng: random.Random) -> str:
