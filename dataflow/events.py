@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from recovery.archive.actions import Session
 from recovery.errors import BinlogDamaged
 
 QUERY: Final = 2
@@ -288,19 +289,20 @@ def previous_gtids(event: Event) -> str:
 
 @dataclass(frozen=True, slots=True)
 class QueryEvent:
-    """exact: the statement could be decoded; else it is only for showing."""
+    """exact: the statement could be decoded; else it is only for showing. session: None if the event doesn't tell all."""
 
     connection_id: int
     db: str
     statement: str
     exact: bool
+    session: Session | None = None
 
 
-def query(body: bytes, charsets: Mapping[int, str]) -> QueryEvent:
+def query(body: bytes, charsets: Mapping[int, str], timestamp_s: int = 0) -> QueryEvent:
     """QUERY: thread 4, seconds 4, db length 1, error 2, status length 2; status variables; db, NUL, statement.
 
     The statement is in the client's character set, which status variable 4 names by collation id; charsets: the server's
-    names for these ids.
+    names for these ids. timestamp_s: of the event's header.
     """
     if len(body) < 13:
         raise _damaged("a QUERY event is cut short")
@@ -309,11 +311,13 @@ def query(body: bytes, charsets: Mapping[int, str]) -> QueryEvent:
     at = 13 + status_length
     db = body[at : at + db_length]
     text = body[at + db_length + 1 :]
-    codec = _CODECS.get(charsets.get(_client_collation(status), ""))
+    variables = _status_variables(status)
+    codec = _CODECS.get(charsets.get(_client_collation(variables), ""))
     try:
         if codec is None:
             raise ValueError("unknown character set")
-        return QueryEvent(thread, db.decode(), text.decode(codec), exact=True)
+        session = _session(variables, charsets, timestamp_s)
+        return QueryEvent(thread, db.decode(), text.decode(codec), exact=True, session=session)
     except ValueError:
         shown = text.decode("ascii", errors="backslashreplace")
         return QueryEvent(thread, db.decode("ascii", errors="backslashreplace"), shown, exact=False)
@@ -330,23 +334,68 @@ _CODECS: Final = {
 _UTF8MB4: Final = 45  # utf8mb4_general_ci, if the event doesn't say
 
 
-def _client_collation(status: bytes) -> int:
-    """The collation id of the client's character set. Codes stand in the order that Query_log_event::write gives them;
-    lengths: flags2 4, sql_mode 8, catalog 1+n, auto_increment 4, charset 6."""
+# Status variables of a QUERY event (Query_event::Query_event_status_vars of MySQL, Q_*_CODE of MariaDB) and their lengths;
+# 5, 6, 11 and 12 tell theirs themselves. 128 and 129 are MariaDB's.
+_SQL_MODE, _CHARSET, _TIME_ZONE, _INVOKER, _MICROSECONDS, _MICROSECONDS_MARIADB = 1, 4, 5, 11, 13, 128
+_LENGTHS: Final = {
+    0: 4, _SQL_MODE: 8, 3: 4, _CHARSET: 6, 7: 2, 8: 2, 9: 8, 10: 4, _MICROSECONDS: 3, 16: 1, 17: 8, 18: 2, 19: 1, 20: 1,
+    _MICROSECONDS_MARIADB: 3, 129: 8,
+}  # fmt: skip
+
+
+def _status_variables(status: bytes) -> dict[int, bytes]:
+    """The variables up to the first one that isn't known; those that a session has always come first."""
+    found: dict[int, bytes] = {}
     at = 0
     while at < len(status):
-        code = status[at]
-        if code == 4:
-            return int.from_bytes(status[at + 1 : at + 3], "little")
-        if code in (0, 3):
-            at += 5
-        elif code == 1:
-            at += 9
-        elif code == 6:
-            at += 2 + status[at + 1]
+        code, start = status[at], at + 1
+        if code in _LENGTHS:
+            at = start + _LENGTHS[code]
+        elif start >= len(status):
+            break
+        elif code in (_TIME_ZONE, 6):
+            at = start + 1 + status[start]
+        elif code == _INVOKER:
+            at = start + 1 + status[start]
+            at += 1 + (status[at] if at < len(status) else 0)
+        elif code == 12:  # databases: a count (254: too many to name), each ended by NUL
+            at = start + 1
+            for _ in range(status[start] if status[start] != 254 else 0):
+                at = (status.find(b"\0", at) + 1) or len(status) + 1
         else:
             break
-    return _UTF8MB4
+        if at > len(status):
+            raise _damaged("a QUERY event's status variables are cut short")
+        found[code] = status[start:at]
+    return found
+
+
+def _client_collation(variables: Mapping[int, bytes]) -> int:
+    """The collation id of the client's character set."""
+    return int.from_bytes(variables[_CHARSET][:2], "little") if _CHARSET in variables else _UTF8MB4
+
+
+def _session(variables: Mapping[int, bytes], charsets: Mapping[int, str], timestamp_s: int) -> Session | None:
+    if _SQL_MODE not in variables or _CHARSET not in variables:
+        return None
+    client, collation, server = struct.unpack("<HHH", variables[_CHARSET])
+    invoker, zone = variables.get(_INVOKER), variables.get(_TIME_ZONE)
+    fraction = variables.get(_MICROSECONDS) or variables.get(_MICROSECONDS_MARIADB) or b""
+    return Session(
+        sql_mode=int.from_bytes(variables[_SQL_MODE], "little"),
+        charset=charsets.get(client, ""),
+        collation=collation,
+        server_collation=server,
+        time_zone=None if zone is None else zone[1:].decode(),
+        invoker=None if invoker is None else _account(invoker),
+        started_at_us=timestamp_s * 1_000_000 + int.from_bytes(fraction, "little"),
+    )
+
+
+def _account(raw: bytes) -> tuple[str, str]:
+    """User and host, each behind its length; both in UTF-8."""
+    end = 1 + raw[0]
+    return raw[1:end].decode(), raw[end + 1 :].decode()
 
 
 def uuid_text(raw: bytes) -> str:

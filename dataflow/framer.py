@@ -445,4 +445,5 @@ def _ddl_action(statement: Statement, found: Transactions, tx: int) -> Ddl:
         statement=statement.text,
         verb=statement.verb,
         tables=statement.tables,
+        session=statement.session,
     )

@@ -20,6 +20,7 @@ from dataflow import payload
 from dataflow.kernels import frame as fk
 from dataflow.kernels import transactions as tk
 from dataflow.tablemaps import TableMaps
+from recovery.archive.actions import Session
 from recovery.ddl import Classified, classify
 from recovery.errors import BinlogDamaged, UnsupportedEvent
 
@@ -35,7 +36,7 @@ PREPARE, COMMIT, ROLLBACK = "prepare", "commit", "rollback"
 @dataclass(frozen=True)
 class Statement:
     """A DDL statement. tx: number of its transaction; rows: how many row events come before it; verb, tables: see
-    `recovery.ddl.Classified`."""
+    `recovery.ddl.Classified`; session: None if it isn't known."""
 
     tx: int
     rows: int
@@ -44,6 +45,7 @@ class Statement:
     text: str
     verb: str
     tables: tuple[tuple[str, str], ...] | None
+    session: Session | None = None
 
 
 @dataclass(frozen=True)
@@ -251,7 +253,7 @@ class Grammar:
     # --- statements ----------------------------------------------------------------------------------------------------
 
     def _query(self, event: ev.Event, body: bytes, number: int, start: int) -> None:
-        query = ev.query(body, self._charsets)
+        query = ev.query(body, self._charsets, event.timestamp)
         if not self.open:
             raise self._outside(start)
         if query.connection_id:
@@ -271,7 +273,7 @@ class Grammar:
             self._ddl(query, number, start)
 
     def _ddl(self, query: ev.QueryEvent, number: int, start: int) -> None:
-        found = Classified("ALTER TABLE", ()) if self._alter_pending else classify(query.statement, query.db)
+        found = Classified("ALTER TABLE", ()) if self._alter_pending else _classified(query)
         block = bool(self._state[tk.STATE_BLOCK])
         if (found.tables is None and found.verb in _DML) or (block and found.verb not in _IN_BLOCK):
             raise self._unsupported(start, f"a statement-format change: `{_shorten(query.statement)}`")
@@ -279,7 +281,9 @@ class Grammar:
         if not self._alter_pending:
             tables = found.tables if query.exact else None
             self.statements.append(
-                Statement(self.txs, self.n_rows, start, query.db, query.statement, found.verb, tables)
+                Statement(
+                    self.txs, self.n_rows, start, query.db, query.statement, found.verb, tables, session=query.session
+                )
             )
         if not block:
             self._end(number)
@@ -349,6 +353,10 @@ class Grammar:
             hint="Nothing after it is captured. Mend the setting that causes it (`rowback doctor` knows most), then go on "
             "with `rowback capture --skip-gap` and take a new snapshot.",
         )
+
+
+def _classified(query: ev.QueryEvent) -> Classified:
+    return classify(query.statement, query.db, query.session.sql_mode if query.session else 0)
 
 
 def event_of(buffer: np.ndarray, row: np.ndarray, *, with_body: bool = True) -> ev.Event:

@@ -147,7 +147,9 @@ class Demo:
         say("the restored dump goes into a second throw-away server")
         with MySQLServer(self.folder / "second", name="demo-second", binlog=False) as second:
             with (restored / "load.mysql").open("rb") as script:
-                subprocess.run(second.client_command("--loose-commands"), cwd=restored, stdin=script, check=True)
+                subprocess.run(
+                    second.client_command("--loose-commands", "--comments"), cwd=restored, stdin=script, check=True
+                )
             got = {table: rows(second, table) for table in before["rows"]}
         equal = got == before["rows"]
         print(f"restored: {', '.join(f'{t} {len(r)} rows' for t, r in got.items())}; equal: {equal}")

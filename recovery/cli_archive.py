@@ -348,10 +348,15 @@ def restore(
         ),
     ] = False,
     report: Annotated[Format, typer.Option("--report", help="The result for people or for programs.")] = Format.table,
+    events_disabled: Annotated[
+        bool, typer.Option("--events-disabled", help="Create events DISABLED. Default: as they were at the target.")
+    ] = False,
     config: ConfigOption = None,
     server: ServerOption = None,
 ) -> None:
     """Write the tables, as they were at the end of a transaction, as files to load or to read.
+
+    With their triggers, and with the views, routines and events of their databases (of those that --tables selects).
 
     No server is touched: review the directory, then load it yourself. rowback-manifest.json in it lists every file with its
     digest, and check.mysql compares what was loaded.
@@ -385,6 +390,7 @@ def restore(
         leave_out=tuple(leave_out or ()),
         except_conflicts=except_conflicts.value,
         rename=tuple(rename or ()),
+        events_disabled=events_disabled,
     )
     with restore_progress() as progress:
         result = operations.restore(context, request, progress)

@@ -136,10 +136,12 @@ def report_end(report: Report) -> None:
 _LOADING = {
     "mydumper": (
         "load it with: myloader -d {0}",
-        "or with the plain client: cd there and run: mysql --loose-commands < load.mysql",
+        "or with the plain client: cd there and run: mysql --loose-commands --comments < load.mysql",
     ),
-    "sql": ("load it with the plain client: cd there and run: mysql --loose-commands < load.mysql",),
-    "csv": ("load it with the plain client: cd there and run: mysql --local-infile=1 --loose-commands < load.mysql",),
+    "sql": ("load it with the plain client: cd there and run: mysql --loose-commands --comments < load.mysql",),
+    "csv": (
+        "load it with the plain client: cd there and run: mysql --local-infile=1 --loose-commands --comments < load.mysql",
+    ),
     "parquet": ("each table is a folder of Parquet files; schema.sql beside them creates it",),
 }
 
@@ -155,6 +157,8 @@ def restore(result: RestoreResult, data_format: str) -> None:
     for line in result.plan.exclusion.explain() if result.plan.exclusion else ():
         out.print(line, markup=False)
     out.print(f"wrote {len(result.tables)} tables, {result.rows} rows to {result.output}", markup=False)
+    if result.plan.objects.objects:
+        out.print(f"with {result.plan.objects.counts()}, as they were then", markup=False)
     if result.resumed:
         out.print(f"  {len(result.resumed)} of them were finished and whole already", markup=False)
     for line in _LOADING[data_format]:

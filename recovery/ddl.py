@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import sqlglot
 from sqlglot.errors import SqlglotError
 
+from recovery.sqlscan import NO_BACKSLASH_ESCAPES, scan
+
 TableName = tuple[str, str]
 
 # Statements that change neither rows nor columns of any table.
@@ -40,13 +42,17 @@ class Classified:
     tables: tuple[TableName, ...] | None
 
 
-def classify(statement: str, default_db: str) -> Classified:
-    """Never raises; the unrecognised is `Classified(<first word>, None)`."""
+def classify(statement: str, default_db: str, sql_mode: int = 0) -> Classified:
+    """Never raises; the unrecognised is `Classified(<first word>, None)`. sql_mode: under which the server read it."""
     text = EXECUTABLE_COMMENT.sub(r" \1 ", statement)
     try:
         # sqlglot takes RENAME, GRANT and others at a statement's start for opaque commands, so it doesn't get to see one.
         tokens = [token.text for token in sqlglot.tokenize(f"SELECT {text}", read="mysql")][1:]
     except SqlglotError:
+        tokens = []
+    if sql_mode & NO_BACKSLASH_ESCAPES:  # which sqlglot doesn't know
+        tokens = [word.text for word in scan(statement, sql_mode)]
+    if not tokens:
         return Classified((statement.split() or ["?"])[0].upper(), None)
     try:
         return _Reader(tokens, default_db).classify()

@@ -4,7 +4,9 @@
     <db>-schema-create.sql         CREATE DATABASE
     <db>.<table>-schema.sql        the server's own CREATE TABLE at the snapshot
     <db>.<table>.00000.sql ...     INSERT statements of about 1 MB, files of about 64 MB, rows in key order
-    load.mysql                     the same for the plain client: cd DIR && mysql --loose-commands < load.mysql
+    <db>-schema-post.sql           for myloader: views, triggers, routines and events (recovery/objects/files.py)
+    load-objects.mysql             the same for the plain client
+    load.mysql                     all of it for the plain client: cd DIR && mysql --loose-commands --comments < load.mysql
 
 Promises: every literal means the same under every sql_mode and connection character set (recovery/dump_values.py).
 Generated columns are left out. Rendering is DuckDB SQL over columns; Python only cuts the rendered bytes into statements.
@@ -28,6 +30,8 @@ from typing import Any
 from recovery.dump_values import Functions, rows_sql, written
 from recovery.errors import NotComputable
 from recovery.merge import MergedTable, Merger
+from recovery.objects.files import CLIENT_FILE, for_client, for_myloader, groups
+from recovery.objects.plan import ObjectPlan
 from recovery.output.digest import Digest, Stored, digest_statement, hash_sql
 from recovery.output.files import FileRecord, TableFiles, Written, unheard, write_text
 from recovery.output.options import OutputOptions
@@ -65,8 +69,9 @@ class DumpWriter:
     options: OutputOptions = field(default_factory=OutputOptions)
     flavor: str | None = None
     for_myloader: bool = True
-    _client_options: str = "--loose-commands"
+    _client_options: str = "--loose-commands --comments"
     _databases: list[str] = field(default_factory=list)
+    _objects: ObjectPlan = field(default_factory=ObjectPlan)
 
     def __post_init__(self) -> None:
         databases = sorted({db for db, _ in self.tables})
@@ -87,9 +92,12 @@ class DumpWriter:
         _check_statement(body, db)
         if alias != db:
             body = f"CREATE DATABASE {quote(alias)};\n{body}"
-            self._write(f"{alias}-schema-post.sql", f"DROP DATABASE {quote(alias)};\n")
         self._write(f"{alias}-schema-create.sql", f"/*!40101 SET NAMES utf8mb4*/;\n{body};\n")
         self._databases.append(db)
+
+    def objects(self, plan: ObjectPlan) -> None:
+        """What to create behind the tables."""
+        self._objects = plan
 
     def table(
         self,
@@ -148,7 +156,20 @@ class DumpWriter:
         """Write metadata and load.mysql. tables: all of the directory, in the order in which to load them."""
         if self.for_myloader:
             self._write("metadata", self._metadata(tables))
+        self._write_objects()
         self._write("load.mysql", self._load_script(tables))
+
+    def _write_objects(self) -> None:
+        """The files of views, triggers, routines and events; with an alias the database's file has to drop that, too."""
+        by_db = groups(self._objects)
+        for db, alias in sorted(self._db_alias.items()):
+            body = for_myloader(self._objects, by_db[db], db if alias == db else "") if db in by_db else b""
+            if alias != db:
+                body += f"DROP DATABASE {quote(alias)};\n".encode()
+            if body and self.for_myloader:
+                (self.directory / f"{alias}-schema-post.sql").write_bytes(body)
+        if self._objects.objects:
+            (self.directory / CLIENT_FILE).write_bytes(for_client(self._objects))
 
     def _metadata(self, tables: Iterable[TableFiles]) -> str:
         """mydumper 1.x's format; myloader 0.10 only wants the file to be there."""
@@ -162,7 +183,8 @@ class DumpWriter:
     def _load_script(self, tables: Sequence[TableFiles]) -> str:
         lines = [
             f"-- Load with the plain client, in this directory:  mysql {self._client_options} < load.mysql",
-            "-- (MySQL's client of 9.x reads SOURCE only with --commands; the prefix lets others pass over the option.)",
+            "-- (MySQL's client of 9.x reads SOURCE only with --commands; the prefix lets others pass over the option.",
+            "-- Without --comments the client takes comments out of routines, triggers and events.)",
             "-- Databases and tables are created; a table that exists already is an error and stops the load.",
             "SET NAMES utf8mb4;",
         ]
@@ -175,7 +197,9 @@ class DumpWriter:
             lines.append(f"USE {quote(t.db)};")
             lines.append(f"SOURCE {self._stem(t.db, t.table)}-schema.sql")
             lines.extend(f"SOURCE {name}" for name in self._sources(t))
-        lines.extend(f"SOURCE {alias}-schema-post.sql" for db, alias in sorted(self._db_alias.items()) if alias != db)
+        if self._objects.objects:
+            lines.append(f"SOURCE {CLIENT_FILE}")
+        lines.extend(f"DROP DATABASE {quote(alias)};" for db, alias in sorted(self._db_alias.items()) if alias != db)
         return "\n".join(lines) + "\n"
 
     def _sources(self, table: TableFiles) -> Iterator[str]:

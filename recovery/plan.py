@@ -25,6 +25,8 @@ from recovery.except_report import Exclusion
 from recovery.gtid import binlog_order
 from recovery.lineage import Lineage, follow, touching
 from recovery.marks import SnapshotRange
+from recovery.objects.choose import Known, Scope, choose_objects
+from recovery.objects.plan import ObjectPlan
 from recovery.program import program
 from recovery.scope import (
     TableName,
@@ -103,6 +105,7 @@ class RestorePlan:
     warnings: tuple[str, ...] = ()
     derivations: tuple[Derivation, ...] = ()
     exclusion: Exclusion | None = None
+    objects: ObjectPlan = field(default_factory=ObjectPlan)
 
     @property
     def size_bytes(self) -> int:
@@ -131,6 +134,8 @@ class RestorePlan:
         )
         lines.append(f"{len(self.tables)} tables, {self.size_bytes} bytes to read")
         lines.extend(self.exclusion.explain() if self.exclusion else ())
+        if self.objects.objects:
+            lines.append(f"with {self.objects.counts()}, as they were then")
         lines.extend(f"warning: {text}" for text in self.warnings)
         return lines
 
@@ -167,6 +172,10 @@ class RestorePlan:
                 for d in self.derivations
             ],
             "except": None if self.exclusion is None else asdict(self.exclusion),
+            "objects": [{"type": o.type, "db": o.db, "name": o.name} for o in self.objects.objects],
+            "left_out": [
+                {"type": o.type, "db": o.db, "name": o.name, "reason": o.reason} for o in self.objects.left_out
+            ],
             "warnings": list(self.warnings),
         }
 
@@ -194,6 +203,8 @@ def plan_restore(
     boundary: Boundary | None = None,
     seqs: Seqs | None = None,
     before_seq: int | None = None,
+    definitions: Mapping[str, Known] | None = None,
+    events_disabled: bool = False,
 ) -> RestorePlan:
     """The plan for a cut, or the error that says why there is none.
 
@@ -201,6 +212,8 @@ def plan_restore(
     recovery/scope.py; no patterns for every table. warnings: taken over into the plan. boundary: what
     `recovery.cascades.boundary_changes` found; without it, whole segments count. seqs: what
     `recovery.straddling.straddling` found. before_seq: of a transaction that no snapshot may hold, for it is to be left out.
+    definitions: of the snapshots' views, triggers, routines and events, by snapshot_id; events_disabled: create events so
+    that none runs.
     """
     wanted, unwanted = [parse_pattern(p) for p in patterns], [parse_pattern(p) for p in exclude]
     candidates, reasons = _candidates(state, cut, ranges, before_seq)
@@ -234,9 +247,16 @@ def plan_restore(
     used = [c.snapshot for c in candidates if c.snapshot.snapshot_id in planned.values()]
     notes.extend(left_out(newest, set(planned), wanted, segments, unwanted))
     notes.extend(unrestored(used, planned, wanted, unwanted))
-    creates = {db: text for snapshot in reversed(used) for db, text in snapshot.databases}
-    databases = tuple(sorted((db, creates.get(db, "")) for db in {t.db for t in tables}))
-    return RestorePlan(target, cut, databases, tuple(tables), tuple(notes), derivations)
+    objects = choose_objects(
+        [(c.snapshot, c.low_seq) for c in candidates],
+        definitions or {},
+        state.ddls,
+        cut.seq,
+        Scope(frozenset(planned), wanted, unwanted),
+        events_disabled=events_disabled,
+    )
+    notes.extend(objects.notes)
+    return RestorePlan(target, cut, objects.databases, tuple(tables), tuple(notes), derivations, objects=objects.plan)
 
 
 def _derivations(

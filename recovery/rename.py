@@ -98,8 +98,9 @@ def renamed(plan: RestorePlan, renames: Renames) -> RestorePlan:
             databases.setdefault(new.db, texts.get(new.db, _database(texts.get(old.db, ""), new.db)))
         else:
             databases[new.db] = texts.get(new.db, "")
-    warnings = (*plan.warnings, *_outside(plan.tables, tables, renames))
-    return replace(plan, tables=tables, databases=tuple(sorted(databases.items())), warnings=warnings)
+    objects = plan.objects.without("its text has the names from before `--rename`")
+    warnings = (*plan.warnings, *_outside(plan.tables, tables, renames), *objects.warnings(plan.objects.left_out))
+    return replace(plan, tables=tables, databases=tuple(sorted(databases.items())), warnings=warnings, objects=objects)
 
 
 def _outside(old: Sequence[TablePlan], new: Sequence[TablePlan], renames: Renames) -> Iterator[str]:

@@ -25,6 +25,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from recovery import except_
+from recovery.archive.definitions import read_definitions
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.cascades import boundary_changes
@@ -36,6 +37,7 @@ from recovery.except_report import REFUSE
 from recovery.failpoint import failpoint
 from recovery.marks import SnapshotRange, locate_snapshot
 from recovery.merge import MergedTable, Merger, engine_error
+from recovery.objects.choose import Known
 from recovery.output import journal as journals
 from recovery.output import manifest as manifests
 from recovery.output.building import building, output_full
@@ -62,7 +64,8 @@ class RestoreRequest:
     them (recovery/except_.py). rename: rules `old=new` for names in the output (recovery/rename.py). output: a directory
     that is empty or new; not needed for a dry run. memory_limit_bytes: of the merge. scratch_dir: where copies and spilled
     data go, by default the system's. options: the format and its files. resume: go on in what an interrupted restore of
-    the same target and options left; if this one ends badly, leave it likewise."""
+    the same target and options left; if this one ends badly, leave it likewise. events_disabled: create events DISABLED,
+    however they were."""
 
     to: str
     tables: tuple[str, ...] = ()
@@ -76,6 +79,7 @@ class RestoreRequest:
     leave_out: tuple[str, ...] = ()
     except_conflicts: str = REFUSE
     rename: tuple[str, ...] = ()
+    events_disabled: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ def plan_for(
     cut: Cut | None = None,
     leave_out: Sequence[str] = (),
     except_conflicts: str = REFUSE,
+    events_disabled: bool = False,
 ) -> RestorePlan:
     """Resolve and plan. Reads transactions segments, and of tables whose changes the server passes on by foreign keys
     without logging them the segments at the range's ends; with transactions to leave out, the changes behind them. damaged:
@@ -145,6 +150,8 @@ def plan_for(
         boundary=boundary,
         seqs=seqs,
         before_seq=before_seq,
+        definitions=_definitions(store, state, ranges),
+        events_disabled=events_disabled,
     )
     return except_.without(store, state, plan, without, except_conflicts, ranges) if without else plan
 
@@ -167,6 +174,7 @@ def _planned(
         cut,
         leave_out=request.leave_out,
         except_conflicts=request.except_conflicts,
+        events_disabled=request.events_disabled,
     )
     return _in_order(renamed(plan, renames), state)
 
@@ -229,6 +237,7 @@ def _header(state: ArchiveState, request: RestoreRequest, cut: Cut) -> dict[str,
         "tables": {"tables": sorted(request.tables), "exclude": sorted(request.exclude)},
         "except": [*sorted(request.leave_out), request.except_conflicts] if request.leave_out else None,
         "rename": sorted(request.rename) or None,
+        "events_disabled": request.events_disabled,
         "options": request.options.to_json(),
         "cut": asdict(cut),
     }
@@ -294,6 +303,19 @@ def _locate(
     return ranges
 
 
+def _definitions(store: Store, state: ArchiveState, ranges: Collection[str]) -> dict[str, Known]:
+    """What these snapshots say of views, triggers, routines and events; a reason where that can't be read. Tables are
+    restored all the same."""
+    found: dict[str, Known] = {}
+    for snapshot in state.snapshots:
+        if snapshot.snapshot_id in ranges and snapshot.definitions is not None:
+            try:
+                found[snapshot.snapshot_id] = read_definitions(store, snapshot.definitions)
+            except ArchiveDamaged as error:
+                found[snapshot.snapshot_id] = error.message
+    return found
+
+
 def _time_warnings(state: ArchiveState, target: Target) -> list[str]:
     if target.kind == "time" and state.identity is not None and state.identity.flavor == "mariadb":
         return ["this source logs commit times in whole seconds; name a GTID to cut between transactions of one second"]
@@ -338,6 +360,7 @@ def _write(run: _Run, plan: RestorePlan) -> tuple[tuple[TableFiles, ...], tuple[
     """The tables in name order, the labels of those that were there, and the other files."""
     flavor = run.state.identity.flavor if run.state.identity else None
     writer = writer_for(run.request.options, run.directory, [(t.db, t.table) for t in plan.tables], flavor)
+    writer.objects(plan.objects)
     for db, create_statement in plan.databases:
         writer.database(db, create_statement)
     derived = [_derived(run, d) for d in plan.derivations]

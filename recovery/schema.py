@@ -23,7 +23,7 @@ from recovery.errors import UnsupportedColumn
 
 # The archive format that this version writes, in log objects and Parquet footers; all earlier ones are read. 2: the types
 # BIT, GEOMETRY, VECTOR, UUID and INET, every character set, and `0x..` exact texts. 3: the flags of row events.
-FORMAT = 3
+FORMAT = 4
 RESERVED_PREFIX = "_rb_"
 EXACT = "_rb_exact"
 EXACT_TYPE = pa.map_(pa.string(), pa.string())

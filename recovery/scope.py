@@ -196,8 +196,8 @@ def unrestored(
     patterns: Sequence[Pattern],
     exclude: Sequence[Pattern],
 ) -> list[str]:
-    """A warning for each snapshot in use that knows of triggers, views, routines or events in scope: no restore brings
-    them back. A trigger is in scope with its table; the rest by its database, and by its name where tables were named.
+    """A warning for each snapshot in use that knows of sequences in scope: no restore brings them back. They are in scope by
+    their database, and by their name where tables were named.
     planned: table -> the snapshot_id that it comes from. used: newest first; an object counts once."""
     notes: list[str] = []
     told: set[SchemaObject] = set()
@@ -206,12 +206,9 @@ def unrestored(
         found = [
             o
             for o in snapshot.objects
-            if o not in told
-            and (
-                planned.get((o.db, o.table)) == snapshot.snapshot_id
-                if o.table
-                else o.db in databases and in_scope((o.db, o.name), patterns, exclude)
-            )
+            if o.type == "sequence"
+            and o not in told
+            and (o.db in databases and in_scope((o.db, o.name), patterns, exclude))
         ]
         told.update(found)
         if found:

@@ -188,6 +188,7 @@ def build(
     rows = sum(s.inserts + s.updates + s.deletes for s in state.segments)
     sizes = [s.size_bytes for s in state.segments] + [t.size_bytes for t in state.transactions]
     sizes += [o.size_bytes for s in state.snapshots for b in s.baselines for o in b.objects]
+    sizes += [s.definitions.size_bytes for s in state.snapshots if s.definitions]
     return Status(
         server=server,
         tenant=tenant,

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
 from recovery.archive.actions import DataObject, PendingObject, Segment, Snapshot
+from recovery.archive.definitions import check_definitions
 from recovery.archive.log import Log
 from recovery.archive.names import Layout
 from recovery.archive.rebuild import base_of
@@ -209,6 +210,13 @@ class _Verification:
         jobs = ((o.path, lambda t=t, o=o: check(t, o)) for t, o in pairs)
         for number, ((_, one), problems) in enumerate(zip(pairs, self._ahead(jobs), strict=True), start=1):
             self._progress("baselines", number, len(pairs))
+            for problem in problems or ():
+                self._find(one.path, problem)
+        told = [s.definitions for s in state.snapshots if s.definitions]
+        held = (
+            (o.path, lambda o=o: [*check_definitions(o, read_verified(self._store, o.path, o.sha256))]) for o in told
+        )
+        for one, problems in zip(told, self._ahead(held), strict=True):
             for problem in problems or ():
                 self._find(one.path, problem)
         for number, snapshot in enumerate(state.snapshots, start=1):

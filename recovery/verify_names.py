@@ -71,6 +71,7 @@ def _expected(state: ArchiveState) -> dict[str, int]:
     expected = {s.path: s.size_bytes for s in state.segments}
     expected |= {t.path: t.size_bytes for t in state.transactions}
     expected |= {o.path: o.size_bytes for snapshot in state.snapshots for b in snapshot.baselines for o in b.objects}
+    expected |= {d.path: d.size_bytes for s in state.snapshots if (d := s.definitions)}
     return expected | {o.path: o.size_bytes for pending in state.pending for o in pending.objects}
 
 

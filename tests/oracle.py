@@ -47,7 +47,10 @@ def load_with_client(server: Server, folder: Path) -> None:
     """Load a restored directory with the plain client, as its load.mysql says."""
     script = folder / "load.mysql"
     done = subprocess.run(
-        server.client_command("--loose-commands"), cwd=folder, stdin=script.open("rb"), capture_output=True
+        server.client_command("--loose-commands", "--comments"),
+        cwd=folder,
+        stdin=script.open("rb"),
+        capture_output=True,
     )
     assert done.returncode == 0, done.stderr.decode()
     assert b"ERROR" not in done.stderr, done.stderr.decode()  # MariaDB's client goes on behind a SOURCE that failed

@@ -344,7 +344,9 @@ class TestStory:
         result = story.rowback.json(*arguments, "--output", "out")
         assert result["rows"] == 5
         load = (folder / "load.mysql").read_text()
-        subprocess.run(mysql_target.client_command("--loose-commands"), input=load.encode(), cwd=folder, check=True)
+        subprocess.run(
+            mysql_target.client_command("--loose-commands", "--comments"), input=load.encode(), cwd=folder, check=True
+        )
         assert mysql_target.execute(f"SELECT * FROM {DB}.orders ORDER BY id") == story.before
         mysql_target.execute(f"DROP DATABASE {DB}")
         done = story.rowback.run(*arguments, "--output", "out", check=False)

@@ -37,7 +37,7 @@ def write(root: Path, archive: Archive, *baselines: Any) -> Path:
 def load_with(loader: str, directory: Path, server: Server) -> None:
     if loader == "mysql":
         script = (directory / "load.mysql").read_bytes()
-        command = server.client_command("--loose-commands")
+        command = server.client_command("--loose-commands", "--comments")
         done = subprocess.run(command, cwd=directory, input=script, capture_output=True, check=False)
     else:
         login = ["--host", server.host, "--port", str(server.port), "--user", "root"]

@@ -19,6 +19,7 @@ from recovery.archive.log import Log
 from recovery.archive.names import Layout
 from recovery.changes import ChangeQuery, changes
 from recovery.restore import RestoreRequest, restore
+from recovery.schema import FORMAT
 
 GOLDEN = Path(__file__).parent / "golden" / "format1"
 LAYOUT = Layout("default", "shop")
@@ -69,7 +70,7 @@ def test_it_goes_on_in_the_format_of_today_and_is_compacted(store: FileStore, tm
     assert done.replaced == 8, "four segments of orders, four transactions segments"
     assert done.objects == 2
     formats = [json.loads(store.get(i.key))["format"] for i in store.list("default/shop/log/")]
-    assert formats == [1] * 8 + [3] * 3
+    assert formats == [1] * 8 + [FORMAT] * 3
     check(store, tmp_path / "out")
     newest = Log(store, LAYOUT).read()
     restore(store, newest, RestoreRequest("latest", ("shop.orders",), tmp_path / "new"))

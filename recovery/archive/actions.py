@@ -129,10 +129,27 @@ class Transactions:
 
 
 @dataclass(frozen=True)
+class Session:
+    """The settings under which a statement ran, as its binlog event has them. sql_mode: as a number. charset: the client's
+    character set; collation, server_collation: collation_connection and collation_server by their numbers. time_zone: as
+    SET takes it; None where the event doesn't say (only statements that read it do). invoker: `user`@`host` that ran it, as
+    (user, host); None where the statement names its definer. started_at_us: what NOW() gave, in whole seconds for most."""
+
+    sql_mode: int
+    charset: str
+    collation: int
+    server_collation: int
+    time_zone: str | None
+    invoker: tuple[str, str] | None
+    started_at_us: int
+
+
+@dataclass(frozen=True)
 class Ddl:
     """A DDL statement. `tables` are the (db, table) pairs that it may touch; None means that they are not known and any
     table may be touched; empty means that it touches no table's rows or columns (a GRANT, a view, a routine). An entry
-    with an empty table name, (db, ""), stands for every table of that database."""
+    with an empty table name, (db, ""), stands for every table of that database. session: None in logs of earlier versions,
+    and where the event has other settings than this version knows."""
 
     kind: ClassVar[str] = "ddl"
     seq: int
@@ -144,6 +161,7 @@ class Ddl:
     statement: str
     verb: str
     tables: tuple[tuple[str, str], ...] | None
+    session: Session | None = None
 
 
 @dataclass(frozen=True)
@@ -205,6 +223,8 @@ class Snapshot:
     """mode: "brief" (LOW equals HIGH) or "none". path: the dump directory's prefix below the archive's root.
     databases: each dumped database's CREATE DATABASE statement. skipped: tables left out, with the reason. cascades: of
     the whole server, whatever the snapshot holds. objects: of the snapshot's databases, those that the account sees.
+    definitions: the object with what the server says of them (recovery/archive/definitions.py); None in logs of earlier
+    versions.
     lineage: how many failovers were before it, which tells whose positions the marks have."""
 
     kind: ClassVar[str] = "snapshot"
@@ -223,6 +243,7 @@ class Snapshot:
     cascades: tuple[Cascade, ...] = ()
     objects: tuple[SchemaObject, ...] = ()
     lineage: int = 0
+    definitions: DataObject | None = None
 
 
 @dataclass(frozen=True)
@@ -362,8 +383,9 @@ def action_from_json(data: Mapping[str, Any]) -> Action:
         given["include"], given["exclude"] = tuple(given.get("include", ())), tuple(given.get("exclude", ()))
     if cls is Pending:
         given["objects"] = tuple(PendingObject(**o) for o in given["objects"])
-    if cls is Ddl and given["tables"] is not None:
-        given["tables"] = tuple((db, table) for db, table in given["tables"])
+    if cls is Ddl:
+        given["tables"] = None if given["tables"] is None else tuple((db, table) for db, table in given["tables"])
+        given["session"] = _session(given.get("session"))
     if cls is Snapshot:
         given["low"] = Mark(**given["low"])
         given["high"] = Mark(**given["high"])
@@ -372,8 +394,16 @@ def action_from_json(data: Mapping[str, Any]) -> Action:
         given["baselines"] = tuple(_baseline(b) for b in given["baselines"])
         given["cascades"] = tuple(Cascade(**c) for c in given.get("cascades", ()))
         given["objects"] = tuple(SchemaObject(**o) for o in given.get("objects", ()))
+        given["definitions"] = DataObject(**found) if (found := given.get("definitions")) else None
     action: Action = cls(**given)
     return action
+
+
+def _session(data: Mapping[str, Any] | None) -> Session | None:
+    if data is None:
+        return None
+    invoker = data["invoker"]
+    return Session(**{**data, "invoker": None if invoker is None else (invoker[0], invoker[1])})
 
 
 def _baseline(data: Mapping[str, Any]) -> Baseline:

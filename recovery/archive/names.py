@@ -103,6 +103,9 @@ class Layout:
     def baseline(self, snapshot_id: str, db: str, table: str, number: int) -> str:
         return f"{self.prefix}baselines/{snapshot_id}/{table_key(db, table)}/{number}.parquet"
 
+    def definitions(self, snapshot_id: str) -> str:
+        return f"{self.prefix}baselines/{snapshot_id}/~definitions.parquet"
+
     def backup(self, started_at: datetime) -> str:
         """The prefix of a dump directory: `backups/<tenant>/<server>/YYYY-MM-DD/HHMMSS/`."""
         return f"backups/{self.tenant}/{self.server}/{started_at.astimezone(UTC):%Y-%m-%d/%H%M%S}/"

@@ -119,6 +119,7 @@ def named_paths(state: ArchiveState) -> set[str]:
     """Every data object that counts."""
     paths = {s.path for s in state.segments} | {t.path for t in state.transactions}
     paths |= {o.path for snapshot in state.snapshots for b in snapshot.baselines for o in b.objects}
+    paths |= {s.definitions.path for s in state.snapshots if s.definitions}
     return paths | {o.path for pending in state.pending for o in pending.objects}
 
 

@@ -43,7 +43,7 @@ class CsvWriter(DumpWriter):
     """As DumpWriter, with CSV for rows."""
 
     for_myloader: bool = False
-    _client_options: str = "--local-infile=1 --loose-commands"
+    _client_options: str = "--local-infile=1 --loose-commands --comments"
     _bytes: frozenset[str] = frozenset()
 
     def table(

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from recovery.archive.state import ArchiveState
 from recovery.literals import DIALECT, string
+from recovery.objects.files import objects_manifest
 from recovery.output.files import TableFiles, described
 from recovery.output.journal import NAME as JOURNAL
 from recovery.output.options import OutputOptions
@@ -53,6 +54,7 @@ def manifest(
         },
         "warnings": list(plan.warnings),
         "tables": listed,
+        **objects_manifest(plan.objects),
         "files": _others(directory, tables),
     }
 

@@ -3,6 +3,7 @@
     <table key>/00000.parquet ...     columns as in the archive's baselines (docs/FORMAT.md, Types), without generated ones
     <table key>/schema.sql            the statements that create the table
     <db>.create.sql                   CREATE DATABASE
+    load-objects.mysql                views, triggers, routines and events (recovery/objects/files.py)
 
 Promises: every value is exact: what a column's type can't hold (zero dates, stored bytes without a text, an ENUM's
 invalid value) stands in `_rb_exact`, as in the archive. Rows are in the order of the key. A table without rows has one
@@ -24,6 +25,8 @@ from recovery.archive.names import encode, table_key
 from recovery.dump_values import written
 from recovery.literals import identifier_sql
 from recovery.merge import MergedTable, Merger
+from recovery.objects.files import CLIENT_FILE, for_client
+from recovery.objects.plan import ObjectPlan
 from recovery.output.digest import Digest, Stored, digest_statement, hash_sql
 from recovery.output.files import FileRecord, Sink, TableFiles, Written, unheard, write_text
 from recovery.output.options import OutputOptions
@@ -45,6 +48,11 @@ class ParquetWriter:
     def database(self, db: str, create_statement: str) -> None:
         text = create_statement.strip().rstrip(";") or f"CREATE DATABASE {identifier_sql(db)}"
         write_text(self.directory, f"{encode(db)}.create.sql", f"{text};\n")
+
+    def objects(self, plan: ObjectPlan) -> None:
+        """Views, triggers, routines and events as one file for the plain client."""
+        if plan.objects:
+            (self.directory / CLIENT_FILE).write_bytes(for_client(plan))
 
     def table(
         self,

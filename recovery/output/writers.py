@@ -8,6 +8,7 @@ from typing import Protocol
 
 from recovery.dump import DumpWriter
 from recovery.merge import MergedTable, Merger
+from recovery.objects.plan import ObjectPlan
 from recovery.output.csv_files import CsvWriter
 from recovery.output.files import TableFiles, Written
 from recovery.output.options import OutputOptions
@@ -15,7 +16,7 @@ from recovery.output.parquet_files import ParquetWriter
 
 
 class Writer(Protocol):
-    """`database` and `table` in any order, then `finish` with all tables of the directory, of an earlier run, too.
+    """`objects`, `database` and `table` in any order, then `finish` with all tables of the directory, of an earlier run too.
 
     table: its (database, name), the statements that create it, and its rows, None for none. Files are new each time and
     stay as they are once `table` has returned.
@@ -31,6 +32,8 @@ class Writer(Protocol):
         merged: MergedTable | None,
         heard: Written = ...,
     ) -> TableFiles: ...
+
+    def objects(self, plan: ObjectPlan) -> None: ...
 
     def finish(self, tables: Sequence[TableFiles]) -> None: ...
 

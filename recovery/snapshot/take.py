@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from recovery.archive.actions import Action, Baseline, Snapshot
+from recovery.archive.definitions import Definition, write_definitions
 from recovery.archive.log import Log
 from recovery.archive.names import Layout
 from recovery.archive.state import ArchiveState
@@ -37,6 +38,7 @@ from recovery.snapshot.baseline import BaselineWriter
 from recovery.snapshot.coordinates import Clock, microseconds
 from recovery.snapshot.dumpdir import DumpDirectory
 from recovery.snapshot.dumper import find_dumper
+from recovery.snapshot.objects import read_definitions, settled, unknown_definitions
 from recovery.snapshot.plan import Pair, Plan, PlannedTable, fingerprint, make_plan
 from recovery.snapshot.request import Progress, Report, SnapshotRequest, SnapshotResult
 from recovery.snapshot.upload import free_prefix, put_manifest, upload_directory
@@ -81,6 +83,7 @@ def take_snapshot(
             _check_space(plan, staging)
             sql_mode = str(fetch(connection, "SELECT @@GLOBAL.sql_mode")[0][0])
             before = fingerprint(connection, [t.pair for t in plan.tables])
+            objects = read_definitions(connection, [db for db, _ in plan.databases])
         snapshot_id = f"{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
         def writer(planned: PlannedTable) -> BaselineWriter:
@@ -89,6 +92,7 @@ def take_snapshot(
         source = Source(server, info, dumper, request, now, progress)
         reading = read_source(source, plan, staging, writer)
         _check_unchanged(server, before, reading.plan)
+        objects, hidden = _settle_objects(server, info, objects, reading.plan)
         prefix = free_prefix(store, layout, started_at)
         files = upload_directory(store, prefix, reading.dump, progress)
         baselines = _load_baselines(reading, writer, progress)
@@ -107,6 +111,7 @@ def take_snapshot(
             sql_mode=sql_mode,
             cascades=reading.plan.cascades,
             objects=reading.plan.objects,
+            definitions=write_definitions(store, layout, snapshot_id, objects),
         )
         facts = _manifest(snapshot, reading, info, dumper.version_text, time.monotonic() - begin)
         snapshot = _sized(snapshot, put_manifest(store, prefix, files, facts))
@@ -121,7 +126,7 @@ def take_snapshot(
         dumper_version=dumper.version_text,
         server_version=info.version,
         log_version=state.version,
-        warnings=_warnings(reading),
+        warnings=(*_warnings(reading), *hidden),
     )
 
 
@@ -178,6 +183,15 @@ def _check_unchanged(server: ServerSettings, before: dict[Pair, tuple[object, ..
                 f"table `{pair[0]}.{pair[1]}` was altered or recreated while the snapshot ran",
                 hint="Take the snapshot again when the schema change is through.",
             )
+
+
+def _settle_objects(
+    server: ServerSettings, info: ServerInfo, before: Sequence[Definition], plan: Plan
+) -> tuple[tuple[Definition, ...], tuple[str, ...]]:
+    """What is known of the databases' views, triggers, routines and events all the while, and warnings for the rest."""
+    with closing(connect(server)) as connection:
+        found = settled(before, read_definitions(connection, [db for db, _ in plan.databases]))
+        return found, tuple(unknown_definitions(connection, info, found))
 
 
 def _still_there(connection: Connection, pairs: Sequence[Pair]) -> list[Pair]:

@@ -1,0 +1,112 @@
+"""The objects of a restore: of each database by the newest snapshot that holds it, those in the user's scope.
+
+A trigger comes with its table. A view, routine or event comes with its database, if it isn't left out by a pattern: with
+`--tables shop.orders` none does, with `--tables 'shop.*'` all of shop's do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from recovery.archive.actions import Ddl, Snapshot
+from recovery.archive.definitions import Definition
+from recovery.objects.fold import Catalog, LiveObject, database_clause, fold
+from recovery.objects.plan import ObjectPlan, plan_objects
+from recovery.scope import Pattern, in_scope, quoted
+
+Name = tuple[str, str]
+# Of a snapshot: its definitions, or why they can't be had.
+Known: TypeAlias = tuple[Definition, ...] | str
+
+
+@dataclass(frozen=True)
+class Scope:
+    """tables: those in the restore. Patterns: see recovery/scope.py."""
+
+    tables: Collection[Name]
+    patterns: Sequence[Pattern]
+    exclude: Sequence[Pattern]
+
+    def has(self, one: LiveObject) -> bool:
+        if one.kind == "trigger":
+            return (one.db, one.table) in self.tables
+        return in_scope((one.db, one.name), self.patterns, self.exclude)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """databases: the CREATE DATABASE statement of each as it was at the cut; notes: warnings."""
+
+    plan: ObjectPlan
+    databases: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+
+def choose_objects(
+    usable: Sequence[tuple[Snapshot, int]],
+    definitions: Mapping[str, Known],
+    ddls: Sequence[Ddl],
+    cut_seq: int,
+    scope: Scope,
+    *,
+    events_disabled: bool = False,
+) -> Chosen:
+    """usable: the snapshots that serve the cut with their low_seq, newest first. definitions: by snapshot_id."""
+    catalogs: dict[str, Catalog] = {}
+
+    def catalog(snapshot: Snapshot, low_seq: int) -> Catalog:
+        if snapshot.snapshot_id not in catalogs:
+            known = _definitions(snapshot, definitions.get(snapshot.snapshot_id))
+            catalogs[snapshot.snapshot_id] = fold(known, dict(snapshot.databases), ddls, low_seq, cut_seq)
+        return catalogs[snapshot.snapshot_id]
+
+    notes: list[str] = []
+    live: list[LiveObject] = []
+    functions: list[Name] = []
+    clauses: dict[str, str] = {}
+    creates: dict[str, str] = {}
+    read_at_us: dict[str, int] = {}
+    for db in sorted({db for db, _ in scope.tables}):
+        snapshot, low_seq = next((u for u in usable if db in dict(u[0].databases)), usable[0])
+        found = catalog(snapshot, low_seq)
+        create = dict(snapshot.databases).get(db, "")
+        if not create and db not in found.created:
+            notes.append(f"views, triggers, routines and events of database `{db}` are not known: no snapshot holds it")
+        clauses[db] = found.clauses.get(db, "")
+        creates[db] = create if database_clause(create) == clauses[db] and create else _create(db, clauses[db])
+        read_at_us[db] = snapshot.low.read_at_us
+        own = [o for o in found.objects.values() if o.db == db]
+        functions += [(o.db, o.name) for o in own if o.kind == "function"]
+        live += [o for o in own if scope.has(o)]
+    plan = plan_objects(
+        live,
+        clauses,
+        scope.tables,
+        ddls,
+        cut_seq,
+        read_at_us,
+        functions=functions,
+        events_disabled=events_disabled,
+    )
+    doubts = {d.seq: d for found in catalogs.values() for d in found.doubts}
+    notes += [
+        f"`{d.verb}` at {d.file}:{d.position} isn't understood: views, triggers, routines and events may differ by it"
+        for _, d in sorted(doubts.items())
+    ]
+    return Chosen(plan, tuple(sorted(creates.items())), (*notes, *plan.warnings()))
+
+
+def _create(db: str, clause: str) -> str:
+    return f"CREATE DATABASE {quoted(db)} {clause}".rstrip()
+
+
+def _definitions(snapshot: Snapshot, known: Known | None) -> tuple[Definition, ...]:
+    """The names alone where the definitions can't be had."""
+    if isinstance(known, tuple):
+        return known
+    why = known or "the snapshot was taken by an earlier version, which kept no definitions"
+    why = f"{why}; as far as mydumper writes them, they are in the dump directory `{snapshot.path}` of the archive"
+    names = [o for o in snapshot.objects if o.type != "sequence"]
+    return tuple(Definition(o.type, o.db, o.name, o.table, problem=why) for o in names)
