@@ -63,7 +63,7 @@ def test_it_goes_on_in_the_format_of_today_and_is_compacted(store: FileStore, tm
     writer = Writer.__new__(Writer)
     writer.store, writer.layout, writer.log = store, LAYOUT, log
     writer.flavor, writer.gtids, writer.seq, writer.state = "mysql", True, 5, log.read()
-    writer.flags = 1
+    writer.flags = None
     state = writer.window(insert(ORDERS, id=8, v="new"))
     over = Checkpoint(6, "binlog.000001", 6900, f"{UUID}:1-6", T0 + 6_000_000, T0 + 2 * 3_600_000_000)
     state = log.commit(state, lambda _: [over])
