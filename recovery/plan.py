@@ -12,7 +12,7 @@ over.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -42,6 +42,8 @@ from recovery.scope import (
 from recovery.stages import Staged, build, refused
 from recovery.straddling import Seqs
 from recovery.target import Cut, describe_coverage, describe_gap, format_us
+
+Place = Callable[[int], str]
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,7 @@ def plan_restore(
     before_seq: int | None = None,
     definitions: Mapping[str, Known] | None = None,
     events_disabled: bool = False,
+    place: Place = str,
 ) -> RestorePlan:
     """The plan for a cut, or the error that says why there is none.
 
@@ -214,6 +217,7 @@ def plan_restore(
     `recovery.straddling.straddling` found. before_seq: of a transaction that no snapshot may hold, for it is to be left out.
     definitions: of the snapshots' views, triggers, routines and events, by snapshot_id; events_disabled: create events so
     that none runs.
+    place: what a message says of a transaction, by seq.
     """
     wanted, unwanted = [parse_pattern(p) for p in patterns], [parse_pattern(p) for p in exclude]
     candidates, reasons = _candidates(state, cut, ranges, before_seq)
@@ -242,7 +246,7 @@ def plan_restore(
             notes.append(f"table `{label(name)}` was left out by the capture filter for a while and is left out here")
             continue
         tables.append(_table_plan(state, chosen, cut, lineage, segments, seqs or {}))
-    derivations = _derivations(state, tables, cut, ranges, boundary or {})
+    derivations = _derivations(state, tables, cut, ranges, boundary or {}, place)
     planned = {(t.db, t.table): t.snapshot_id for t in tables}
     used = [c.snapshot for c in candidates if c.snapshot.snapshot_id in planned.values()]
     notes.extend(left_out(newest, set(planned), wanted, segments, unwanted))
@@ -265,6 +269,7 @@ def _derivations(
     cut: Cut,
     ranges: Mapping[str, SnapshotRange],
     boundary: Boundary,
+    place: Place,
 ) -> tuple[Derivation, ...]:
     """How the tables that unlogged cascades may have changed are restored all the same. Raises NotComputable, naming those
     of the plan, if nothing can be derived."""
@@ -288,7 +293,7 @@ def _derivations(
         try:
             result.append(derivation(state, *of, edges[snapshot_id], folded, cut.seq, boundary))
         except Obstacle as obstacle:
-            raise _cascaded(those, str(obstacle)) from obstacle
+            raise _cascaded(those, str(obstacle), place) from obstacle
     return tuple(result)
 
 
@@ -397,7 +402,7 @@ def _inexact(state: ArchiveState, candidate: _Candidate, name: TableName) -> Not
     ddl = _altered_during(state, candidate, name)
     if ddl is not None:
         return refused(name, ddl, "it ran while the snapshot was being taken without a lock")
-    return _keyless(name)
+    return _keyless(name, candidate.snapshot)
 
 
 def _absent(
@@ -431,7 +436,8 @@ def _uncaptured(name: TableName, candidate: _Candidate) -> TargetOutsideCoverage
     return TargetOutsideCoverage(
         f"table `{label(name)}` was left out by the capture filter for a while after snapshot "
         f"{candidate.snapshot.snapshot_id}, so its changes up to the target are not all known",
-        hint="Restore it to a point before the filter left it out, or take a new snapshot now that it is captured.",
+        hint="Restore it to a point before the filter left it out, take a new snapshot now that it is captured, or leave it "
+        f"out with `--exclude '{spelled(name)}'`.",
     )
 
 
@@ -476,7 +482,7 @@ def _segments_by_table(state: ArchiveState, cut: Cut) -> dict[TableName, list[Se
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
-def _cascaded(broken: Sequence[tuple[TablePlan, Cause]], why: str) -> NotComputable:
+def _cascaded(broken: Sequence[tuple[TablePlan, Cause]], why: str, place: Place) -> NotComputable:
     table, cause = broken[0]
     own = (cause.parent[0].casefold(), cause.parent[1].casefold()) == (table.db.casefold(), table.table.casefold())
     parent = "itself" if own else f"`{label(cause.parent)}`"
@@ -490,13 +496,15 @@ def _cascaded(broken: Sequence[tuple[TablePlan, Cause]], why: str) -> NotComputa
         f"table `{table.label}` can't be restored: {what} {parent}{' which it refers to' if own else ''} after snapshot "
         f"{table.snapshot_id}, and its foreign key to {parent}{via} may have changed rows without the server logging it"
         f"{others}. What it did can't be derived: {why}",
-        hint=f"Restore to before that (transaction {cause.seq} at the earliest), or to after a new snapshot; or leave out "
-        f"what is affected with `--exclude '{names}'`.",
+        hint=f"Restore to before that (transaction {place(cause.seq)} at the earliest), or to after a new snapshot; or "
+        f"leave out what is affected with `--exclude '{names}'`.",
     )
 
 
-def _keyless(name: TableName) -> NotComputable:
+def _keyless(name: TableName, snapshot: Snapshot) -> NotComputable:
+    low, high = snapshot.low, snapshot.high
     return NotComputable(
-        f"table `{label(name)}` has no key and changed while its snapshot was taken without a lock",
-        hint="Take a snapshot with `--lock brief`, or leave the table out with `--exclude`.",
+        f"table `{label(name)}` has no key and changed while snapshot {snapshot.snapshot_id} was taken without a lock, "
+        f"between {low.file}:{low.position} and {high.file}:{high.position}",
+        hint=f"Take a snapshot with `--lock brief`, or leave the table out with `--exclude '{spelled(name)}'`.",
     )

@@ -19,7 +19,7 @@ from recovery.errors import NotComputable
 from recovery.lineage import Lineage
 from recovery.references import Parent, copied, followed, parents, rewritten
 from recovery.retarget import NotRewritten, quoted, retargeted
-from recovery.scope import label
+from recovery.scope import label, spelled
 from recovery.stages import refused
 
 _ACTION: Final = re.compile(r"\bON\s+(DELETE|UPDATE)\s+(CASCADE|SET\s+(NULL|DEFAULT))\b", re.IGNORECASE)
@@ -48,7 +48,8 @@ def program(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -
             if ddl is None:
                 raise NotComputable(
                     f"table `{label(lineage.name)}` can't be created under its name at the target: {error}",
-                    hint="Take a new snapshot; targets at or after it can be restored.",
+                    hint="Take a new snapshot: targets at or after it can be restored. Or leave the table out with "
+                    f"`--exclude '{spelled(lineage.name)}'`.",
                 ) from error
             raise refused(lineage.name, ddl, f"it can't be written for its name at the target ({error})") from error
         if target is not None:

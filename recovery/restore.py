@@ -50,7 +50,7 @@ from recovery.plan import RestorePlan, TablePlan, plan_restore
 from recovery.program import in_place
 from recovery.rename import parse_renames, renamed
 from recovery.straddling import straddling
-from recovery.target import Cut, Target, format_us, known_until, missing_after, parse_target, resolve
+from recovery.target import Cut, Target, cut_of, format_us, known_until, missing_after, parse_target, resolve
 
 DEFAULT_MEMORY_LIMIT_BYTES = 1024**3
 MIN_MEMORY_LIMIT_BYTES = 64 * 1024**2  # DuckDB's two threads need some for their vectors
@@ -152,8 +152,16 @@ def plan_for(
         before_seq=before_seq,
         definitions=_definitions(store, state, ranges),
         events_disabled=events_disabled,
+        place=partial(_place, store, state),
     )
     return except_.without(store, state, plan, without, except_conflicts, ranges) if without else plan
+
+
+def _place(store: Store, state: ArchiveState, seq: int) -> str:
+    """`5, <GTID>, which ends at binlog.000001:4242`, for a message."""
+    cut = cut_of(store, state, seq)
+    gtid = f", {cut.gtid}" if cut.gtid else ""
+    return f"{seq}{gtid}, which ends at {cut.file}:{cut.position},"
 
 
 def _planned(

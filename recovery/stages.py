@@ -35,6 +35,7 @@ from recovery.generated import generated_at
 from recovery.lineage import Lineage, Span, Step
 from recovery.removed_rows import Removal, why_not
 from recovery.schema import INTEGER_BITS, Column, Table
+from recovery.scope import spelled
 from recovery.straddling import Seqs, has_rows
 from recovery.target import format_us
 
@@ -190,13 +191,22 @@ def _with_rows(found: Sequence[Segment], span: Span, schemas: Mapping[str, Table
 
 
 def refused(name: TableName, ddl: Ddl, why: str) -> DdlInRange:
-    statement = " ".join(ddl.statement.split())
-    shown = statement if len(statement) <= 200 else statement[:197] + "..."
+    shown = _shown(ddl)
     return DdlInRange(
         f"table `{name[0]}.{name[1]}` can't be restored across `{shown}` at {ddl.file}:{ddl.position}: {why}",
-        hint=f"Restore to before it (transaction {ddl.seq}, {format_us(ddl.cut_at_us)}), take a snapshot after it, or leave "
-        "the table out with `--exclude`.",
+        hint=f"Restore to just before it with `{just_before(ddl)}` (transaction {ddl.seq}, {format_us(ddl.cut_at_us)}), "
+        f"take a snapshot after it, or leave the table out with `--exclude '{spelled(name)}'`.",
     )
+
+
+def _shown(ddl: Ddl) -> str:
+    statement = " ".join(ddl.statement.split())
+    return statement if len(statement) <= 200 else statement[:197] + "..."
+
+
+def just_before(ddl: Ddl) -> str:
+    """The option that means the state in front of a statement."""
+    return f"--before {ddl.gtid}" if ddl.gtid else f"--to {ddl.file}:{ddl.position}"
 
 
 def _definition(
@@ -205,9 +215,10 @@ def _definition(
     found = [schemas[s.schema_id] for s in segments if s.schema_id in schemas]
     if len(found) < len(segments) or len({t.storage for t in found}) > 1:
         raise NotComputable(
-            f"changes to table `{name[0]}.{name[1]}` have several definitions without a statement between them"
-            + (f" after {steps[-1].ddl.file}:{steps[-1].ddl.position}" if steps else ""),
-            hint="Take a new snapshot; targets at or after it can be restored.",
+            f"changes to table `{name[0]}.{name[1]}` in transactions {min(s.first_seq for s in segments)} to "
+            f"{max(s.last_seq for s in segments)} have several definitions without a statement between them{_behind(steps)}",
+            hint="Take a new snapshot: targets at or after it can be restored. Or leave the table out with "
+            f"`--exclude '{spelled(name)}'`.",
         )
     return found[-1]
 
@@ -307,11 +318,19 @@ def _sources(name: TableName, before: Table, after: Table, steps: Sequence[Step]
 
 
 def _misfit(name: TableName, column: Column, last: Ddl | None) -> NotComputable:
-    where = f" after {last.file}:{last.position}" if last else ""
+    where = f" after `{_shown(last)}` at {last.file}:{last.position}" if last else ""
     return NotComputable(
         f"changes to table `{name[0]}.{name[1]}`{where} have a column `{column.name}` that nothing before them explains",
-        hint="Take a new snapshot; targets at or after it can be restored.",
+        hint="Take a new snapshot: targets at or after it can be restored. Or leave the table out with "
+        f"`--exclude '{spelled(name)}'`.",
     )
+
+
+def _behind(steps: Sequence[Step]) -> str:
+    if not steps:
+        return ""
+    ddl = steps[-1].ddl
+    return f", behind `{_shown(ddl)}` at {ddl.file}:{ddl.position}"
 
 
 def _added_value(name: TableName, cell: _Cell, column: Column) -> str | None:
