@@ -24,7 +24,7 @@ soak: $(STAMP) provision kernels ## random tables, and bent row events by the hu
 	  $(BIN)/python -m pytest -s --timeout 7200 tests/test_row_properties.py $(ARGS)
 
 differential: $(STAMP) provision kernels ## 200 restores through random DDL beside a replica, on each of MySQL, MySQL with native foreign keys, MariaDB; prints counts (an hour; ROWBACK_DDL_SEED=n for another life)
-	ROWBACK_DDL_STEPS=$${ROWBACK_DDL_STEPS:-2050} $(BIN)/python -m pytest -s --timeout 7200 tests/test_restore_ddl.py $(ARGS)
+	ROWBACK_DDL_STEPS=$${ROWBACK_DDL_STEPS:-1300} $(BIN)/python -m pytest -s --timeout 7200 tests/test_restore_ddl.py $(ARGS)
 
 campaign: $(STAMP) provision kernels ## the fault suite at length: many more kills, a transaction of 1 GB, the store away for a minute (long)
 	ROWBACK_CAMPAIGN=1 ROWBACK_TEST_AWAY_S=$${ROWBACK_TEST_AWAY_S:-60} \
