@@ -31,21 +31,33 @@ _RULE: Final = re.compile(r"ON (DELETE|UPDATE) (CASCADE|SET NULL|SET DEFAULT)")
 _UNIQUE: Final = re.compile(rf"^\s+(?:PRIMARY KEY|UNIQUE KEY {_NAME}) {_NAMES}", re.MULTILINE)
 _COLUMN: Final = re.compile(rf"^\s+({_NAME}) (.*)$", re.MULTILINE)
 _COLLATE: Final = re.compile(r"\bCOLLATE[ =](\w+)")
-_DEFAULT: Final = re.compile(r"^\).*?\bCOLLATE=(\w+)", re.MULTILINE)
+_CHARSET: Final = re.compile(r"\bCHARACTER SET (\w+)")
+_DEFAULT: Final = re.compile(r"^\).*?(?:\bCOLLATE=(\w+)|\bCHARSET=(\w+)(?!.*\bCOLLATE=))", re.MULTILINE)
 # Collations that order Unicode by the default table; others have rules of one language (Swedish: `ü` is `y`).
 _PLAIN: Final = re.compile(
     r"utf8(mb[34])?_(general|unicode|unicode_520|0900|uca1400)(_(ai|as|nopad))*_(ci|cs|bin)|utf8(mb[34])?_bin|ascii_\w+"
 )
+# Collations that take different letters of ASCII for equal (Latin: `i` and `j`; Lithuanian: `c` and `ch`; Big5: `e` and a
+# backquote), as the servers' weights show.
+_ODD: Final = re.compile(
+    r"(big5|gbk|gb2312|geostd8|koi8u|macce|swe7)_\w*|cp1251_ukrainian_\w+|\w+_(lithuanian|roman)_\w+|\w+_la_0900_\w+"
+)
+# Letters whose equals are known (tests/test_derive.py asks the servers): Latin with its accents, Greek, Cyrillic, Han,
+# Hangul, and what lies beyond the basic plane.
+_KNOWN: Final = re.compile(
+    "[\x20-\x7e\xa1-\u017f\u0386-\u03ce\u0400-\u045f\u0490\u0491\u4e00-\u9fff\uac00-\ud7a3\U00010000-\U0010ffff]*"
+)
 _LETTERS: Final = str.maketrans({
-    "æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "ł": "l", "ħ": "h", "\u0131": "i", "þ": "th", "ŋ": "n",
-    "w": "v", "y": "i",  # in Swedish, in Lithuanian
+    "æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "ł": "l", "ħ": "h", "\u0131": "i", "þ": "th", "ŋ": "n", "ŧ": "t",
+    "\u0491": "\u0433", "·": "", "w": "v", "y": "i",  # the last two in Swedish, in Lithuanian
 })  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ForeignKey:
     """columns of the child, in the order of the parent's `referenced`. on_delete, on_update: CASCADE, SET NULL, SET DEFAULT,
-    or "" for what changes nothing. collations: of the child's columns, None where it isn't text or isn't named."""
+    or "" for what changes nothing. collations: of the child's columns; where only the character set is named, that and `_`;
+    None where neither is."""
 
     child: TableName
     columns: tuple[str, ...]
@@ -63,7 +75,8 @@ def foreign_keys(child: TableName, create_statement: str) -> Iterator[ForeignKey
     named: dict[str, str | None] = {}
     for name, rest in _COLUMN.findall(text):
         found = _COLLATE.search(rest)
-        inherited = default[1] if default and "CHARACTER SET" not in rest else None
+        charset = _CHARSET.search(rest)
+        inherited = f"{charset[1]}_" if charset else default[1] or f"{default[2]}_" if default else None
         named[_unquoted(name)] = found[1] if found else inherited
     for columns, db, parent, referenced, rest in _FOREIGN.findall(text):
         rules = dict(_RULE.findall(rest))
@@ -108,23 +121,19 @@ def text_columns(table: Table, columns: Sequence[str]) -> tuple[bool, ...]:
 
 def loose(text: str, collation: str | None) -> str | None:
     """A text that is the same for all texts that this collation may take for equal; None if that can't be said."""
+    if collation is not None and _ODD.fullmatch(collation):
+        return None
     if collation is not None and (collation.endswith("_bin") or collation == "binary"):
         return text.rstrip(" ")  # PAD SPACE
     if not text.isascii():
-        if collation is None or _PLAIN.fullmatch(collation) is None:
+        if collation is None or not (_PLAIN.fullmatch(collation) and _KNOWN.fullmatch(text)):
             return None
         text = unicodedata.normalize("NFKD", text)
     letters = (c for c in text.casefold() if unicodedata.category(c)[0] not in "MC")
-    folded = "".join(_plain(c) for c in letters).translate(_LETTERS)
+    # One weight for all that lies beyond the basic plane in the older collations.
+    folded = "".join("\ufffd" if c > "\uffff" else c for c in letters).translate(_LETTERS)
     # utf8mb4_general_ci takes one `s` for a sharp s, which casefold makes two of.
     return re.sub("s+", "s", folded).rstrip(" ")
-
-
-def _plain(letter: str) -> str:
-    code = ord(letter)
-    if code > 0xFFFF:  # one weight for all of them in the older collations
-        return "\ufffd"
-    return chr(code - 0x60) if 0x30A1 <= code <= 0x30F6 else letter  # katakana as hiragana
 
 
 def has_null(key: Key) -> bool:

@@ -3,6 +3,10 @@ test_derived_cascades.py."""
 
 from __future__ import annotations
 
+import re
+import string
+import unicodedata
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from recovery.archive.actions import Cascade
 from recovery.errors import NotComputable
 from recovery.foreignkeys import foreign_keys, is_unique, loose
 from recovery.restore import RestoreRequest, restore
+from testservers import Server
 
 PAR = table("shop", "par", column("id"), column("code", "varchar", octets=80))
 CHILD = table("shop", "ch", column("id"), column("code", "varchar", octets=80))
@@ -166,3 +171,53 @@ def test_texts_of_one_collation_class_have_one_loose_form() -> None:
     assert loose("WeiSS ", "utf8mb4_general_ci") == loose("weiß", "utf8mb4_general_ci")
     assert loose("é", None) is None
     assert loose("a", "utf8mb4_bin") != loose("A", "utf8mb4_bin")
+
+
+# --- against the servers' collations ----------------------------------------------------------------------------------
+
+SPANS = (
+    (0xA1, 0x180),
+    (0x386, 0x3CF),
+    (0x400, 0x460),
+    (0x490, 0x492),
+    (0x3041, 0x3097),
+    (0x30A1, 0x30F7),
+    (0x4E00, 0x4E30),
+)
+LETTERS = [chr(c) for span in (*SPANS, (0x1F600, 0x1F608)) for c in range(*span)]
+ASCII = [chr(c) for c in range(0x20, 0x7F)] + [a + b for a in string.ascii_lowercase for b in string.ascii_lowercase]
+WIDE = ("utf8mb3", "ucs2", "utf16", "utf16le", "utf32", "binary")  # their collations are utf8mb4's
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
+def test_what_a_server_takes_for_equal_has_one_loose_form(request: pytest.FixtureRequest, flavor: str) -> None:
+    """Every collation over ASCII, those of general use over all letters: texts of equal weights."""
+    server: Server = request.getfixturevalue(f"{flavor}_target")
+    listed = {
+        "mysql": "SELECT COLLATION_NAME, CHARACTER_SET_NAME FROM information_schema.COLLATIONS",
+        "mariadb": "SELECT FULL_COLLATION_NAME, CHARACTER_SET_NAME FROM "
+        "information_schema.COLLATION_CHARACTER_SET_APPLICABILITY WHERE FULL_COLLATION_NAME NOT LIKE '%nopad%'",
+    }
+    texts = [*ASCII, *(c for c in LETTERS if unicodedata.category(c)[0] != "C")]
+    with closing(server.connect(autocommit=True, charset="utf8mb4")) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE DATABASE letters")
+        cursor.execute("CREATE TABLE letters.l (n INT PRIMARY KEY, c VARCHAR(4)) CHARACTER SET utf8mb4")
+        cursor.executemany("INSERT INTO letters.l VALUES (%s, %s)", list(enumerate(texts)))
+        cursor.execute(listed[flavor])
+        collations = {str(name): str(charset) for name, charset in cursor.fetchall() if charset not in WIDE}
+        wrong = []
+        for collation, charset in sorted(collations.items()):
+            plain = re.fullmatch(r"utf8mb4_(general|unicode|unicode_520|(0900|uca1400)_a[is])_c[is]", collation)
+            weight = f"HEX(WEIGHT_STRING(CONVERT(CONCAT('<', c, '>') USING {charset}) COLLATE {collation}))"
+            cursor.execute(f"SELECT n, {weight} FROM letters.l WHERE n < {len(texts if plain else ASCII)}")
+            groups: dict[str, set[str]] = {}
+            for n, weights in cursor.fetchall():
+                groups.setdefault(weights, set()).add(texts[n])
+            for group in groups.values():
+                forms = {loose(f"<{text}>", collation) for text in group}
+                if len(forms) > 1 and None not in forms:
+                    wrong.append((collation, sorted(group)[:8]))
+        cursor.execute("DROP DATABASE letters")
+    assert wrong == []
+    assert len(collations) > 100
