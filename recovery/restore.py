@@ -28,6 +28,7 @@ from recovery import except_
 from recovery.archive.definitions import read_definitions
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
+from recovery.autoincrement import Counter
 from recovery.cascades import boundary_changes
 from recovery.convert import check_rows, convert, finished
 from recovery.derive_files import Files, derived_changes, write_changes
@@ -421,9 +422,10 @@ def _write_table(
     run: _Run, merger: Merger, writer: Writer, table: TablePlan, derived: Sequence[_DerivedFiles], report: _Reporter
 ) -> TableFiles:
     report(0, 0)
+    counter, name = Counter(table.schema), (table.db, table.table)
     try:
-        merged = _through_stages(run.store, table, merger, run.scratch, derived)
-        written = writer.table(merger, (table.db, table.table), table.schema, merged, report)
+        merged = _through_stages(run.store, table, merger, run.scratch, derived, counter)
+        written = writer.table(merger, name, (*table.schema, *counter.statements(name)), merged, report)
     except duckdb.Error as error:
         raise engine_error(error, table.label) from error
     _empty_of_parquet(run.scratch)
@@ -474,7 +476,12 @@ def _derived(run: _Run, of: Derivation) -> _DerivedFiles:
 
 
 def _through_stages(
-    store: Store, table: TablePlan, merger: Merger, scratch: Path, derived: Sequence[_DerivedFiles] = ()
+    store: Store,
+    table: TablePlan,
+    merger: Merger,
+    scratch: Path,
+    derived: Sequence[_DerivedFiles],
+    counter: Counter,
 ) -> MergedTable | None:
     """The table's rows at the cut, folded stage by stage; None if it surely has none. What was derived is of the first
     stage: it reaches no further than the first statement on the table."""
@@ -500,6 +507,7 @@ def _through_stages(
             changes.append(scratch / f"correction-{number}.parquet")
             pq.write_table(table.corrections[number], changes[-1])
         merged = merger.merge(stage.definition, bases, changes, stage.low_seq, high_seq, derived=derives)
+        counter.look(merger, stage.definition)
     if merged is None:
         return None
     for index, check, ddl in table.staged.checks:
