@@ -186,7 +186,7 @@ def _foreign_keys(plan: RestorePlan, touched: set[TableName]) -> Iterator[str]:
     for table in plan.tables:
         child = (table.db, table.table)
         try:
-            parents = {p for text in table.schema for p in parents_of(text, table.db)}
+            parents = {p.table for text in table.schema for p in parents_of(text, table.db)}
         except NotRewritten:
             continue
         for parent in sorted(parents & names):

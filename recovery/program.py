@@ -65,9 +65,7 @@ def _same(text: str, default_db: str, ddl: Ddl | None, lineage: Lineage, follow:
     baseline = lineage.baseline
     if ddl is not None or baseline is None or lineage.name != (baseline.db, baseline.table):
         return False
-    return rewritten(text, default_db, lineage.name, None, lambda p: p) == rewritten(
-        text, default_db, lineage.name, None, follow
-    )
+    return not _KEYED.search(text) or all(follow(parent) == parent for parent in parents(text, default_db))
 
 
 def _copied(statement: str, ddl: Ddl | None, like: Ddl, flavor: str | None, name: TableName) -> str:
@@ -82,16 +80,23 @@ def in_place(schemas: Mapping[TableName, Sequence[str]], flavor: str | None) -> 
     """The tables' statements in an order that servers take: a table that others refer to, and that isn't made by one
     statement, is made under another name first. For while foreign keys wait for it, a server compares each of its
     definitions with them (MySQL even without foreign_key_checks), and only the last one need fit."""
-    awaited = {p for name, texts in schemas.items() for text in texts for p in _parents(text, name[0]) if p != name}
+    awaited = {p for name, texts in schemas.items() for text in texts for p in _parents(text, name) if p != name}
     return {
         name: _aside(texts, name, flavor) if name in awaited and len(texts) > 1 else tuple(texts)
         for name, texts in schemas.items()
     }
 
 
-def _parents(statement: str, default_db: str) -> Iterator[TableName]:
-    if _KEYED.search(statement):
-        yield from parents(statement, default_db)
+def _parents(statement: str, name: TableName) -> Iterator[TableName]:
+    if not _KEYED.search(statement):
+        return
+    try:
+        yield from (parent.table for parent in parents(statement, name[0]))
+    except NotRewritten as error:
+        raise NotComputable(
+            f"the foreign keys of table `{label(name)}` can't be read: {error}",
+            hint=f"Leave it out with `--exclude '{label(name)}'`.",
+        ) from error
 
 
 def _aside(texts: Sequence[str], name: TableName, flavor: str | None) -> tuple[str, ...]:

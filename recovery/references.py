@@ -91,14 +91,14 @@ def rewritten(statement: str, default_db: str, name: TableName, flavor: str | No
     return text
 
 
-def parents(statement: str, default_db: str) -> Iterator[TableName]:
-    """The tables that a statement's foreign keys point at. Raises NotRewritten."""
+def parents(statement: str, default_db: str) -> Iterator[Parent]:
+    """What a statement's foreign keys point at. Raises NotRewritten."""
     text = _visible(statement)
     tokens, words = _tokens(text)
     if "REFERENCES" not in words:
         return
     child = named_table(text, default_db)
-    yield from (parent.table for _, _, parent, _ in _references(tokens, words, child[0]))
+    yield from (parent for _, _, parent, _ in _references(tokens, words, child[0]))
 
 
 def copied(create_statement: str, flavor: str | None) -> str:

@@ -108,7 +108,7 @@ def _outside(old: Sequence[TablePlan], new: Sequence[TablePlan], renames: Rename
     original, it holds that one's rows fast."""
     names = {(t.db, t.table) for t in new}
     for before, table in zip(old, new, strict=True):
-        parents = {p for text in table.schema for p in parents_of(text, table.db)}
+        parents = {p.table for text in table.schema for p in parents_of(text, table.db)}
         for parent in sorted(parents - names if (before.db, before.table) in renames.tables else ()):
             yield (
                 f"`{table.label}` will have a foreign key to `{label(parent)}`, which isn't of this restore: loaded beside "

@@ -119,4 +119,4 @@ def test_statements_for_another_name(statement: str, expected: str | None) -> No
 
 def test_parents_of_foreign_keys() -> None:
     statement = "CREATE TABLE c (a int REFERENCES p (id), FOREIGN KEY (b) REFERENCES `x`.`y z` (id), d int COMMENT 'x')"
-    assert list(parents(statement, "d")) == [("d", "p"), ("x", "y z")]
+    assert [p.table for p in parents(statement, "d")] == [("d", "p"), ("x", "y z")]
