@@ -23,7 +23,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_$-]+")
 # Strict modes are off (the source may hold what they refuse), a 0 in an AUTO_INCREMENT column stays 0, and
 # invalid dates are let through (MySQL manual, "Server SQL Modes").
 SQL_MODE = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES"
-_HEAD = (
+HEAD = (
     "/*!40101 SET NAMES utf8mb4*/;\n"
     f"/*!40101 SET SQL_MODE='{SQL_MODE}'*/;\n"
     "/*!40014 SET FOREIGN_KEY_CHECKS=0*/;\n"
@@ -61,7 +61,7 @@ class DumpWriter:
 
     tables: all (db, table) pairs of the dump, for aliases that clash with none of them. flavor: of the server it is for, for
     text that isn't valid in its character set; None if that isn't known. for_myloader: with the `metadata` file without
-    which myloader refuses the directory.
+    which myloader refuses the directory. checked: load.mysql ends with check.mysql.
     """
 
     directory: Path
@@ -69,6 +69,7 @@ class DumpWriter:
     options: OutputOptions = field(default_factory=OutputOptions)
     flavor: str | None = None
     for_myloader: bool = True
+    checked: bool = False
     _client_options: str = "--loose-commands --comments"
     _databases: list[str] = field(default_factory=list)
     _objects: ObjectPlan = field(default_factory=ObjectPlan)
@@ -89,7 +90,7 @@ class DumpWriter:
         alias = self._db_alias[db]
         body = create_statement.strip().rstrip(";") or f"CREATE DATABASE {quote(db)}"
         body = re.sub(r"^CREATE DATABASE (?!/\*!\d+ IF NOT|IF NOT)", "CREATE DATABASE IF NOT EXISTS ", body)
-        _check_statement(body, db)
+        check_statement(body, db)
         if alias != db:
             body = f"CREATE DATABASE {quote(alias)};\n{body}"
         self._write(f"{alias}-schema-create.sql", f"/*!40101 SET NAMES utf8mb4*/;\n{body};\n")
@@ -112,7 +113,7 @@ class DumpWriter:
         db, name = table
         bodies = [text.strip().rstrip(";") for text in schema]
         for body in bodies:
-            _check_statement(body, f"{db}.{name}")
+            check_statement(body, f"{db}.{name}")
         program = "".join(f"{body};\n" for body in bodies)
         stem, history = self._stem(db, name), any(map(system_versioned, schema))
         definition = [self._write(f"{stem}-schema.sql", f"{self._head(db)}{program}")]
@@ -197,8 +198,11 @@ class DumpWriter:
             lines.append(f"USE {quote(t.db)};")
             lines.append(f"SOURCE {self._stem(t.db, t.table)}-schema.sql")
             lines.extend(f"SOURCE {name}" for name in self._sources(t))
+        lines.extend(f"SOURCE {name}" for name in self._changes())
         if self._objects.objects:
             lines.append(f"SOURCE {CLIENT_FILE}")
+        if self.checked:
+            lines.append("SOURCE check.mysql")
         lines.extend(f"DROP DATABASE {quote(alias)};" for db, alias in sorted(self._db_alias.items()) if alias != db)
         return "\n".join(lines) + "\n"
 
@@ -206,15 +210,34 @@ class DumpWriter:
         """The files that bring a table's rows, once they are unpacked."""
         return (file.name.removesuffix(self.options.suffix) for file in table.files)
 
+    def _changes(self) -> Iterator[str]:
+        """Files to run behind the tables and before what fires on changes."""
+        return iter(())
+
     def _stem(self, db: str, table: str) -> str:
         return f"{self._db_alias[db]}.{self._alias[db, table]}"
 
     def _head(self, db: str, *, history: bool = False) -> str:
         use = "" if self._db_alias[db] == db else f"USE {quote(db)};\n"
-        return f"{_HEAD}{use}{_HISTORY if history else ''}"
+        return f"{HEAD}{use}{_HISTORY if history else ''}"
 
     def _write(self, name: str, text: str) -> FileRecord:
         return write_text(self.directory, name, text)
+
+
+def counted(merger: Merger, files: TableFiles, schema: Sequence[str], merged: MergedTable | None) -> TableFiles:
+    """With the rows, columns and digest of `merged` in place of what the files hold. Raises duckdb.Error."""
+    columns = written(merged) if merged is not None else []
+    digest = Digest()
+    if merged is not None:
+        with closing(Stored(merger.connection)):
+            found = merger.connection.sql(f"SELECT {hash_sql(columns)} FROM ({merged.sql})")
+            for batch in found.to_arrow_reader(_BATCH_ROWS):
+                digest.add(batch.column(0))
+    named = [c for _, c in columns]
+    statement = digest_statement(files.db, files.table, named, history=any(map(system_versioned, schema)))
+    names = tuple(c.name for c in named)
+    return replace(files, rows=digest.rows, columns=names, digest=digest.text(), digest_sql=statement)
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -242,7 +265,7 @@ def _database_alias(name: str) -> str:
     return f"rowback_alias_{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
-def _check_statement(text: str, label: str) -> None:
+def check_statement(text: str, label: str) -> None:
     """myloader and the mysql client end a statement at a semicolon before a line's end, in quotes or not."""
     if re.search(r";[ \t]*\r?\n", text):
         raise NotComputable(

@@ -51,7 +51,7 @@ class TablePlan:
     """One table, under its name at the cut.
 
     origin: its name in the snapshot; None if it was created or emptied since. schema: the statements that create it, CREATE
-    TABLE and the DDL behind it. staged: its rows, through its definitions.
+    TABLE and the DDL behind it. staged: its rows, through its definitions. lineage: what both were made from.
     """
 
     db: str
@@ -66,6 +66,7 @@ class TablePlan:
     objects: tuple[DataObject, ...]
     # Of transactions left out: stage number -> images that go with the stage's own (recovery/except_fold.py).
     corrections: Mapping[int, Any] = field(default_factory=dict, compare=False, repr=False)
+    lineage: Lineage | None = field(default=None, repr=False, compare=False)
 
     @property
     def label(self) -> str:
@@ -223,7 +224,7 @@ def plan_restore(
     candidates, reasons = _candidates(state, cut, ranges, before_seq)
     if not candidates:
         raise _no_snapshot(state, target, ranges, reasons)
-    segments = _segments_by_table(state, cut)
+    segments = segments_by_table(state, cut)
     notes = list(warnings)
     tables: list[TablePlan] = []
     held = {name for c in candidates for name in (*c.baselines, *c.lineages)}
@@ -465,10 +466,11 @@ def _table_plan(
         staged=staged,
         baseline_rows=0 if baseline is None else baseline.rows,
         objects=() if baseline is None else baseline.objects,
+        lineage=lineage,
     )
 
 
-def _segments_by_table(state: ArchiveState, cut: Cut) -> dict[TableName, list[Segment]]:
+def segments_by_table(state: ArchiveState, cut: Cut) -> dict[TableName, list[Segment]]:
     """Segments with changes at or before the cut, in seq order."""
     result: dict[TableName, list[Segment]] = {}
     for segment in state.segments:

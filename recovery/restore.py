@@ -33,6 +33,7 @@ from recovery.cascades import boundary_changes
 from recovery.convert import check_rows, convert, finished
 from recovery.derive_files import Files, derived_changes, write_changes
 from recovery.derive_plan import Derivation
+from recovery.dump import counted
 from recovery.errors import ArchiveDamaged, ConfigError, NoSpace, ObjectNotFound, StoreFull, TargetError, UnknownTable
 from recovery.except_report import REFUSE
 from recovery.failpoint import failpoint
@@ -46,6 +47,8 @@ from recovery.output.files import FileRecord, TableFiles, described, write_text
 from recovery.output.journal import Journal
 from recovery.output.options import OutputOptions
 from recovery.output.report import Report, RestoreProgress, unreported
+from recovery.output.sql_files import SqlWriter
+from recovery.output.story import Story, stories
 from recovery.output.writers import Writer, writer_for
 from recovery.plan import RestorePlan, TablePlan, plan_restore
 from recovery.program import in_place
@@ -204,7 +207,10 @@ def restore(store: Store, state: ArchiveState, request: RestoreRequest, progress
     behind then but what `resume` asks for.
     """
     if request.dry_run:
-        return RestoreResult(_planned(store, state, request), None, ())
+        plan = _planned(store, state, request)
+        if request.options.format == "sql":
+            _stories(store, state, plan, request)
+        return RestoreResult(plan, None, ())
     if request.output is None:
         raise ConfigError(
             "a restore needs an output directory", hint="Give `--output DIR`, or `--dry-run` for the plan."
@@ -369,6 +375,7 @@ def _write(run: _Run, plan: RestorePlan) -> tuple[tuple[TableFiles, ...], tuple[
     """The tables in name order, the labels of those that were there, and the other files."""
     flavor = run.state.identity.flavor if run.state.identity else None
     writer = writer_for(run.request.options, run.directory, [(t.db, t.table) for t in plan.tables], flavor)
+    told = _stories(run.store, run.state, plan, run.request) if run.request.options.format == "sql" else {}
     writer.objects(plan.objects)
     for db, create_statement in plan.databases:
         writer.database(db, create_statement)
@@ -385,7 +392,7 @@ def _write(run: _Run, plan: RestorePlan) -> tuple[tuple[TableFiles, ...], tuple[
                 resumed.append(table.label)
                 continue
             report = _reporter(run.progress, table.label, len(tables), len(plan.tables))
-            tables.append(_write_table(run, merger, writer, table, derived, report))
+            tables.append(_write_table(run, merger, writer, table, derived, report, told.get((table.db, table.table))))
             failpoint("restore.table-written")
             run.journal.record(
                 f"table {table.label}", facts, [*tables[-1].files, *tables[-1].definition], tables[-1].to_json()
@@ -393,6 +400,8 @@ def _write(run: _Run, plan: RestorePlan) -> tuple[tuple[TableFiles, ...], tuple[
             failpoint("restore.table-recorded")
             report(tables[-1].rows, tables[-1].size_bytes, done=True)
     tables.sort(key=lambda t: (t.db, t.table))
+    if isinstance(writer, SqlWriter):
+        _write_changes(run, writer, told, len(tables))
     writer.finish(tables)
     write_text(run.directory, manifests.CHECK, manifests.check_script(tables))
     document = manifests.manifest(run.state, plan, run.request.options, tables, run.directory)
@@ -419,17 +428,46 @@ def _reporter(progress: Report, label: str, before: int, total: int) -> _Reporte
 
 
 def _write_table(
-    run: _Run, merger: Merger, writer: Writer, table: TablePlan, derived: Sequence[_DerivedFiles], report: _Reporter
+    run: _Run,
+    merger: Merger,
+    writer: Writer,
+    table: TablePlan,
+    derived: Sequence[_DerivedFiles],
+    report: _Reporter,
+    story: Story | None,
 ) -> TableFiles:
+    """With a story, the files have the table as it was where that begins, and the digest is that of its end."""
     report(0, 0)
-    counter, name = Counter(table.schema), (table.db, table.table)
+    begin, name = (table if story is None else story.base), (table.db, table.table)
+    counter = Counter(begin.schema)
     try:
-        merged = _through_stages(run.store, table, merger, run.scratch, derived, counter)
-        written = writer.table(merger, name, (*table.schema, *counter.statements(name)), merged, report)
+        merged = _through_stages(run.store, begin, merger, run.scratch, derived, counter)
+        written = writer.table(merger, name, (*begin.schema, *counter.statements(name)), merged, report)
+        if story is not None:
+            _empty_of_parquet(run.scratch)
+            merged = _through_stages(run.store, table, merger, run.scratch, derived, Counter(()))
+            written = counted(merger, written, table.schema, merged)
     except duckdb.Error as error:
         raise engine_error(error, table.label) from error
     _empty_of_parquet(run.scratch)
     return written
+
+
+def _stories(
+    store: Store, state: ArchiveState, plan: RestorePlan, request: RestoreRequest
+) -> dict[tuple[str, str], Story]:
+    low_seq = min((t.low_seq for t in plan.tables), default=plan.cut.seq)
+    return stories(state, plan, straddling(store, state, low_seq, plan.cut.seq), parse_renames(request.rename))
+
+
+def _write_changes(run: _Run, writer: SqlWriter, told: Mapping[tuple[str, str], Story], tables: int) -> None:
+    facts = {t.label: [t.snapshot_id, t.high_seq] for t in (s.table for s in told.values())}
+    kept = run.journal.finished("the changes", facts, partial(_note, run.progress))
+    if kept is not None:
+        writer.script = [FileRecord.from_json(f) for f in kept["files"]]
+        return
+    files = writer.changes(run.store, told, _reporter(run.progress, "changes", tables, tables))
+    run.journal.record("the changes", facts, files, {"files": [f.to_json() for f in files]})
 
 
 def _empty_of_parquet(scratch: Path) -> None:

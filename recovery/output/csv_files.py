@@ -43,6 +43,7 @@ class CsvWriter(DumpWriter):
     """As DumpWriter, with CSV for rows."""
 
     for_myloader: bool = False
+    checked: bool = True  # LOAD DATA LOCAL makes warnings of errors
     _client_options: str = "--local-infile=1 --loose-commands --comments"
     _bytes: frozenset[str] = frozenset()
 

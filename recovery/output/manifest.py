@@ -77,9 +77,17 @@ def check_script(tables: Sequence[TableFiles]) -> str:
         "-- What was loaded against what was restored: mysql < check.mysql prints `same` or `DIFFERENT` for each table.",
         "SET NAMES utf8mb4;",
         "SET SESSION time_zone = '+00:00', sql_mode = '';",
+        "SET @rowback_same = 1;",
     ]
     for t in tables:
         name = string(f"{t.db}.{t.table}").sql(dialect=DIALECT)
-        same = f"IF(({t.digest_sql}) = '{t.digest}', 'same', 'DIFFERENT')"
-        lines.append(f"SELECT {same} AS outcome, {name} AS name;")
+        lines.append(f"SET @rowback_one = (({t.digest_sql}) <=> '{t.digest}');")
+        lines.append("SET @rowback_same = @rowback_same AND @rowback_one;")
+        lines.append(f"SELECT IF(@rowback_one, 'same', 'DIFFERENT') AS outcome, {name} AS name;")
+    # A table that isn't there: the client then ends with an error. SIGNAL can't be prepared.
+    lines += [
+        "SET @rowback_sql = IF(@rowback_same, 'DO 0', 'SELECT 1 FROM `information_schema`.`rowback: rows differ`');",
+        "PREPARE rowback_end FROM @rowback_sql;",
+        "DEALLOCATE PREPARE rowback_end;",
+    ]
     return "\n".join(lines) + "\n"

@@ -13,6 +13,7 @@ from recovery.output.csv_files import CsvWriter
 from recovery.output.files import TableFiles, Written
 from recovery.output.options import OutputOptions
 from recovery.output.parquet_files import ParquetWriter
+from recovery.output.sql_files import SqlWriter
 
 
 class Writer(Protocol):
@@ -44,5 +45,8 @@ def writer_for(
     """tables: all (database, name) pairs of the directory."""
     if options.format == "parquet":
         return ParquetWriter(directory, options)
-    kind = CsvWriter if options.format == "csv" else DumpWriter
-    return kind(directory, tables, options, flavor, for_myloader=options.format == "mydumper")
+    if options.format == "csv":
+        return CsvWriter(directory, tables, options, flavor)
+    if options.format == "sql":
+        return SqlWriter(directory, tables, options, flavor)
+    return DumpWriter(directory, tables, options, flavor)
