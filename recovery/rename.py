@@ -25,6 +25,7 @@ from sqlglot.tokenizer_core import Token, TokenType
 from recovery.alter import tokens_of
 from recovery.errors import ConfigError, NotComputable, UnknownTable
 from recovery.near import near_names
+from recovery.objects.renaming import Names, objects_renamed
 from recovery.plan import RestorePlan, TablePlan
 from recovery.references import parents as parents_of
 from recovery.retarget import NotRewritten, retargeted
@@ -91,16 +92,26 @@ def renamed(plan: RestorePlan, renames: Renames) -> RestorePlan:
     _check_rules(plan, renames)
     _check_collisions(plan, renames)
     tables = tuple(_table(t, renames) for t in plan.tables)
-    texts = dict(plan.databases)
-    databases: dict[str, str] = {}
-    for old, new in zip(plan.tables, tables, strict=True):
-        if new.db != old.db:
-            databases.setdefault(new.db, texts.get(new.db, _database(texts.get(old.db, ""), new.db)))
-        else:
-            databases[new.db] = texts.get(new.db, "")
-    objects = plan.objects.without("its text has the names from before `--rename`")
+    objects = objects_renamed(plan.objects, Names(renames.databases, renames.tables))
+    needed = {t.db for t in tables} | {o.db for o in objects.objects}
     warnings = (*plan.warnings, *_outside(plan.tables, tables, renames), *objects.warnings(plan.objects.left_out))
-    return replace(plan, tables=tables, databases=tuple(sorted(databases.items())), warnings=warnings, objects=objects)
+    events = [o.label for o in objects.objects if o.type == "event" and o.db in renames.databases.values()]
+    if events:
+        warnings += (f"{', '.join(events)}: run beside the originals once loaded, unless `--events-disabled` is given",)
+    databases = _databases(plan, tables, renames)
+    kept = tuple(sorted((db, text) for db, text in databases.items() if db in needed))
+    return replace(plan, tables=tables, databases=kept, warnings=warnings, objects=objects)
+
+
+def _databases(plan: RestorePlan, tables: Sequence[TablePlan], renames: Renames) -> dict[str, str]:
+    """Name -> CREATE DATABASE. A table that moves on its own into a database that the restore doesn't have takes its old
+    database's defaults along."""
+    texts = dict(plan.databases)
+    found = {new: _database(texts.get(old, ""), new) for old, new in renames.databases.items()}
+    found |= {db: text for db, text in texts.items() if db not in renames.databases}
+    for old, new in zip(plan.tables, tables, strict=True):
+        found.setdefault(new.db, _database(texts.get(old.db, ""), new.db))
+    return found
 
 
 def _outside(old: Sequence[TablePlan], new: Sequence[TablePlan], renames: Renames) -> Iterator[str]:

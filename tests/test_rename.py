@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,6 +116,12 @@ CREATE TABLE shop.people (id INT PRIMARY KEY, boss INT, CONSTRAINT fk_boss FOREI
 CREATE TABLE shop.orders (id INT PRIMARY KEY, p INT, t TEXT, CONSTRAINT fk_p FOREIGN KEY (p) REFERENCES people (id),
   CONSTRAINT positive CHECK (id > 0));
 CREATE TABLE shop.`it``e.ms` (id INT PRIMARY KEY, o INT, FOREIGN KEY (o) REFERENCES orders (id) ON DELETE CASCADE);
+CREATE TABLE shop.audit (n INT AUTO_INCREMENT PRIMARY KEY, what VARCHAR(40));
+CREATE TRIGGER shop.tr AFTER INSERT ON shop.orders FOR EACH ROW INSERT INTO audit (what) VALUES (NEW.t);
+CREATE FUNCTION shop.twice(n INT) RETURNS INT DETERMINISTIC RETURN 2 * n;
+CREATE VIEW shop.big AS SELECT id, shop.twice(id) AS d FROM shop.orders WHERE id > 1;
+CREATE PROCEDURE shop.says() SELECT 'shop is open';
+CREATE EVENT shop.nightly ON SCHEDULE EVERY 1 DAY DISABLE DO DELETE FROM audit;
 INSERT INTO shop.people VALUES (1, NULL), (2, 1);
 INSERT INTO shop.orders VALUES (1, 1, 'a'), (2, 2, 'b')
 """
@@ -138,6 +145,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Captured]:
         rowback.catch_up()
         rowback.run("snapshot")
         server.execute("ALTER TABLE shop.orders ADD COLUMN n INT DEFAULT 7")
+        server.execute("CREATE VIEW shop.qualified AS SELECT o.id FROM shop.orders o")
+        server.execute("CREATE DEFINER = shop@'%' VIEW shop.lean AS SELECT 1 AS one")
         server.execute("INSERT INTO shop.orders VALUES (3, 2, 'é', 8)")
         server.execute("INSERT INTO shop.`it``e.ms` VALUES (1, 1), (2, 3)")
         rowback.catch_up()
@@ -151,11 +160,12 @@ def checksum(server: Server, *names: str) -> list[Any]:
 @pytest.mark.sockets
 def test_a_database_beside_the_original(shop: Captured) -> None:
     server = shop.server
-    shop.rowback.run(
-        "restore", "--to", "latest", "--tables", "shop.*", "--rename", "shop=shop_restored", "--output", "db"
-    )
+    arguments = ("--database", "shop", "--rename", "shop=shop_restored", "--output", "db", "--report", "json")
+    plan = json.loads(shop.rowback.run("restore", "--to", "latest", *arguments).stdout)["plan"]
+    kept = {(o["type"], o["db"], o["name"]) for o in plan["objects"]}
+    left_out = {o["name"]: o["reason"] for o in plan["left_out"]}
     load_with_client(server, shop.rowback.folder / "db")
-    tables = ("people", "orders", "`it``e.ms`")
+    tables = ("people", "orders", "`it``e.ms`", "audit")
     originals = checksum(server, *(f"shop.{t}" for t in tables))
     assert checksum(server, *(f"shop_restored.{t}" for t in tables)) == originals
     keys = server.execute(
@@ -171,10 +181,25 @@ def test_a_database_beside_the_original(shop: Captured) -> None:
     check = shop.rowback.folder / "db" / "check.mysql"
     outcome = server.run(server.client_command("--skip-column-names"), check.read_bytes()).decode()
     assert re.findall(r"^(\w+)\t(\S+)", outcome, re.M) == [
+        ("same", "shop_restored.audit"),
         ("same", "shop_restored.it`e.ms"),
         ("same", "shop_restored.orders"),
         ("same", "shop_restored.people"),
     ]
+    named = {(kind, name) for kind, db, name in kept if db == "shop_restored"}
+    assert len(named) == len(kept)
+    assert named >= {("trigger", "tr"), ("function", "twice"), ("event", "nightly"), ("view", "lean")}
+    assert set(left_out) >= {"qualified", "says"}  # by the name in a FROM, and in a string
+    assert all("names `shop`" in reason or "it names an object" in reason for reason in left_out.values()), left_out
+    before = server.execute("SELECT COUNT(*) FROM shop.audit")
+    server.execute("INSERT INTO shop_restored.orders VALUES (9, 1, 'new', 1)")
+    assert server.execute("SELECT what FROM shop_restored.audit ORDER BY n DESC LIMIT 1") == (("new",),)
+    assert server.execute("SELECT COUNT(*) FROM shop.audit") == before
+    assert server.execute("SELECT shop_restored.twice(4)") == ((8,),)
+    views = server.execute(
+        "SELECT table_name, definer FROM information_schema.views WHERE table_schema = 'shop_restored'"
+    )
+    assert ("lean", "shop@%") in views
     server.execute("DROP DATABASE shop_restored")
 
 

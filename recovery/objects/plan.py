@@ -69,13 +69,6 @@ class ObjectPlan:
         plural = {"package body": "package bodies"}
         return ", ".join(f"{n} {kind if n == 1 else plural.get(kind, f'{kind}s')}" for kind, n in numbers.items() if n)
 
-    def without(self, reason: str) -> ObjectPlan:
-        """The same with all objects left out."""
-        more = tuple(
-            LeftOut(o.type, o.db, o.name, reason, ";\n".join(s.text for s in o.statements)) for o in self.objects
-        )
-        return ObjectPlan((), (*self.left_out, *more), self.clauses)
-
     def warnings(self, told: Collection[LeftOut] = ()) -> list[str]:
         """One for each reason, with the names. told: those left out that were warned of before."""
         by_reason: dict[str, list[str]] = {}
