@@ -20,8 +20,8 @@ test: $(STAMP) provision kernels ## the whole test suite, with real servers (ARG
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(ARGS)
 
 soak: $(STAMP) provision kernels ## random tables, and bent row events by the hundred thousand (hours)
-	ROWBACK_PROPERTY_TABLES=$${ROWBACK_PROPERTY_TABLES:-300} ROWBACK_FUZZ_ROUNDS=$${ROWBACK_FUZZ_ROUNDS:-300000} \
-	  $(BIN)/python -m pytest -s --timeout 7200 tests/test_row_properties.py $(ARGS)
+	ROWBACK_CAMPAIGN=1 ROWBACK_PROPERTY_TABLES=$${ROWBACK_PROPERTY_TABLES:-300} ROWBACK_FUZZ_ROUNDS=$${ROWBACK_FUZZ_ROUNDS:-300000} \
+	  $(BIN)/python -m pytest -s --timeout 7200 tests/test_charset.py tests/test_row_properties.py $(ARGS)
 
 differential: $(STAMP) provision kernels ## 200 restores through random DDL beside a replica, on each of MySQL, MySQL with native foreign keys, MariaDB; prints counts (an hour; ROWBACK_DDL_SEED=n for another life)
 	ROWBACK_DDL_STEPS=$${ROWBACK_DDL_STEPS:-1300} $(BIN)/python -m pytest -s --timeout 7200 tests/test_restore_ddl.py $(ARGS)

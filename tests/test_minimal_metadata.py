@@ -52,7 +52,7 @@ def images(rowback: Rowback, table: str) -> Iterator[tuple[Table, dict[str, Any]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("flavor", "metadata"), METADATA)
+@pytest.mark.parametrize(("flavor", "metadata"), METADATA[2:])  # the others: test_archive_matrix.py
 def test_every_type_equals_select(
     flavor: str, metadata: str, start: Callable[[str, str], Server], tmp_path: Path
 ) -> None:
