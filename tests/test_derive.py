@@ -7,14 +7,16 @@ import re
 import string
 import unicodedata
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from handmade import Archive, column, delete, insert, table, update
+from handmade import T0, Archive, column, delete, insert, table, update
 from test_restore_synthetic import rows_in
 
 from recovery.archive.actions import Cascade
+from recovery.archive.compactor import Compactor
 from recovery.errors import NotComputable
 from recovery.foreignkeys import foreign_keys, is_unique, loose
 from recovery.restore import RestoreRequest, restore
@@ -149,6 +151,22 @@ def test_a_later_change_that_contradicts_what_was_derived_is_refused(tmp_path: P
     archive.window(delete(PAR, id=1, code="a"), update(PAR, {"id": 2, "code": "b"}, {"id": 2, "code": "bb"}), later)
     with pytest.raises(NotComputable, match="transaction 3 contradicts it"):
         restored(archive, tmp_path)
+
+
+def test_the_same_from_compacted_segments(tmp_path: Path) -> None:
+    """They are sorted by key, and the images of an update that changed it stand apart."""
+    archive = begun(tmp_path, ["a", "b", "c"], ["a", "b", "c"])
+    archive.window(update(CHILD, {"id": 1, "code": "a"}, {"id": 9, "code": "a"}), insert(CHILD, id=4, code="a"))
+    archive.window(delete(PAR, id=1, code="a"), insert(PAR, id=5, code="a"), insert(CHILD, id=9, code="a"))
+    archive.window(update(PAR, {"id": 2, "code": "b"}, {"id": 2, "code": "z"}), delete(CHILD, id=3, code="c"))
+    found = restored(archive, tmp_path)
+    assert found == ["(2,'z')", "(9,'a')"]
+    over = replace(archive.checkpoint(), covered_to_us=T0 + 2 * 3_600_000_000)
+    state = archive.commit(over)
+    done = Compactor(archive.store, archive.layout, archive.log).run(state)
+    assert done.replaced > done.objects > 0
+    archive.state = archive.log.read(state)
+    assert restored(archive, tmp_path / "again") == found
 
 
 def test_foreign_keys_are_read_from_the_server_s_own_text() -> None:

@@ -39,16 +39,19 @@ def flags_of_deletes(root: Path) -> list[tuple[str, int, int]]:
     return [what for _, what in sorted(found)]
 
 
+NATIVE = [("par", 1, 1), ("par", 2, 3), ("par", 3, 5)]
+
+
 @pytest.mark.sockets
 @pytest.mark.parametrize(
     ("fixture", "options", "expected"),
     [
-        ("fresh_mariadb", {}, [("par", 1, 1), ("par", 2, 3), ("par", 3, 5)]),
-        ("fresh_mysql", {"innodb_native_foreign_keys": "ON"}, [("par", 1, 1), ("par", 2, 3), ("par", 3, 5)]),
+        ("fresh_mariadb", {"log_bin_compress": "ON", "log_bin_compress_min_len": 10}, NATIVE),
+        ("fresh_mysql", {"innodb_native_foreign_keys": "ON", "binlog_transaction_compression": "ON"}, NATIVE),
         ("fresh_mysql", {}, [("ch", 1, 18), ("par", 1, 17), ("par", 2, 19), ("ch", 3, 22), ("par", 3, 21)]),
     ],
     ids=["mariadb", "mysql-native", "mysql"],
-)  # fmt: skip
+)
 def test_flags(
     request: pytest.FixtureRequest, tmp_path: Path, fixture: str, options: dict[str, Any],
     expected: list[tuple[str, int, int]],
