@@ -7,6 +7,7 @@ it has rows there. Planning by them alone would take the wrong definition for th
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
@@ -17,6 +18,7 @@ from recovery.archive.actions import Segment
 from recovery.archive.segments import read_segment
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
+from recovery.errors import ArchiveDamaged
 from recovery.lineage import touching
 
 # Path of a segment -> the seqs that have rows in it, ascending, each once.
@@ -24,21 +26,25 @@ Seqs: TypeAlias = Mapping[str, npt.NDArray[np.int64]]
 
 
 def straddling(store: Store, state: ArchiveState, low_seq: int, cut_seq: int) -> dict[str, npt.NDArray[np.int64]]:
-    """Of the segments with rows in (low_seq, cut_seq] those around two or more statements on their table. Reads them.
-    Raises ArchiveDamaged."""
-    seqs = [d.seq for d in state.ddls if d.tables != ()]  # one behind the cut counts: it may lead back
+    """Of the segments with rows in (low_seq, cut_seq] those around two or more statements on their table. Reads them;
+    one that is damaged is left out, and its ends must do."""
+    seqs = sorted(d.seq for d in state.ddls if d.tables != ())  # one behind the cut counts: it may lead back
     result = {}
     for segment in state.segments:
         if segment.last_seq <= low_seq or segment.first_seq > cut_seq or not _within(seqs, segment):
             continue
         ddls = touching(state.ddls, segment.first_seq + 1, segment.last_seq, (segment.db, segment.table))
-        if sum(1 for _ in ddls) > 1:
+        if sum(1 for _ in ddls) < 2:
+            continue
+        try:
             result[segment.path] = np.unique(read_segment(store, segment, ["_rb_seq"])["_rb_seq"].to_numpy())
+        except ArchiveDamaged:  # perhaps of a table that isn't asked for; else the restore will read and name it
+            continue
     return result
 
 
 def _within(seqs: Sequence[int], segment: Segment) -> bool:
-    return sum(1 for seq in seqs if segment.first_seq < seq <= segment.last_seq) > 1
+    return bisect_right(seqs, segment.last_seq) - bisect_right(seqs, segment.first_seq) > 1
 
 
 def has_rows(segment: Segment, seqs: Seqs, low_seq: int, high_seq: int) -> bool:

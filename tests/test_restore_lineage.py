@@ -9,7 +9,7 @@ import pytest
 from handmade import UUID, Archive, Image, column, delete, insert, table
 from test_restore_synthetic import rows_in, run
 
-from recovery.errors import DdlInRange
+from recovery.errors import ArchiveDamaged, DdlInRange
 from recovery.generated import declared
 from recovery.schema import Column, Table
 
@@ -65,6 +65,21 @@ def test_a_segment_around_a_stretch_without_rows_says_nothing_about_it(tmp_path:
     assert "(`id`, `w`)" in (tmp_path / "between" / "shop.t.00000.sql").read_text()
     run(archive, tmp_path / "out")
     assert rows_in(tmp_path / "out", "shop.t") == ["(1,'x')", "(2,'y')"]
+
+
+def test_a_damaged_segment_of_another_table_is_no_obstacle(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive")
+    start = archive.baseline("s", A, [({"id": 1, "v": "a"}, {})], created("a"))
+    archive.snapshot("s", archive.mark(0), archive.mark(0), start, archive.baseline("s", B, [], created("b")))
+    adds = [archive.ddl(n, f"ALTER TABLE b ADD KEY k{n} (v)", [NAMES["b"]]) for n in (2, 3)]
+    archive.window(insert(B, id=1, v="x"), NOTHING, NOTHING, insert(B, id=2, v="y"), ddls=adds)
+    path = tmp_path / "archive" / archive.state.segments[0].path
+    path.chmod(0o644)
+    path.write_bytes(b"PAR1")
+    run(archive, tmp_path / "out", "latest", "shop.a")
+    assert rows_in(tmp_path / "out", "shop.a") == ["(1,'a')"]
+    with pytest.raises(ArchiveDamaged):
+        run(archive, tmp_path / "other", "latest", "shop.b")
 
 
 @pytest.mark.parametrize("marked", [True, False])
