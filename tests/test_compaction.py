@@ -87,7 +87,7 @@ def restored(store: Store, state: ArchiveState, seq: int, into: Path) -> dict[st
 # --- the same before and after ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_restores_and_changes_are_the_same_before_and_after(folder: FileStore, tmp_path: Path, seed: int) -> None:
     history = a_history(folder, seed)
     targets = [1, 3, 20, history.seq // 2, history.seq - 1, history.seq]
