@@ -36,6 +36,7 @@ from recovery.derive_plan import Derivation
 from recovery.dump import counted
 from recovery.errors import ArchiveDamaged, ConfigError, NoSpace, ObjectNotFound, StoreFull, TargetError, UnknownTable
 from recovery.except_report import REFUSE
+from recovery.except_unique import check_unique
 from recovery.failpoint import failpoint
 from recovery.marks import SnapshotRange, locate_snapshot
 from recovery.merge import MergedTable, Merger, engine_error
@@ -550,7 +551,10 @@ def _through_stages(
         return None
     for index, check, ddl in table.staged.checks:
         check_rows(merger, merged, index, check, ddl, (table.db, table.table))
-    return finished(merged, table.staged, (table.db, table.table))
+    done = finished(merged, table.staged, (table.db, table.table))
+    if table.corrections:
+        check_unique(merger, done, table.schema, (table.db, table.table))
+    return done
 
 
 def fetch(store: Store, key: str, sha256: str, path: Path) -> Path:

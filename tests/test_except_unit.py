@@ -12,6 +12,7 @@ from test_restore_synthetic import rows_in
 
 from recovery.archive.actions import Cascade
 from recovery.errors import ConfigError, DdlInRange, NotComputable, RowbackError, TargetOutsideCoverage
+from recovery.except_unique import unique_keys
 from recovery.restore import RestoreRequest, RestoreResult, restore
 
 T = table("shop", "orders", column("id"), column("a"), column("b"))
@@ -266,6 +267,27 @@ def test_keys_that_a_collation_may_take_for_one(later: str, same: bool, tmp_path
             without(archive, tmp_path / "out", f"{UUID}:1")
     else:
         assert without(archive, tmp_path / "out", f"{UUID}:1").rows == 2
+
+
+def test_a_unique_value_taken_by_a_later_row(tmp_path: Path) -> None:
+    create = "CREATE TABLE `orders` (`id` int, `a` int, `b` int, UNIQUE KEY `x` (`a`,`b`), UNIQUE KEY `p` (`b`))"
+    archive = Archive(tmp_path / "archive")
+    rows = [(row(n, n, n), {}) for n in (1, 2)]
+    archive.snapshot("s", archive.mark(0), archive.mark(0), archive.baseline("s", T, rows, create))
+    archive.window(gone(2, 2, 2), ins(3, 2, 7))
+    without(archive, tmp_path / "fine", f"{UUID}:1")
+    archive.window(ins(4, 9, 2))
+    with pytest.raises(NotComputable, match=r"`shop\.orders` .* unique key \(b\) without the transaction: 2") as caught:
+        without(archive, tmp_path / "out", f"{UUID}:1")
+    assert "--exclude 'shop.orders'" in caught.value.hint
+
+
+def test_unique_keys_of_a_definition() -> None:
+    create = (
+        "CREATE TABLE `t` (`a` int COMMENT 'UNIQUE KEY (`no`)', `b` text, PRIMARY KEY (`a`), UNIQUE KEY `x` (`a`,`b`), "
+        "UNIQUE KEY `y` (`b`(10)), UNIQUE KEY `z` ((`a` + 1)), UNIQUE KEY `unique` (`a` DESC) USING BTREE)"
+    )
+    assert list(unique_keys(create)) == [("a", "b"), ("a",)]
 
 
 def test_unlogged_foreign_keys_are_refused(tmp_path: Path) -> None:
