@@ -87,7 +87,7 @@ class DumpWriter:
 
     def database(self, db: str, create_statement: str) -> None:
         """create_statement: the server's SHOW CREATE DATABASE; a plain one is written if it is empty."""
-        alias = self._db_alias[db]
+        alias = self._db_alias.setdefault(db, next(aliases([db], _database_alias)))
         body = create_statement.strip().rstrip(";") or f"CREATE DATABASE {quote(db)}"
         body = re.sub(r"^CREATE DATABASE (?!/\*!\d+ IF NOT|IF NOT)", "CREATE DATABASE IF NOT EXISTS ", body)
         check_statement(body, db)
@@ -95,6 +95,9 @@ class DumpWriter:
             body = f"CREATE DATABASE {quote(alias)};\n{body}"
         self._write(f"{alias}-schema-create.sql", f"/*!40101 SET NAMES utf8mb4*/;\n{body};\n")
         self._databases.append(db)
+        # myloader 0.10 makes a database for the first file of a table in it.
+        if self.for_myloader and db not in {d for d, _ in self.tables}:
+            self._write(f"{alias}.rowback_none-schema.sql", "/*!40101 SET NAMES utf8mb4*/;\n")
 
     def objects(self, plan: ObjectPlan) -> None:
         """What to create behind the tables."""

@@ -26,6 +26,7 @@ from recovery.gtid import binlog_order
 from recovery.lineage import Lineage, follow, touching
 from recovery.marks import SnapshotRange
 from recovery.objects.choose import Known, Scope, choose_objects
+from recovery.objects.fold import made_names
 from recovery.objects.plan import ObjectPlan
 from recovery.program import program
 from recovery.scope import (
@@ -229,7 +230,7 @@ def plan_restore(
     tables: list[TablePlan] = []
     held = {name for c in candidates for name in (*c.baselines, *c.lineages)}
     newest = candidates[0].snapshot
-    check_exclude(unwanted, held, state)
+    check_exclude(unwanted, held | (made_names(state.ddls) if unwanted else set()), state)
     for name, named in choose(held, newest, state.snapshots, wanted, unwanted):
         if name not in candidates[0].lineages:
             note = _absent(state, candidates, cut, name, named, segments.get(name, ()))
@@ -257,7 +258,7 @@ def plan_restore(
         definitions or {},
         state.ddls,
         cut.seq,
-        Scope(frozenset(planned), wanted, unwanted),
+        Scope(frozenset(planned), wanted, unwanted, state.writers[-1] if state.writers else None),
         events_disabled=events_disabled,
     )
     notes.extend(objects.notes)

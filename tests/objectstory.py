@@ -7,7 +7,7 @@ from typing import Any
 
 from testservers import Server
 
-DATABASES = ("shop", "odd.dé", "later", "reports")
+DATABASES = ("shop", "odd.dé", "later", "reports", "bare late")  # the last two have no tables
 
 # Each entry is one statement; several sessions with other settings.
 BEFORE = [
@@ -52,6 +52,9 @@ END""",
     "CREATE EVENT often ON SCHEDULE EVERY 1 SECOND DISABLE COMMENT 'it''s often' DO INSERT INTO audit (what) VALUES ('o')",
     "CREATE EVENT once ON SCHEDULE AT '2037-01-01 00:00:00' ON COMPLETION PRESERVE DO SET @a = 1",
     "CREATE EVENT was ON SCHEDULE EVERY 2 HOUR STARTS '2030-01-01 00:00:00' DISABLE DO SET @a = 1",
+    "CREATE DATABASE reports CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+    "CREATE VIEW reports.busy AS SELECT id, shop.twice(a) AS a FROM shop.orders WHERE a > 1",
+    "CREATE EVENT reports.nightly ON SCHEDULE EVERY 1 DAY DISABLE DO SELECT 1",
     # other settings
     "SET NAMES latin1",
     "SET sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES', time_zone = '+03:00'",
@@ -101,6 +104,8 @@ END""",
     "CREATE TABLE later.t (id INT PRIMARY KEY)",
     "CREATE TRIGGER later.tl BEFORE INSERT ON later.t FOR EACH ROW SET NEW.id = NEW.id + 1",
     "CREATE PROCEDURE later.p() BEGIN SELECT 1; END",
+    "CREATE DATABASE `bare late`",
+    "CREATE PROCEDURE `bare late`.q() BEGIN SELECT 1; END",
     "CREATE VIEW later.v AS SELECT id FROM orders",
     "SET NAMES latin1",
     "SET sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from recovery.archive.actions import Ddl, Session
-from recovery.archive.definitions import Definition
+from recovery.archive.definitions import Definition, read_definitions, write_definitions
+from recovery.archive.filestore import FileStore
+from recovery.archive.names import Layout
 from recovery.ddl import classify
+from recovery.errors import ArchiveDamaged
 from recovery.objects.fold import LiveObject, fold
 from recovery.objects.plan import ObjectPlan, plan_objects
 from recovery.objects.references import references
 from recovery.objects.statement import event_clauses, parse
+from recovery.snapshot.objects import settled
 from recovery.sqlscan import ANSI_QUOTES, NO_BACKSLASH_ESCAPES, scan
 
 SESSION = Session(0, "utf8mb4", 45, 45, None, ("ann", "%"), 1_700_000_000_000_000)
@@ -251,3 +256,22 @@ def test_clauses_of_events() -> None:
         assert parsed is not None
         clauses = event_clauses(parsed, text)
         assert (clauses.status, clauses.rename) == (status, rename)
+
+
+def test_what_changed_while_a_snapshot_was_taken_is_not_known() -> None:
+    other = held("trigger", "tr", "CREATE TRIGGER tr AFTER INSERT ON t FOR EACH ROW SET @a = 2", "t")
+    found = settled((VIEW, TRIGGER, EVENT), (VIEW, other, held("view", "new", "CREATE VIEW new AS select 1")))
+    assert [(d.name, d.statement is None) for d in found] == [("v", False), ("tr", True), ("e", True), ("new", True)]
+    reasons = left_out(planned(base=found))
+    assert reasons == dict.fromkeys(("tr", "e", "new"), "it changed while the snapshot was taken")
+    assert [o.name for o in planned("DROP TRIGGER tr", TRIGGER.statement or "", base=found).objects] == ["tr", "v"]
+
+
+def test_definitions_survive_the_archive(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    given = (VIEW, TRIGGER, held("event", "e`\n", None))
+    one = write_definitions(store, Layout("default", "shop"), "s1", given)
+    assert read_definitions(store, one) == given
+    (tmp_path / one.path).write_bytes(b"x")
+    with pytest.raises(ArchiveDamaged, match=r"~definitions\.parquet"):
+        read_definitions(store, one)

@@ -40,7 +40,7 @@ def rows_of(server: Server) -> dict[str, Any]:
 
 
 def defaults_of(server: Server) -> dict[str, str]:
-    return {db: server.execute(f"SHOW CREATE DATABASE `{db}`")[0][1] for db in ("shop", "odd.dé", "later")}
+    return {db: server.execute(f"SHOW CREATE DATABASE `{db}`")[0][1] for db in DATABASES}
 
 
 def counters_of(server: Server) -> dict[str, str]:
@@ -58,12 +58,14 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     target: Server = request.getfixturevalue(f"{request.param}_target")
     source.execute("SET GLOBAL event_scheduler = OFF")
     target.execute("SET GLOBAL event_scheduler = ON")
-    rowback = Rowback(tmp_path_factory.mktemp("objects") / "rowback", source)
+    rowback = Rowback(
+        tmp_path_factory.mktemp("objects") / "rowback", source, extra=f"include = {[f'{db}.*' for db in DATABASES]}"
+    )
     for db in DATABASES:
         source.execute(f"DROP DATABASE IF EXISTS `{db}`")
     run(source, BEFORE)
     rowback.run("capture", "--until-caught-up")
-    rowback.run("snapshot", "--databases", "shop,odd.dé")
+    rowback.run("snapshot")
     run(source, AFTER)
     statement = "SHOW BINARY LOG STATUS" if source.flavor == "mysql" else "SHOW MASTER STATUS"
     file, position = source.execute(statement)[0][:2]

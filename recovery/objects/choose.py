@@ -10,8 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from recovery.archive.actions import Ddl, Snapshot
+from recovery.archive.actions import Ddl, Snapshot, Writer
 from recovery.archive.definitions import Definition
+from recovery.config import wanted as captured
 from recovery.objects.fold import Catalog, LiveObject, database_clause, fold
 from recovery.objects.plan import ObjectPlan, plan_objects
 from recovery.scope import Pattern, in_scope, quoted
@@ -23,16 +24,30 @@ Known: TypeAlias = tuple[Definition, ...] | str
 
 @dataclass(frozen=True)
 class Scope:
-    """tables: those in the restore. Patterns: see recovery/scope.py."""
+    """tables: those in the restore. Patterns: see recovery/scope.py. writer: with the capture filter."""
 
     tables: Collection[Name]
     patterns: Sequence[Pattern]
     exclude: Sequence[Pattern]
+    writer: Writer | None = None
 
     def has(self, one: LiveObject) -> bool:
         if one.kind == "trigger":
             return (one.db, one.table) in self.tables
         return in_scope((one.db, one.name), self.patterns, self.exclude)
+
+    def databases(self, usable: Sequence[tuple[Snapshot, int]], newest: Catalog) -> list[str]:
+        """Those of the tables; in a restore of everything also those without a table, as far as capture wants them."""
+        found = {db for db, _ in self.tables}
+        if not self.patterns:
+            bare = {db for db, _ in usable[0][0].databases if db in newest.clauses}
+            made = {o.db for o in newest.objects.values() if o.db in newest.created and self._captured(o)}
+            objects = {o.db for o in newest.objects.values() if self.has(o)}
+            found |= (bare | made) & objects
+        return sorted(found)
+
+    def _captured(self, one: LiveObject) -> bool:
+        return self.writer is None or captured(self.writer.include, self.writer.exclude, one.db, one.name)
 
 
 @dataclass(frozen=True)
@@ -68,7 +83,7 @@ def choose_objects(
     clauses: dict[str, str] = {}
     creates: dict[str, str] = {}
     read_at_us: dict[str, int] = {}
-    for db in sorted({db for db, _ in scope.tables}):
+    for db in scope.databases(usable, catalog(*usable[0])):
         snapshot, low_seq = next((u for u in usable if db in dict(u[0].databases)), usable[0])
         found = catalog(snapshot, low_seq)
         create = dict(snapshot.databases).get(db, "")

@@ -320,6 +320,16 @@ _PLAYERS: Final = {
 }  # fmt: skip
 
 
+def made_names(ddls: Iterable[Ddl]) -> set[Name]:
+    """The names of all views, triggers, routines and events that statements made."""
+    parsed = (
+        parse(d.statement, d.default_db, d.session.sql_mode if d.session else 0)
+        for d in ddls
+        if d.tables == () and d.verb.startswith("CREATE ")
+    )
+    return {p.name for p in parsed if p is not None}
+
+
 def changed_since(ddls: Sequence[Ddl], seq: int, cut_seq: int, tables: Iterable[Name]) -> Iterator[Ddl]:
     """Statements behind transaction `seq` that may have changed one of these tables or views."""
     wanted = {(db.casefold(), name.casefold()) for db, name in tables}

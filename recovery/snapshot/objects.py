@@ -13,7 +13,7 @@ from typing import Final
 from recovery.archive.definitions import Definition
 from recovery.errors import RowbackError, SourceError
 from recovery.snapshot.rights import account_of
-from recovery.source import Connection, Row, ServerInfo, fetch, quote
+from recovery.source import SYSTEM_SCHEMAS, Connection, Row, ServerInfo, fetch, quote, show_create_database
 
 _LISTS: Final = (
     "SELECT 'view', TABLE_SCHEMA, TABLE_NAME, '' FROM information_schema.VIEWS ORDER BY TABLE_SCHEMA, TABLE_NAME",
@@ -39,6 +39,16 @@ def read_definitions(connection: Connection, databases: Iterable[str]) -> tuple[
             if db in wanted and (one := _read(connection, kind, db, name, table)) is not None:
                 found.append(one)
     return tuple(found)
+
+
+def bare_databases(
+    connection: Connection, wants: Callable[[str, str], bool], known: Iterable[str]
+) -> tuple[tuple[str, str], ...]:
+    """(name, CREATE DATABASE statement) of databases that have views, routines or events but no table of the snapshot.
+    wants: whether a (database, name) is in the snapshot's scope; known: the databases that it has anyway."""
+    rows = [row for listing in _LISTS for row in fetch(connection, listing)]
+    names = {str(row[1]) for row in rows if wants(str(row[1]), str(row[2]))} - set(known)
+    return tuple((db, show_create_database(connection, db)) for db in sorted(names) if db.lower() not in SYSTEM_SCHEMAS)
 
 
 def _read(connection: Connection, kind: str, db: str, name: str, table: str) -> Definition | None:

@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,7 +39,7 @@ from recovery.snapshot.baseline import BaselineWriter
 from recovery.snapshot.coordinates import Clock, microseconds
 from recovery.snapshot.dumpdir import DumpDirectory
 from recovery.snapshot.dumper import find_dumper
-from recovery.snapshot.objects import read_definitions, settled, unknown_definitions
+from recovery.snapshot.objects import bare_databases, read_definitions, settled, unknown_definitions
 from recovery.snapshot.plan import Pair, Plan, PlannedTable, fingerprint, make_plan
 from recovery.snapshot.request import Progress, Report, SnapshotRequest, SnapshotResult
 from recovery.snapshot.upload import free_prefix, put_manifest, upload_directory
@@ -83,7 +84,8 @@ def take_snapshot(
             _check_space(plan, staging)
             sql_mode = str(fetch(connection, "SELECT @@GLOBAL.sql_mode")[0][0])
             before = fingerprint(connection, [t.pair for t in plan.tables])
-            objects = read_definitions(connection, [db for db, _ in plan.databases])
+            databases = _databases(connection, server, request, plan)
+            objects = read_definitions(connection, [db for db, _ in databases])
         snapshot_id = f"{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
         def writer(planned: PlannedTable) -> BaselineWriter:
@@ -92,7 +94,7 @@ def take_snapshot(
         source = Source(server, info, dumper, request, now, progress)
         reading = read_source(source, plan, staging, writer)
         _check_unchanged(server, before, reading.plan)
-        objects, hidden = _settle_objects(server, info, objects, reading.plan)
+        objects, hidden = _settle_objects(server, info, objects, databases)
         prefix = free_prefix(store, layout, started_at)
         files = upload_directory(store, prefix, reading.dump, progress)
         baselines = _load_baselines(reading, writer, progress)
@@ -105,7 +107,7 @@ def take_snapshot(
             finished_at_us=microseconds(now()),
             path=prefix,
             size_bytes=0,
-            databases=reading.plan.databases,
+            databases=databases,
             baselines=baselines,
             skipped=reading.plan.skipped,
             sql_mode=sql_mode,
@@ -185,12 +187,26 @@ def _check_unchanged(server: ServerSettings, before: dict[Pair, tuple[object, ..
             )
 
 
+def _databases(
+    connection: Connection, server: ServerSettings, request: SnapshotRequest, plan: Plan
+) -> tuple[tuple[str, str], ...]:
+    """The plan's databases, and in a snapshot of everything those that have no table."""
+    if request.tables or request.databases:
+        return plan.databases
+
+    def wants(db: str, name: str) -> bool:
+        excluded = any(fnmatchcase(f"{db}.{name}", pattern) for pattern in request.exclude)
+        return server.wants(db, name) and not excluded
+
+    return tuple(sorted((*plan.databases, *bare_databases(connection, wants, [db for db, _ in plan.databases]))))
+
+
 def _settle_objects(
-    server: ServerSettings, info: ServerInfo, before: Sequence[Definition], plan: Plan
+    server: ServerSettings, info: ServerInfo, before: Sequence[Definition], databases: Sequence[tuple[str, str]]
 ) -> tuple[tuple[Definition, ...], tuple[str, ...]]:
     """What is known of the databases' views, triggers, routines and events all the while, and warnings for the rest."""
     with closing(connect(server)) as connection:
-        found = settled(before, read_definitions(connection, [db for db, _ in plan.databases]))
+        found = settled(before, read_definitions(connection, [db for db, _ in databases]))
         return found, tuple(unknown_definitions(connection, info, found))
 
 
