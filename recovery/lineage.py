@@ -207,9 +207,13 @@ def _like(text: str, default_db: str) -> TableName | None:
     """The model in CREATE TABLE t LIKE m, or CREATE TABLE t (LIKE m)."""
     tokens = [t for t in tokens_of(text) if t.token_type is not TokenType.L_PAREN]
     words = ["" if t.token_type in (TokenType.IDENTIFIER, TokenType.STRING) else t.text.upper() for t in tokens]
-    if "LIKE" not in words[:10]:
+    at = words.index("TABLE") + 1
+    if words[at : at + 3] == ["IF", "NOT", "EXISTS"]:
+        at += 3
+    at += 3 if at + 1 < len(tokens) and tokens[at + 1].token_type is TokenType.DOT else 1
+    if words[at : at + 1] != ["LIKE"]:  # a LIKE further on is of an expression
         return None
-    at = words.index("LIKE") + 1
+    at += 1
     if at + 2 < len(tokens) and tokens[at + 1].token_type is TokenType.DOT:
         return tokens[at].text, tokens[at + 2].text
     return default_db, tokens[at].text

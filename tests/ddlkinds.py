@@ -217,11 +217,17 @@ class Story(Life):
         return self.attempt(f"ALTER TABLE {self.ref(table)} DROP PRIMARY KEY, ADD PRIMARY KEY ({text})")
 
     def add_foreign_key(self) -> bool:
-        child, parent = self.pick(), self.pick()
-        columns = [p for p in self.shape(child) if p.name.startswith("f") and self.parent_of(child, p.name) is None]
-        if not columns:
+        parent = self.pick()
+        free = [
+            (table, part)
+            for table in self.tables()
+            for part in self.shape(table)
+            if part.name.startswith("f") and self.parent_of(table, part.name) is None
+        ]
+        if not free:
             return False
-        column, handle = self.rng.choice(columns), self.handle(self.shape(parent))
+        child, column = self.rng.choice(free)
+        handle = self.handle(self.shape(parent))
         self.attempt(f"UPDATE `{child[0]}`.`{child[1]}` SET `{column.name}` = NULL")
         name = f"CONSTRAINT {self.next_column('fk')} " if self.rng.random() < 0.5 else ""
         return self.attempt(

@@ -166,3 +166,14 @@ def test_a_wide_decimal_keeps_its_scale_through_stages(tmp_path: Path) -> None:
     )
     run(archive, tmp_path / "out")
     assert rows_in(tmp_path / "out", "shop.t") == []
+
+
+def test_an_expression_with_like_makes_no_copy(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive")
+    archive.snapshot("s", archive.mark(0), archive.mark(0), archive.baseline("s", A, [], created("a")))
+    plain = table("shop", "t", column("v", "varchar"), key=())
+    statement = "CREATE TABLE t (v varchar(9) CHECK (v LIKE 'a'))"
+    archive.window(NOTHING, insert(plain, v="abc"), ddls=[archive.ddl(1, statement, [NAMES["t"]])])
+    run(archive, tmp_path / "out")
+    assert rows_in(tmp_path / "out", "shop.t") == ["('abc')"]
+    assert "CHECK (v LIKE 'a')" in (tmp_path / "out" / "shop.t-schema.sql").read_text()
