@@ -1,0 +1,83 @@
+"""How fast a restore merges and writes: `python deploy/bench_restore.py --rows 2000000 --changes 2000000`.
+
+Builds a synthetic archive (bench_archive.py), restores it in a process of its own and compares the files with what NumPy
+followed beside it. Peak memory is VmHWM of that process, which a child doesn't inherit from its parent (ru_maxrss is
+inherited over exec).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import bench_archive
+
+_CHILD = """
+import json, sys, time
+from pathlib import Path
+from recovery.archive.filestore import FileStore
+from recovery.archive.log import Log
+from recovery.archive.names import Layout
+from recovery.restore import RestoreRequest, parse_memory, restore
+root, output, memory, scratch = sys.argv[1:]
+store = FileStore(Path(root))
+state = Log(store, Layout("default", "bench")).read()
+begun = time.perf_counter()
+result = restore(store, state, RestoreRequest(
+    "latest", output=Path(output), memory_limit_bytes=parse_memory(memory), scratch_dir=Path(scratch)))
+seconds = time.perf_counter() - begun
+peak = next(int(l.split()[1]) * 1024 for l in open("/proc/self/status") if l.startswith("VmHWM"))
+print(json.dumps({"seconds": seconds, "peak_rss_bytes": peak, "rows": result.rows,
+    "written_bytes": sum(f.size_bytes for t in result.tables for f in t.files), "digest": result.tables[0].digest}))
+"""
+
+
+def synthetic(folder: Path, rows: int, changes: int, memory: str = "1GiB") -> dict[str, Any]:
+    """Build, restore, check. folder: for archive, scratch and output; it needs about 600 bytes per row."""
+    begun = time.perf_counter()
+    _, truth = bench_archive.build(folder / "archive", rows, changes)
+    expected, built_s = truth.sums(), time.perf_counter() - begun
+    del truth
+    print(f"built in {built_s:.1f} s", file=sys.stderr, flush=True)
+    size = sum(p.stat().st_size for p in (folder / "archive").rglob("*.parquet"))
+    found = restored(folder, memory)
+    actual = bench_archive.counted(folder / "output")
+    facts = {"base_rows": rows, "changes": changes, "archive_bytes": size, "memory": memory, "built_s": built_s}
+    return facts | found | {"right": actual == expected, "expected": asdict(expected), "actual": asdict(actual)}
+
+
+def restored(folder: Path, memory: str) -> dict[str, Any]:
+    """One restore of `folder`/archive into `folder`/output by a new process."""
+    (folder / "scratch").mkdir(exist_ok=True)
+    paths = [str(folder / "archive"), str(folder / "output"), memory, str(folder / "scratch")]
+    done = subprocess.run([sys.executable, "-c", _CHILD, *paths], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the restore failed:\n{done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=20_000_000)
+    parser.add_argument("--changes", type=int, default=20_000_000)
+    parser.add_argument("--memory", default="1GiB")
+    parser.add_argument("--folder", type=Path, help="keep everything there, for another look")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="rowback-bench-") as temporary:
+        folder = given.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        found = synthetic(folder, given.rows, given.changes, given.memory)
+    print(json.dumps(found, indent=1))
+    return 0 if found["right"] and found["peak_rss_bytes"] <= 1024**3 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
