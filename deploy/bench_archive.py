@@ -38,7 +38,12 @@ BASE_OBJECT_ROWS = 1_000_000
 BIG = Table(
     "bench",
     "big",
-    (Column("id", "bigint"), Column("n", "bigint"), Column("at", "datetime"), Column("note", "varchar", charset="utf8mb4")),
+    (
+        Column("id", "bigint"),
+        Column("n", "bigint"),
+        Column("at", "datetime"),
+        Column("note", "varchar", charset="utf8mb4"),
+    ),
     ("id",),
 )
 CREATE = (
@@ -91,7 +96,8 @@ def build(root: Path, rows: int, changes: int, seed: int = 7) -> tuple[ArchiveSt
         seq, done, first = seq + transactions.num_rows, done + count, False
         actions.append(_checkpoint(seq))
         state = log.commit(state, lambda _, made=actions: list(made))
-    return state, truth
+    # Capture has seen that the hour of all this is over, so that it can be compacted.
+    return log.commit(state, lambda _: [_checkpoint(seq, idle_us=2 * 3_600_000_000)]), truth
 
 
 def counted(directory: Path) -> Sums:
@@ -114,7 +120,8 @@ def _read(path: Path) -> Iterator[tuple[Ints, Ints, Ints]]:
     found = pacsv.read_csv(pa.BufferReader(text), options, parsing, types)
     found = found.filter(pc.starts_with(found["id"], "("))
     yield tuple(  # type: ignore[misc]
-        pc.cast(pc.replace_substring_regex(found[name], "[^0-9]", ""), pa.int64()).to_numpy() for name in ("id", "n", "note")
+        pc.cast(pc.replace_substring_regex(found[name], "[^0-9]", ""), pa.int64()).to_numpy()
+        for name in ("id", "n", "note")
     )
 
 
@@ -229,7 +236,7 @@ def _snapshot(store: FileStore, layout: Layout, rows: int) -> Snapshot:
     )
 
 
-def _checkpoint(seq: int) -> Checkpoint:
+def _checkpoint(seq: int, idle_us: int = 0) -> Checkpoint:
     at = T0 + seq * 1000
     held = f"{UUID}:1-{seq}" if seq else ""
-    return Checkpoint(seq, "binlog.000001", 1000 * seq + 900, held, at, at)
+    return Checkpoint(seq, "binlog.000001", 1000 * seq + 900, held, at, at + idle_us)

@@ -18,6 +18,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from recovery.archive.actions import Segment
+from recovery.archive.lookup import key_rows
 from recovery.archive.segments import UPDATE_AFTER, UPDATE_BEFORE, read_segment
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
@@ -163,7 +164,7 @@ def _walk(store: Store, state: ArchiveState, query: ChangeQuery, span: SeqRange)
     for group in _groups(chosen, newest_first=query.newest_first):
         found: list[Change] = []
         for segment in group:
-            found += _in_segment(store, segment, query, span, seqs)
+            found += _in_segment(store, state, segment, query, span, seqs)
         found.sort(key=lambda c: c.place, reverse=query.newest_first)
         yield from found
 
@@ -206,9 +207,16 @@ def _may_hold(state: ArchiveState, segment: Segment, query: ChangeQuery, seqs: f
 
 
 def _in_segment(
-    store: Store, segment: Segment, query: ChangeQuery, span: SeqRange, seqs: frozenset[int] | None
+    store: Store,
+    state: ArchiveState,
+    segment: Segment,
+    query: ChangeQuery,
+    span: SeqRange,
+    seqs: frozenset[int] | None,
 ) -> list[Change]:
-    data = read_segment(store, segment)
+    data = _rows_of_key(store, state, segment, query)
+    if data is None:
+        data = read_segment(store, segment)
     table = table_of(data.schema)  # the definition that the values were decoded with
     mask = pc.and_(pc.greater_equal(data["_rb_seq"], span.first), pc.less_equal(data["_rb_seq"], span.last))
     if seqs is not None:
@@ -224,6 +232,21 @@ def _in_segment(
     wanted_key = canonical_key(table, key)
     found = materialise(pairs.filter(_key_mask(pairs, table, key)), table)
     return [c for c in found if any(k[: len(wanted_key)] == wanted_key for k in c.keys)]
+
+
+def _rows_of_key(store: Store, state: ArchiveState, segment: Segment, query: ChangeQuery) -> pa.Table | None:
+    """The segment's rows that may be of the query's key; None to read it whole: no key, or one that no single value
+    stands for (exact values)."""
+    table = state.schemas.get(segment.schema_id)
+    if query.key is None or table is None:
+        return None
+    wanted: dict[str, pa.Scalar[Any]] = {}
+    for name, text in zip(table.key, key_parts(query.key, table), strict=False):
+        column = table.column(name)
+        value, exact = _parsed(column, text)
+        if value is not None and exact is None:
+            wanted[column.archive_name] = pa.scalar(value, arrow_type(column, ""))
+    return key_rows(store, segment, wanted) if wanted else None
 
 
 def key_parts(key: tuple[str, ...] | str, table: Table) -> tuple[str, ...]:

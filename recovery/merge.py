@@ -30,6 +30,16 @@ from recovery.schema import BINARY_TYPES, EXACT, EXACT_TYPE, INTEGER_BITS, Table
 _META = ("_rb_op", "_rb_seq", "_rb_ordinal", EXACT)
 # DuckDB keeps vectors of 2,048 rows per thread, outside its limit: few threads keep the limit honest.
 THREADS = 2
+# What a restoring process holds besides DuckDB's buffers: interpreter, Arrow, readers' and allocators' pages. Measured as
+# VmHWM less the engine's limit in restores of 2 and 20 million rows (docs/BENCHMARKS.md, "Restore").
+RESERVE_BYTES = 384 * 1024**2
+ENGINE_MIN_BYTES = 64 * 1024**2
+
+
+def engine_limit_bytes(memory_limit_bytes: int) -> int:
+    """DuckDB's share of the memory that the process may take: the limit less the reserve, but at least half of it (small
+    limits then hold for the merge alone)."""
+    return max(memory_limit_bytes - RESERVE_BYTES, memory_limit_bytes // 2, ENGINE_MIN_BYTES)
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,8 @@ class MergedTable:
 
 
 class Merger:
-    """One DuckDB in memory with a limit; what doesn't fit goes to `scratch`. A context manager.
+    """One DuckDB in memory with a limit; what doesn't fit goes to `scratch`. A context manager. memory_limit_bytes: of the
+    whole process, of which DuckDB gets a part.
 
     Merging the next table invalidates the last one's query.
     """
@@ -54,7 +65,7 @@ class Merger:
         self._scratch = scratch
         self.connection = duckdb.connect(":memory:")
         settings = {
-            "memory_limit": f"{memory_limit_bytes}B",
+            "memory_limit": f"{engine_limit_bytes(memory_limit_bytes)}B",
             "temp_directory": str(scratch / "duckdb"),
             "threads": THREADS,
             "preserve_insertion_order": False,

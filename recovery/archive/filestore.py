@@ -55,6 +55,12 @@ class FileStore:
         with self._errors("read", key):
             return Path(self._path(key)).read_bytes()
 
+    def local_path(self, key: str) -> Path | None:
+        """The object's file, for readers of parts of it, who mustn't change it; None if there is no such object."""
+        with self._errors("read", key):
+            path = Path(self._path(key))
+            return path if path.is_file() else None
+
     def put(self, key: str, body: bytes) -> None:
         with self._errors("write", key):
             self._write_durably(key, lambda out: _write_all(out, body), os.replace)
