@@ -78,7 +78,7 @@ class Truth:
 
 
 def build(root: Path, rows: int, changes: int, seed: int = 7) -> tuple[ArchiveState, Truth]:
-    """An archive in `root` (it must not exist): a snapshot of `rows` rows before transaction 1, then `changes` changes: about
+    """An archive in `root` (it must not exist): a snapshot of `rows` rows, then `changes` changes after it: about
     87 % updates, 6 % inserts and 7 % deletes of keys drawn at random."""
     store, layout = FileStore(root), Layout("default", "bench")
     log = Log(store, layout, now=lambda: datetime.now(UTC))
