@@ -78,6 +78,9 @@ STEPS: Sequence[Sequence[str]] = [
     ["INSERT INTO par VALUES (8, 'eight', 8, 8)", "INSERT INTO ch VALUES (81, 8, 'a'), (82, 8, 'b')",
      "INSERT INTO gr (id, c) VALUES (811, 81)", "UPDATE par SET id = 9 WHERE id = 8", "UPDATE ch SET p = NULL WHERE id = 82",
      "DELETE FROM par WHERE id = 9"],
+    ["UPDATE par SET id = id + 100 ORDER BY id DESC", "UPDATE par SET a = a + 1000, b = b + 1"],
+    ["UPDATE ch JOIN par ON ch.p = par.id SET ch.id = ch.id + 1000, par.id = par.id + 1000"],
+    ["DELETE par, ch FROM par JOIN ch ON ch.p = par.id WHERE ch.id > 1000"],
     ["DELETE FROM par"],
 ]  # fmt: skip
 
