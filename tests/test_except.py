@@ -155,6 +155,7 @@ class Captured:
     transactions: list[list[str]]
     gtids: list[str] = field(default_factory=list)
     accident: str = ""
+    xa: tuple[str, ...] = ()  # GTIDs of an XA transaction's PREPARE and COMMIT
 
     def without(self, skip: frozenset[int], **given: Any) -> RestoreResult:
         context = open_context(self.rowback.config)
@@ -217,6 +218,9 @@ def captured(kind: type[Server], folder: Path, count: int, seed: int) -> Iterato
         found.rowback.run("snapshot")
         found.gtids += run_all(source, found.transactions[SNAPSHOT_AT:])
         found.accident = run_all(source, [ACCIDENT, *LATER])[0]
+        if source.flavor == "mysql":
+            start = ["XA START 'x'", "INSERT INTO acc.bag VALUES (77, 'xa')", "XA END 'x'", "XA PREPARE 'x'"]
+            found.xa = tuple(gtid for steps in (start, ["XA COMMIT 'x'"]) for gtid in run_all(source, [steps]))
         found.rowback.catch_up()
         yield found
 
@@ -258,6 +262,20 @@ def test_an_accident_and_mysqlbinlog(mysql: Captured) -> None:
     shown = mysql.rowback.run(*arguments, "--tables", "acc.orders", "--dry-run").stdout
     assert f"without transaction {mysql.accident} at " in shown
     assert "5 row changes in tables that this restore leaves out" in shown
+
+
+@pytest.mark.sockets
+def test_an_xa_transaction_is_left_out_by_its_commit(mysql: Captured) -> None:
+    prepare, commit = mysql.xa
+    arguments = ("restore", "--to", "latest", "--table", "acc.bag", "--except")
+    refused = mysql.rowback.run(*arguments, prepare, "--dry-run", check=False)
+    assert refused.returncode == 2
+    assert "changed no row that was captured" in refused.stderr
+    assert "name the XA COMMIT" in refused.stderr
+    mysql.rowback.run(*arguments, commit, "--output", "xa")
+    text = (mysql.rowback.folder / "xa" / "acc.bag.00000.sql").read_text()
+    assert "'z'" in text
+    assert "77" not in text
 
 
 @pytest.mark.sockets
