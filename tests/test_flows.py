@@ -94,6 +94,11 @@ def test_the_tasks_do_what_the_commands_do(rowback: Rowback, mysql_source: MySQL
     restored = replay.write_restore.fn(RestoreParameters(config=config, to="latest", output=str(tmp_path / "out")))
     assert restored["rows"] == 3
     assert (tmp_path / "out" / f"{DB}.t-schema.sql").exists()
+    insert = rowback.json("changes", "--table", f"{DB}.t")["changes"][0]["gtid"]
+    options = {"databases": [DB], "rename": [f"{DB}.t={DB}.u"], "leave_out": [insert], "output": str(tmp_path / "less")}
+    less = replay.write_restore.fn(RestoreParameters(config=config, to="latest", **options))
+    assert (less["rows"], [t["table"] for t in less["plan"]["tables"]]) == (0, ["u"])
+    assert less["plan"]["except"]["transactions"][0]["gtid"] == insert
     undone = replay.build_undo.fn(UndoParameters(config=config, table=f"{DB}.t", ops=["insert"]))
     assert undone["changes"] == 3
     assert undone["sql"] == rowback.run("undo", "--table", f"{DB}.t", "--op", "insert").stdout
