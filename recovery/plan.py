@@ -19,6 +19,7 @@ from typing import Any
 from recovery.archive.actions import Baseline, Cascade, DataObject, Ddl, Gap, Segment, Snapshot
 from recovery.archive.state import ArchiveState
 from recovery.cascades import Boundary, Cause, affected, unlogged_after
+from recovery.cost import Cost, TableCost, cost_of
 from recovery.derive_plan import Derivation, Obstacle, derivation
 from recovery.errors import DdlInRange, NotComputable, TargetOutsideCoverage
 from recovery.except_report import Exclusion
@@ -115,6 +116,13 @@ class RestorePlan:
     def size_bytes(self) -> int:
         return sum(t.size_bytes for t in self.tables) + sum(d.size_bytes for d in self.derivations)
 
+    @property
+    def cost(self) -> Cost:
+        return cost_of(
+            (TableCost(t.baseline_rows, t.change_rows, t.size_bytes) for t in self.tables),
+            sum(d.size_bytes for d in self.derivations),
+        )
+
     def describe_cut(self) -> str:
         """Where and when the restored state ends, whatever the target was."""
         cut = self.cut
@@ -137,6 +145,7 @@ class RestorePlan:
             for d in self.derivations
         )
         lines.append(f"{len(self.tables)} tables, {self.size_bytes} bytes to read")
+        lines.append(self.cost.line())
         lines.extend(self.exclusion.explain() if self.exclusion else ())
         if self.objects.objects:
             lines.append(f"with {self.objects.counts()}, as they were then")
@@ -149,6 +158,7 @@ class RestorePlan:
             "format": 1,
             "target": self.target,
             "cut": asdict(self.cut),
+            "cost": asdict(self.cost),
             "tables": [
                 {
                     "db": t.db,
