@@ -561,6 +561,7 @@ def test_explain_and_json_tell_the_same(tmp_path: Path) -> None:
             "to read)"
         ),
         f"1 tables, {size} bytes to read",
+        f"expected: 15 rows and row images to fold, {size} bytes to read, about {size} bytes of scratch space, about 1 s",
     ]
     data = plan.to_json()
     assert data["cut"]["seq"] == 12
