@@ -19,7 +19,10 @@ import pytest
 from oracle import load_with_myloader
 from rowback import COMMAND, Rowback
 from typecases import cases, exact_cells
+from typer.testing import CliRunner
 
+from recovery.cli import app
+from recovery.errors import RowbackError
 from recovery.failpoint import VARIABLE
 from testservers import MariaDBServer, MySQLServer, Server, require
 
@@ -128,11 +131,21 @@ class Source:
                 found[name] = sorted(cursor.fetchall(), key=repr)
         return found
 
-    def restore(self, name: str, *options: str, check: bool = True) -> tuple[Path, Any]:
+    def restore(self, name: str, *options: str) -> tuple[Path, Any]:
+        """The command in this process: starting one takes longer than what it does here."""
         output = self.folder / name
-        arguments = ["restore", "--to", "latest", "--output", str(output), "--report", "json", *options]
-        done = self.rowback.run(*arguments, check=check)
-        return output, json.loads(done.stdout) if check else done
+        done = self.invoke("--to", "latest", "--output", str(output), "--report", "json", *options)
+        if done.exception is not None:
+            raise done.exception
+        return output, json.loads(done.stdout)
+
+    def refused(self, name: str, *options: str, to: str = "latest") -> str:
+        done = self.invoke("--to", to, "--output", str(self.folder / name), *options)
+        assert isinstance(done.exception, RowbackError), done.output
+        return f"{done.exception.message} HINT: {done.exception.hint}"
+
+    def invoke(self, *options: str) -> Any:
+        return CliRunner().invoke(app, ["restore", *options], env=self.rowback.environment)
 
     def client(self, script: bytes, cwd: Path, *options: str) -> str:
         command = self.target.client_command("--loose-commands", *options)
@@ -194,8 +207,8 @@ def test_csv(flavor: str, request: pytest.FixtureRequest) -> None:
     source: Source = request.getfixturevalue(flavor)
     without = ("docs",) if flavor == "mysql" else ()
     if without:
-        refused = source.restore("csv", "--format", "csv", "--tables", "types.docs", check=False)[1]
-        assert "column `j` of table `types.docs` holds JSON with DECIMALs" in refused.stderr
+        refused = source.refused("csv", "--format", "csv", "--tables", "types.docs")
+        assert "column `j` of table `types.docs` holds JSON with DECIMALs" in refused
     options = ["--rows-per-file", "6", "--compress", "gzip", *(f"--exclude=types.{name}" for name in without)]
     output, _ = source.restore("csv", "--format", "csv", *options)
     for path in output.glob("*.gz"):
@@ -309,23 +322,21 @@ def test_what_a_resume_refuses_and_what_it_notices(mysql: Source) -> None:
         (["--tables", "types.wide"], "its choice of tables was"),
         (["--format", "csv"], "its options was"),
     ):
-        refused = mysql.restore("again", "--resume", *options, check=False)[1]
-        assert refused.returncode == 2
-        assert said in refused.stderr, refused.stderr
-    point = mysql.rowback.json("restore", "--to", "latest", "--dry-run")["plan"]["cut"]
-    arguments = ["--to", f"{point['file']}:{point['position']}", "--output", str(mysql.folder / "again"), "--resume"]
-    refused = mysql.rowback.run("restore", *arguments, check=False)
-    assert refused.returncode == 2
-    assert "its target was `latest` and is `" in refused.stderr
-    plain = mysql.restore("again", check=False)[1]
-    assert "is in the way" in plain.stderr
-    assert "--resume" in plain.stderr
+        assert said in mysql.refused("again", "--resume", *options)
+    cut = json.loads(mysql.invoke("--to", "latest", "--dry-run", "--format", "json").stdout)["plan"]["cut"]
+    other = mysql.refused("again", "--resume", to=f"{cut['file']}:{cut['position']}")
+    assert "its target was `latest` and is `" in other
+    plain = mysql.refused("again")
+    assert "is in the way" in plain
+    assert "--resume" in plain
     victim = left / "types.bag.00000.sql"
     body = bytearray(victim.read_bytes())
     body[len(body) // 2] ^= 1
     victim.write_bytes(body)
-    done = mysql.rowback.run("restore", "--to", "latest", "--output", str(mysql.folder / "again"), "--resume")
+    done = mysql.invoke("--to", "latest", "--output", str(mysql.folder / "again"), "--resume")
+    assert done.exit_code == 0
     assert "table types.bag is written again: `types.bag.00000.sql` doesn't have the bytes" in done.stderr
+    assert "types.wide" not in done.stderr  # no progress where no terminal is
     manifest = json.loads((mysql.folder / "again" / "rowback-manifest.json").read_text())
     mysql.target.execute("DROP DATABASE IF EXISTS types")
     mysql.client((mysql.folder / "again" / "load.mysql").read_bytes(), mysql.folder / "again")
@@ -336,3 +347,19 @@ def test_what_a_resume_refuses_and_what_it_notices(mysql: Source) -> None:
     named = {f["name"] for f in manifest["files"]} | {"rowback-manifest.json"}
     named |= {f["name"] for t in manifest["tables"] for f in (*t["files"], *t["definition"])}
     assert named == set(os.listdir(mysql.folder / "again"))
+
+
+def test_a_terminal_shows_progress(mysql: Source) -> None:
+    ours, theirs = os.openpty()
+    try:
+        arguments = ["restore", "--to", "latest", "--output", str(mysql.folder / "seen"), "--report", "json"]
+        environment = {**mysql.rowback.environment, "TERM": "xterm", "COLUMNS": "150"}
+        subprocess.run([*COMMAND, *arguments], env=environment, stdout=subprocess.PIPE, stderr=theirs, check=True)
+        shown = os.read(ours, 100_000).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "tables" in shown
+    total = len(mysql.columns)
+    assert f"{total}/{total}" in shown
+    assert " rows, " in shown
