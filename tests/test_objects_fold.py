@@ -275,3 +275,24 @@ def test_definitions_survive_the_archive(tmp_path: Path) -> None:
     (tmp_path / one.path).write_bytes(b"x")
     with pytest.raises(ArchiveDamaged, match=r"~definitions\.parquet"):
         read_definitions(store, one)
+
+
+@pytest.mark.parametrize(
+    ("statement", "left"),
+    [
+        ("DROP TABLE T", {"v"}),
+        ("RENAME TABLE T TO u", {"v"}),
+        ("DROP VIEW IF EXISTS V", {"tr"}),
+        ("DROP VIEW V", {"tr"}),
+        ("CREATE OR REPLACE VIEW V AS SELECT 1", {"tr", "V"}),
+        ("CREATE VIEW V AS SELECT 1", {"tr", "v", "V"}),
+        ("DROP DATABASE Shop", set()),
+    ],
+)
+def test_another_spelling_is_never_guessed(statement: str, left: set[str]) -> None:
+    """On servers where case counts it is another object; where it doesn't, the same."""
+    plan = planned(statement, base=(TRIGGER, VIEW))
+    assert {o.name for o in plan.objects} == left
+    doubted = {"tr", "v"} - left if statement != "DROP VIEW V" else set()
+    assert set(left_out(plan)) == doubted
+    assert all("spells a name another way" in reason for reason in left_out(plan).values())

@@ -81,11 +81,21 @@ class Catalog:
         folded = (kind, name[0].casefold(), name[1].casefold())
         return next((k for k in self.objects if (k[0], k[1].casefold(), k[2].casefold()) == folded), None)
 
-    def triggers_of(self, table: Name) -> list[LiveObject]:
+    def triggers_of(self, table: Name, ddl: Ddl) -> list[LiveObject]:
+        """A table's triggers. Those of a table whose name is spelt another way are in doubt: only the server's
+        lower_case_table_names tells whether it is the same table."""
         folded = (table[0].casefold(), table[1].casefold())
-        return [
-            o for o in self.objects.values() if o.kind == "trigger" and (o.db.casefold(), o.table.casefold()) == folded
-        ]
+        found = []
+        for one in list(self.objects.values()):
+            if one.kind == "trigger" and (one.db, one.table) == table:
+                found.append(one)
+            elif one.kind == "trigger" and (one.db.casefold(), one.table.casefold()) == folded:
+                self.doubt(one.key, ddl)
+        return found
+
+    def doubt(self, key: Key, ddl: Ddl) -> None:
+        why = f"`{ddl.verb}` at {ddl.file}:{ddl.position} may mean it, and spells a name another way"
+        self.objects[key] = replace(self.objects[key], steps=(), problem=why)
 
 
 def fold(
@@ -158,9 +168,13 @@ def _object(catalog: Catalog, ddl: Ddl) -> None:
         return
     if parsed.verb == "DROP":
         for name in dropped(ddl.statement, ddl.default_db, mode):
-            _remove(catalog, parsed.kind, name)
+            _drop(catalog, ddl, parsed, name)
         return
     key = catalog.find(parsed.kind, parsed.name)
+    if key is not None and _spelt_otherwise(key, parsed.name) and parsed.verb == "CREATE":
+        if parsed.or_replace is not None or parsed.conditional:
+            catalog.doubt(key, ddl)
+        key = None  # a plain CREATE would have failed if it were the same
     if parsed.verb == "CREATE" or parsed.kind == "view":  # ALTER VIEW says all that CREATE does
         if key is None or not parsed.conditional:
             _create(catalog, ddl, parsed, key)
@@ -168,6 +182,18 @@ def _object(catalog: Catalog, ddl: Ddl) -> None:
         _unknown(catalog, ddl, parsed)
     else:
         _alter(catalog, ddl, parsed, key)
+
+
+def _spelt_otherwise(key: Key, name: Name) -> bool:
+    return key[0] not in _ANY_CASE and key[1:] != name
+
+
+def _drop(catalog: Catalog, ddl: Ddl, parsed: ObjectStatement, name: Name) -> None:
+    key = catalog.find(parsed.kind, name)
+    if key is not None and parsed.conditional and _spelt_otherwise(key, name):
+        catalog.doubt(key, ddl)  # without IF EXISTS it would have failed if it were another one
+    else:
+        _remove(catalog, parsed.kind, name)
 
 
 def _remove(catalog: Catalog, kind: str, name: Name) -> None:
@@ -242,7 +268,7 @@ def _qualified(ddl: Ddl, parsed: ObjectStatement) -> bool:
 
 def _drop_table(catalog: Catalog, ddl: Ddl) -> None:
     for table in ddl.tables or ():
-        for trigger in catalog.triggers_of(table):
+        for trigger in catalog.triggers_of(table, ddl):
             del catalog.objects[trigger.key]
 
 
@@ -255,7 +281,7 @@ def _create_table(catalog: Catalog, ddl: Ddl) -> None:
 def _rename(catalog: Catalog, ddl: Ddl) -> None:
     names = list(ddl.tables or ())
     for old, new in zip(names[::2], names[1::2], strict=False):
-        _move(catalog, old, new)
+        _move(catalog, ddl, old, new)
 
 
 def _alter_table(catalog: Catalog, ddl: Ddl) -> None:
@@ -264,13 +290,16 @@ def _alter_table(catalog: Catalog, ddl: Ddl) -> None:
     words = list(scan(ddl.statement, ddl.session.sql_mode if ddl.session else 0))
     renames = any(w.says("RENAME") and not following.says("COLUMN", "INDEX", "KEY") for w, following in pairwise(words))
     if len(names) == 2 and renames:
-        _move(catalog, names[0], names[1])
+        _move(catalog, ddl, names[0], names[1])
 
 
-def _move(catalog: Catalog, old: Name, new: Name) -> None:
+def _move(catalog: Catalog, ddl: Ddl, old: Name, new: Name) -> None:
     view = catalog.find("view", old)
+    if view is not None and view[1:] != old:
+        catalog.doubt(view, ddl)
+        view = None
     moved: dict[Key, LiveObject] = {}
-    triggers = {t.key for t in catalog.triggers_of(old)}
+    triggers = {t.key for t in catalog.triggers_of(old, ddl)}
     for key, live in catalog.objects.items():
         if key == view:
             live = replace(live, db=new[0], name=new[1], moved=True)
@@ -307,9 +336,11 @@ def _database_name(ddl: Ddl) -> str:
 
 
 def _drop_database(catalog: Catalog, ddl: Ddl) -> None:
-    gone = {db.casefold() for db, _ in ddl.tables or ()}
-    catalog.objects = {k: o for k, o in catalog.objects.items() if o.db.casefold() not in gone}
-    catalog.clauses = {db: text for db, text in catalog.clauses.items() if db.casefold() not in gone}
+    gone = {db for db, _ in ddl.tables or ()}
+    catalog.objects = {k: o for k, o in catalog.objects.items() if o.db not in gone}
+    catalog.clauses = {db: text for db, text in catalog.clauses.items() if db not in gone}
+    for key in [k for k in catalog.objects if k[1].casefold() in {db.casefold() for db in gone}]:
+        catalog.doubt(key, ddl)
     if next(scan(ddl.statement)).says("CREATE"):  # MariaDB's CREATE OR REPLACE DATABASE
         _create_database(catalog, ddl)
 

@@ -106,27 +106,26 @@ def plan_objects(
             left_out.append(_left_out(one, str(error)))
             continue
         if one.kind == "view":
-            views[folded((one.db, one.name))] = one
+            views[one.db, one.name] = one
         made = tuple(s if s.db in clauses else replace(s, db=one.db) for s in made)
         clause = one.clause if one.clause != clauses.get(one.db, "") else ""
         planned.append(PlannedObject(one.kind, one.db, one.name, made, clause))
     told = {name: _references(one) for name, one in views.items()}
     loaded = {folded((o.db, o.name)) for o in planned if o.type == "function"}
     known = {folded(f) for f in functions}
-    have = {folded(t) for t in tables} | set(views)
-    while (bad := _first_bad(views, told, have, loaded, known, ddls, cut_seq)) is not None:
+    held = {folded(t) for t in tables}
+    while (bad := _first_bad(views, told, held, loaded, known, ddls, cut_seq)) is not None:
         name, reason = bad
         left_out.append(_left_out(views.pop(name), reason))
-        have.discard(name)
     order = _by_dependency({name: told[name] for name in views})
     rest = [o for o in planned if o.type != "view"]
-    kept = {folded((o.db, o.name)): o for o in planned if o.type == "view"}
+    kept = {(o.db, o.name): o for o in planned if o.type == "view"}
     events = [o for o in rest if o.type == "event"]
     objects = [*(o for o in rest if o.type != "event"), *(kept[name] for name in order), *events]
     crossing = any(
-        other[0] != name[0]
+        other[0].casefold() != name[0].casefold()
         for name in views
-        for other in {folded(n) for n in told[name].tables} & set(views) | {folded(n) for n in told[name].functions}
+        for other in (*_among(told[name].tables, views), *told[name].functions)
     )
     return ObjectPlan(tuple(objects), tuple(left_out), tuple(sorted(clauses.items())), crossing)
 
@@ -151,13 +150,14 @@ def _references(view: LiveObject) -> References:
 def _first_bad(
     views: Mapping[Name, LiveObject],
     told: Mapping[Name, References],
-    have: Collection[Name],
+    tables: Collection[Name],
     loaded: Collection[Name],
     known: Collection[Name],
     ddls: Sequence[Ddl],
     cut_seq: int,
 ) -> tuple[Name, str] | None:
     """A view that can't be created, and why."""
+    have = {*tables, *(folded(name) for name in views)}
     for name, view in views.items():
         refers = told[name]
         for table in sorted(refers.tables):
@@ -179,6 +179,12 @@ def _first_bad(
     return None
 
 
+def _among(names: Collection[Name], views: Collection[Name]) -> list[Name]:
+    """Those of the views that these names mean, or may mean where the server doesn't tell upper from lower case."""
+    wanted = {folded(n) for n in names}
+    return sorted(v for v in views if folded(v) in wanted)
+
+
 def _by_dependency(told: Mapping[Name, References]) -> list[Name]:
     """The views in an order in which each comes after those that it reads; by name where that leaves a choice."""
     order: list[Name] = []
@@ -188,9 +194,8 @@ def _by_dependency(told: Mapping[Name, References]) -> list[Name]:
         if name in begun:
             return
         begun.add(name)
-        for other in sorted(folded(t) for t in told[name].tables):
-            if other in told:
-                visit(other)
+        for other in _among(told[name].tables, told):
+            visit(other)
         order.append(name)
 
     for name in sorted(told):

@@ -12,6 +12,7 @@ from typing import Final
 
 from recovery.archive.definitions import Definition
 from recovery.errors import RowbackError, SourceError
+from recovery.grants import read_grants
 from recovery.snapshot.rights import account_of
 from recovery.source import SYSTEM_SCHEMAS, Connection, Row, ServerInfo, fetch, quote, show_create_database
 
@@ -116,6 +117,13 @@ def unknown_definitions(connection: Connection, info: ServerInfo, found: Sequenc
     changed = [d for d in found if d.problem == _CHANGED]
     if changed:
         yield f"these changed while the snapshot was taken, and their definitions aren't in it: {_named(changed)}"
+    grants = read_grants(connection)
+    if not grants.held("SELECT") and not grants.held("SHOW_ROUTINE"):
+        privilege = "SHOW_ROUTINE" if info.flavor == "mysql" else "SELECT"
+        yield (
+            f"procedures and functions that the account may not see are not in it: GRANT {privilege} ON *.* TO "
+            f"{_account(connection)};"
+        )
     unseen = [d for d in found if d.problem and d.problem != _CHANGED]
     if not unseen:
         return

@@ -67,7 +67,7 @@ def look_at_rights(connection: Connection, grants: Grants, databases: Sequence[s
 
 def _without(kind: str, privilege: str, where: Sequence[str], grant: str) -> str:
     named = ", ".join(f"`{name}`" for name in where[:5]) + (", ..." if len(where) > 5 else "")
-    return f"the dump directory is without {kind}, for lack of {privilege} on {named}: {grant.format(privilege)}"
+    return f"the snapshot is without {kind}, for lack of {privilege} on {named}: {grant.format(privilege)}"
 
 
 def events_shown(connection: Connection, db: str) -> bool:
