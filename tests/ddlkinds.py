@@ -217,22 +217,19 @@ class Story(Life):
         return self.attempt(f"ALTER TABLE {self.ref(table)} DROP PRIMARY KEY, ADD PRIMARY KEY ({text})")
 
     def add_foreign_key(self) -> bool:
-        parent = self.pick()
-        free = [
-            (table, part)
-            for table in self.tables()
-            for part in self.shape(table)
-            if part.name.startswith("f") and self.parent_of(table, part.name) is None
-        ]
-        if not free:
-            return False
-        child, column = self.rng.choice(free)
-        handle = self.handle(self.shape(parent))
-        self.attempt(f"UPDATE `{child[0]}`.`{child[1]}` SET `{column.name}` = NULL")
+        child, parent = self.pick(), self.pick()
+        free = [p for p in self.shape(child) if p.name[0] == "f" and self.parent_of(child, p.name) is None]
+        handle = next(p for p in self.shape(parent) if p.name.startswith("id"))
         name = f"CONSTRAINT {self.next_column('fk')} " if self.rng.random() < 0.5 else ""
+        if free and self.rng.random() < 0.5:
+            column, added = self.rng.choice(free).name, ""
+            self.attempt(f"UPDATE `{child[0]}`.`{child[1]}` SET `{column}` = NULL")
+        else:
+            column = self.next_column("f")
+            added = f"ADD {column} {handle.type} NULL, "
         return self.attempt(
-            f"ALTER TABLE {self.ref(child)} ADD {name}FOREIGN KEY (`{column.name}`) REFERENCES {self.ref(parent)} "
-            f"(`{handle}`) {self.rng.choice(self.actions)}"
+            f"ALTER TABLE {self.ref(child)} {added}ADD {name}FOREIGN KEY (`{column}`) REFERENCES {self.ref(parent)} "
+            f"(`{handle.name}`) {self.rng.choice(self.actions)}"
         )
 
     def drop_foreign_key(self) -> bool:

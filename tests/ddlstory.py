@@ -269,5 +269,6 @@ def state_of(server: Server, tables: list[Name]) -> dict[Name, tuple[str, Rows]]
             create = re.sub(
                 rf" COLLATE ({'|'.join(DEFAULT_COLLATIONS)})\b", "", re.sub(r" AUTO_INCREMENT=\d+", "", create)
             )
+            create = re.sub(r" ON (DELETE|UPDATE) NO ACTION\b", "", create)  # MariaDB prints this default now and then
             found[db, name] = (create, sorted(cursor.fetchall(), key=repr))
     return found
