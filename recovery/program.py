@@ -95,7 +95,7 @@ def _parents(statement: str, name: TableName) -> Iterator[TableName]:
     except NotRewritten as error:
         raise NotComputable(
             f"the foreign keys of table `{label(name)}` can't be read: {error}",
-            hint=f"Leave it out with `--exclude '{label(name)}'`.",
+            hint=f"Leave it out with `--exclude '{spelled(name)}'`.",
         ) from error
 
 

@@ -198,7 +198,7 @@ def an_unknown_column(archive: Archive) -> None:
 
 
 def an_odd_definition(archive: Archive) -> None:
-    archive.snapshot("s", archive.mark(0), archive.mark(0), archive.baseline("s", T, [], "CREATE TABLE `orders` ('x"))
+    archive.snapshot("s", archive.mark(0), archive.mark(0), archive.baseline("s", T, [], "CREATE TABLE `orders` ('REFERENCES x"))
     archive.window([], ddls=[archive.ddl(1, "ALTER TABLE orders ADD n int", NAMED)])
 
 
@@ -267,6 +267,7 @@ ELSEWHERE = (
     "the columns of its partitions were changed before it",  # tests/test_partitions.py
     "its partitions are by a generated column",
     "a collation decides in which partition some of its texts are",
+    "the foreign keys of table `",  # what can't be read is refused as a definition before
     "it can't be written for its name at the target (",  # what parses as DDL in lineage is rewritten there
 )
 
