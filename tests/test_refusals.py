@@ -22,6 +22,7 @@ from recovery.schema import Table
 
 V = column("v", "varchar", octets=80)
 T = table("shop", "orders", column("id"), V)
+ODD = "CREATE TABLE `orders` ('REFERENCES x"
 CREATE = "CREATE TABLE `orders` (`id` int NOT NULL, `v` varchar(20), PRIMARY KEY (`id`))"
 PARTITIONED = CREATE + " PARTITION BY HASH (id) PARTITIONS 2"
 NAMED = [("shop", "orders")]
@@ -198,7 +199,7 @@ def an_unknown_column(archive: Archive) -> None:
 
 
 def an_odd_definition(archive: Archive) -> None:
-    archive.snapshot("s", archive.mark(0), archive.mark(0), archive.baseline("s", T, [], "CREATE TABLE `orders` ('REFERENCES x"))
+    archive.snapshot("s", archive.mark(0), archive.mark(0), archive.baseline("s", T, [], ODD))
     archive.window([], ddls=[archive.ddl(1, "ALTER TABLE orders ADD n int", NAMED)])
 
 
