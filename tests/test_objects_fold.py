@@ -221,6 +221,8 @@ def test_logs_of_earlier_versions_have_no_settings() -> None:
         ("WITH c (x) AS (SELECT 1 FROM t), d AS (SELECT * FROM c) SELECT x FROM c JOIN d USING (x)", {"t"}, True),
         ("SELECT 1 FROM (SELECT 2 FROM t) AS a UNION ALL SELECT 2 FROM u ORDER BY a, b", {"t", "u"}, False),
         ("SELECT a FROM t PARTITION (p0, p1) USE INDEX (i, j), u NATURAL JOIN v", {"t", "u", "v"}, True),
+        ("TABLE t ORDER BY a", {"t"}, True),
+        ("SELECT a FROM t FOR SYSTEM_TIME ALL, u", {"t", "u"}, False),
         ("SELECT 'x FROM y', `FROM` FROM `t` -- FROM z\n", {"t"}, False),
         ("SELECT 1 FROM JSON_TABLE('[1]', '$[*]' COLUMNS (a INT PATH '$')) AS j, t", {"t"}, False),
         ("SELECT (SELECT max(a) FROM s) * 2, count(*) FROM DUAL", {"s"}, False),

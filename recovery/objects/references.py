@@ -90,11 +90,14 @@ def _step(words: Sequence[Word], at: int, levels: list[_Level], db: str, found: 
     if word.says("FROM"):
         level.tables = level.selects
         return level.selects
+    if word.says("TABLE"):  # MySQL's TABLE t is SELECT * FROM t
+        found.star = level.selects = level.tables = True
+        return True
     if word.says("JOIN", "STRAIGHT_JOIN") and level.tables:
         return True
     if word.says(",") and level.tables:
         return True
-    if word.says(*_ENDS):
+    if word.says(*_ENDS) and not (word.says("FOR") and following is not None and following.says("SYSTEM_TIME")):
         level.tables = False
         return False
     if word.says("NATURAL"):
