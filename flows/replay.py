@@ -42,6 +42,7 @@ class RestoreParameters(BaseModel):
     databases: list[str] = Field([], description="Whole databases, with those tables.")
     exclude: list[str] = Field([], description="Patterns db.table to leave out.")
     rename: list[str] = Field([], description="Other names in the output: old=new, db.old=db.new.")
+    events_disabled: bool = Field(False, description="Create events DISABLED, however they were.")
     leave_out: list[str] = Field([], description="Transactions to leave out: GTIDs or FILE:POSITION.")
     except_conflicts: Literal["refuse", "keep-later", "drop-later"] = Field(
         "refuse", description="Later changes that can't be without them."
@@ -91,6 +92,7 @@ def write_restore(parameters: RestoreParameters) -> dict[str, Any]:
         leave_out=tuple(parameters.leave_out),
         except_conflicts=parameters.except_conflicts,
         rename=tuple(parameters.rename),
+        events_disabled=parameters.events_disabled,
     )
     result = operations.restore(open_context(parameters.config, parameters.server), request)
     plain: dict[str, Any] = to_plain(restore_document(result))
