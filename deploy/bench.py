@@ -41,6 +41,7 @@ CONTENDERS: dict[str, Contender] = {
     "replication": bench_measure.mysql_replication,
     "rowback": bench_measure.rowback,
 }
+SETS = (*bench_sets.NAMES, "restore")
 ONCE = frozenset({"replication", "raw-disk"})  # slow, or a second opinion: measured in the first round alone
 
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the rows, 1.0 for the whole sets")
     parser.add_argument("--rounds", type=int, default=3, help="how often each contender runs; the median counts")
-    parser.add_argument("--sets", nargs="+", choices=bench_sets.NAMES, default=list(bench_sets.NAMES))
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--only", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
     parser.add_argument("--tls", action="store_true", help="encrypted connections (all contenders use them if offered)")
     parser.add_argument("--output", type=Path, default=ROOT / "build", help="folder of bench.json and bench.png")
@@ -67,9 +68,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given.output.mkdir(parents=True, exist_ok=True)
     written = given.output / "bench.json"
     written.write_text(json.dumps(report, indent=1), encoding="utf-8")
-    print(bench_report.text(report))
-    subprocess.run([sys.executable, bench_report.__file__, str(written), str(given.output / "bench.png")], check=True)
-    print(f"\nwritten: {written} and bench.png beside it")
+    if report["sets"]:
+        print(bench_report.text(report))
+        subprocess.run(
+            [sys.executable, bench_report.__file__, str(written), str(given.output / "bench.png")], check=True
+        )
+    if "restore" in report:
+        import bench_restore
+
+        print("\n" + bench_restore.text(report["restore"]))
+    print(f"\nwritten: {written}{' and bench.png beside it' if report['sets'] else ''}")
+    if not report.get("restore", {"synthetic": {"right": True}})["synthetic"]["right"]:
+        return 1
     return 1 if any(one.get("check", {}).get("different") for one in report["sets"].values()) else 0
 
 
@@ -88,6 +98,8 @@ def run(
         "sets": {},
     }
     for name in names:
+        if name == "restore":
+            continue
         binlogs = bench_sets.cached(name, scale)
         # Beside the cache: memory-backed /tmp folders would take the file system out of the measurement.
         with tempfile.TemporaryDirectory(prefix="run-", dir=cache_dir() / "bench") as work:
@@ -95,6 +107,10 @@ def run(
             folder.mkdir(parents=True, exist_ok=True)
             with bench_sets.serve(binlogs, Path(work) / "server", tls=tls) as server:
                 report["sets"][name] = _measure(binlogs, server, folder, rounds, only)
+    if "restore" in names:
+        import bench_restore  # last: its imports take memory that children would inherit as a peak
+
+        report["restore"] = bench_restore.part(scale)
     report["load_after"] = os.getloadavg()[0]
     return report
 

@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import bench_archive
+import bench_replay
+
+FILES_FASTER = 5.0
 
 _CHILD = """
 import json, sys, time
@@ -62,6 +65,40 @@ def restored(folder: Path, memory: str) -> dict[str, Any]:
         raise RuntimeError(f"the restore failed:\n{done.stderr[-2000:]}")
     result: dict[str, Any] = json.loads(done.stdout)
     return result
+
+
+def part(scale: float) -> dict[str, Any]:
+    """What `make bench ARGS="--sets restore"` measures: a synthetic restore of two million rows and changes, and a
+    high-churn table beside `mysqlbinlog | mysql`."""
+    rows = max(1_000, round(2_000_000 * scale))
+    with tempfile.TemporaryDirectory(prefix="rowback-bench-") as folder:
+        (Path(folder) / "big").mkdir()
+        (Path(folder) / "churn").mkdir()
+        return {
+            "synthetic": synthetic(Path(folder) / "big", rows, rows),
+            "churn": bench_replay.measure(Path(folder) / "churn", scale),
+        }
+
+
+def text(found: dict[str, Any]) -> str:
+    """The tables of `part`, for a terminal."""
+    big, churn = found["synthetic"], found["churn"]
+    lines = [
+        f"restore: {big['base_rows']:,} rows and {big['changes']:,} changes, memory limit {big['memory']}",
+        f"  {big['seconds']:.1f} s, {big['rows'] / big['seconds']:,.0f} rows/s written "
+        f"({big['written_bytes'] / 1e6:.0f} MB), peak {big['peak_rss_bytes'] / 1e6:.0f} MB",
+        f"  rows as NumPy followed them: {'yes' if big['right'] else 'NO'}",
+        "",
+        f"high churn: {churn['rows']:,} rows, {churn['updates']:,} updates, {churn['binlog_bytes'] / 1e6:.0f} MB of binlog",
+        f"{'':32} {'seconds':>8}",
+        f"{'rowback restore, files':32} {churn['rowback_files_s']:8.2f}",
+        f"{'  loading them with mysql':32} {churn['load_s']:8.2f}",
+        f"{'mysqlbinlog | mysql':32} {churn['replay_s']:8.2f}",
+        f"{'  loading its snapshot before':32} {churn['snapshot_load_s']:8.2f}",
+        f"  {'reached' if churn['files_faster'] >= FILES_FASTER else 'MISSED'}: files at least {FILES_FASTER:g}x faster than "
+        f"the replay: {churn['files_faster']:.1f}x; with all loading {churn['whole_faster']:.1f}x",
+    ]
+    return "\n".join(lines)
 
 
 def main() -> int:

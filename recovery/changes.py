@@ -215,6 +215,8 @@ def _in_segment(
     seqs: frozenset[int] | None,
 ) -> list[Change]:
     data = _rows_of_key(store, state, segment, query)
+    if data is not None and not data.num_rows:
+        return []  # most segments, when one key of many is asked for
     if data is None:
         data = read_segment(store, segment)
     table = table_of(data.schema)  # the definition that the values were decoded with

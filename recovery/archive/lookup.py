@@ -58,7 +58,9 @@ def _found(path: Path, segment: Segment, key: Mapping[str, pa.Scalar[Any]]) -> p
         if any(name not in schema.names or schema.field(name).type != value.type for name, value in key.items()):
             return None
         parts = [part for group in range(file.num_row_groups) if (part := _in_group(file, group, key)) is not None]
-    found = with_flags(pa.concat_tables(parts) if parts else schema.empty_table())
+    if not parts:
+        return schema.empty_table()
+    found = with_flags(pa.concat_tables(parts))
     return None if _moved(found) else found
 
 
