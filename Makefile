@@ -30,7 +30,7 @@ campaign: $(STAMP) provision kernels ## the fault suite at length: many more kil
 	ROWBACK_CAMPAIGN=1 ROWBACK_TEST_AWAY_S=$${ROWBACK_TEST_AWAY_S:-60} \
 	  $(BIN)/python -m pytest -s --timeout 3000 --durations=0 tests/test_faults_*.py tests/test_capture_spool.py $(ARGS)
 
-bench: $(STAMP) provision kernels ## how fast capture is, beside mysqlbinlog and mysql-replication (ARGS="--scale 0.1" for less; see docs/BENCHMARKS.md)
+bench: $(STAMP) provision kernels ## how fast capture and restores are, beside mysqlbinlog, mysql-replication and a replay (ARGS="--scale 0.1" for less; see docs/BENCHMARKS.md)
 	$(BIN)/python deploy/bench.py $(ARGS)
 
 lint: $(STAMP) ## what CI runs: ruff, its formatter's check, and mypy in strict mode
