@@ -35,6 +35,7 @@ from recovery.render import changes_csv, changes_json, changes_table, iso_us, kn
 from recovery.restore import RestoreRequest, parse_memory, parse_size
 from recovery.scope import of_databases, split_patterns
 from recovery.seqrange import known_text, micros
+from recovery.tiers import Thaw
 from recovery.undo_script import script_sql
 
 TABLE_LIMIT = 100  # changes shown to a person unless --limit says otherwise
@@ -352,6 +353,19 @@ def restore(
     events_disabled: Annotated[
         bool, typer.Option("--events-disabled", help="Create events DISABLED. Default: as they were at the target.")
     ] = False,
+    thaw: Annotated[
+        bool,
+        typer.Option("--thaw", help="Ask the store for objects in an archive tier (S3 Glacier), and wait for them."),
+    ] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="With --thaw: ask and end; restore again when they are there.")
+    ] = False,
+    thaw_tier: Annotated[
+        str, typer.Option("--thaw-tier", metavar="TIER", help="Standard, Bulk (cheap, slow) or Expedited.")
+    ] = "Standard",
+    thaw_days: Annotated[
+        int, typer.Option("--thaw-days", metavar="N", min=1, help="Days that the readable copies stay.")
+    ] = 7,
     config: ConfigOption = None,
     server: ServerOption = None,
 ) -> None:
@@ -368,6 +382,8 @@ def restore(
         raise ConfigError(
             "a restore needs an output folder", hint="Give --output DIR, or --dry-run for the plan alone."
         )
+    if no_wait and not thaw:
+        raise ConfigError("--no-wait goes with --thaw", hint="Give both, or neither.")
     context = context_for(ctx, config, server)
     target = to if to is not None else operations.just_before(context, before or "")
     if data_format in (RestoreFormat.table, RestoreFormat.json):
@@ -392,6 +408,7 @@ def restore(
         except_conflicts=except_conflicts.value,
         rename=tuple(rename or ()),
         events_disabled=events_disabled,
+        thaw=Thaw(thaw_tier, thaw_days, not no_wait) if thaw else None,
     )
     with restore_progress() as progress:
         result = operations.restore(context, request, progress)

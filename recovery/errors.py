@@ -18,6 +18,7 @@
     │   ├── ObjectNotFound
     │   ├── ObjectExists
     │   ├── StoreNotConditional
+    │   ├── ObjectArchived
     │   └── SpoolDamaged
     ├── ArchiveError              5   what lies in the bucket
     │   ├── ArchiveMissing
@@ -156,6 +157,12 @@ class StoreNotConditional(StoreError):
     """The store accepted a second put-if-absent of the same name."""
 
     code = "store_not_conditional"
+
+
+class ObjectArchived(StoreError):
+    """The object is there, but in a tier that must be asked for it first."""
+
+    code = "store_object_archived"
 
 
 class SpoolDamaged(StoreError):

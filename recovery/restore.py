@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import duckdb
 import pyarrow.parquet as pq
 
-from recovery import except_
+from recovery import except_, tiers
 from recovery.archive.definitions import read_definitions
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
@@ -34,7 +34,16 @@ from recovery.convert import check_rows, convert, finished
 from recovery.derive_files import Files, derived_changes, write_changes
 from recovery.derive_plan import Derivation
 from recovery.dump import counted
-from recovery.errors import ArchiveDamaged, ConfigError, NoSpace, ObjectNotFound, StoreFull, TargetError, UnknownTable
+from recovery.errors import (
+    ArchiveDamaged,
+    ConfigError,
+    NoSpace,
+    ObjectArchived,
+    ObjectNotFound,
+    StoreFull,
+    TargetError,
+    UnknownTable,
+)
 from recovery.except_report import REFUSE
 from recovery.except_unique import check_unique
 from recovery.failpoint import failpoint
@@ -70,7 +79,7 @@ class RestoreRequest:
     that is empty or new; not needed for a dry run. memory_limit_bytes: of the merge. scratch_dir: where copies and spilled
     data go, by default the system's. options: the format and its files. resume: go on in what an interrupted restore of
     the same target and options left; if this one ends badly, leave it likewise. events_disabled: create events DISABLED,
-    however they were."""
+    however they were. thaw: how to ask for objects in an archive tier; without it they are refused by name."""
 
     to: str
     tables: tuple[str, ...] = ()
@@ -85,6 +94,7 @@ class RestoreRequest:
     except_conflicts: str = REFUSE
     rename: tuple[str, ...] = ()
     events_disabled: bool = False
+    thaw: tiers.Thaw | None = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +202,19 @@ def _planned(
     return _in_order(renamed(plan, renames), state)
 
 
+def _planned_thawed(
+    store: Store, state: ArchiveState, request: RestoreRequest, cut: Cut | None, progress: Report
+) -> RestorePlan:
+    """The plan. What planning reads is asked for first where it lies in an archive tier and the request says so."""
+    try:
+        return _planned(store, state, request, cut=cut)
+    except ObjectArchived:
+        if request.thaw is None:
+            raise
+        tiers.make_readable(store, tiers.read_by_planning(state), request.thaw, partial(_note, progress))
+        return _planned(store, state, request, cut=cut)
+
+
 def _in_order(plan: RestorePlan, state: ArchiveState) -> RestorePlan:
     """With the tables' statements as servers take them in any order of the tables."""
     flavor = state.identity.flavor if state.identity else None
@@ -211,13 +234,14 @@ def restore(store: Store, state: ArchiveState, request: RestoreRequest, progress
         plan = _planned(store, state, request)
         if request.options.format == "sql":
             _stories(store, state, plan, request)
-        return RestoreResult(plan, None, ())
+        away = tiers.notes(tiers.held_back(store, tiers.read_by(plan)))
+        return RestoreResult(replace(plan, warnings=(*plan.warnings, *away)), None, ())
     if request.output is None:
         raise ConfigError(
             "a restore needs an output directory", hint="Give `--output DIR`, or `--dry-run` for the plan."
         )
     output = request.output.absolute()
-    plan = _planned(store, state, request, cut=_begun(output, state, request))
+    plan = _planned_thawed(store, state, request, _begun(output, state, request), progress)
     if plan.exclusion is not None:
         plan.exclusion.check()
     with building(output, resume=request.resume) as directory, _scratch(request.scratch_dir) as scratch:
@@ -228,6 +252,7 @@ def restore(store: Store, state: ArchiveState, request: RestoreRequest, progress
         try:
             while True:
                 _check_space(plan, scratch, directory)
+                tiers.make_readable(store, tiers.read_by(plan), request.thaw, partial(_note, progress))
                 try:
                     tables, resumed, files = _write(run, plan)
                     break

@@ -35,10 +35,11 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as EndpointError
 
-from recovery.archive.store import ObjectInfo, check_key
+from recovery.archive.store import HeldBack, ObjectInfo, check_key
 from recovery.config import S3Settings
 from recovery.errors import (
     ConfigError,
+    ObjectArchived,
     ObjectExists,
     ObjectNotFound,
     RowbackError,
@@ -65,6 +66,8 @@ _PASSING = frozenset(
     {"ConditionalRequestConflict", "OperationAborted", "SlowDown", "RequestTimeout", "RequestTimeoutException",
      "InternalError", "ServiceUnavailable", "Throttling", "ThrottlingException", "TooManyRequests"}
 )  # fmt: skip
+# HeadObject's x-amz-storage-class and x-amz-archive-status. GLACIER_IR is read like any other.
+_ARCHIVE_TIERS = frozenset({"GLACIER", "DEEP_ARCHIVE", "ARCHIVE_ACCESS", "DEEP_ARCHIVE_ACCESS"})
 _HINTS = {
     "NoSuchBucket": "Create the bucket, or correct `root` under [archive] in rowback.toml.",
     "InvalidAccessKeyId": "The store doesn't know this access key: check AWS_ACCESS_KEY_ID or the profile.",
@@ -80,7 +83,8 @@ _HINTS = {
 _CUT = (EndpointError, HTTPClientError, ResponseStreamingError, IncompleteReadError)
 _DENIED_HINT = (
     "Allow the credentials in use s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on the "
-    "objects, s3:ListBucket on the bucket, and kms:GenerateDataKey and kms:Decrypt if a KMS key is set."
+    "objects, s3:ListBucket on the bucket, and kms:GenerateDataKey and kms:Decrypt if a KMS key is set; for --thaw "
+    "s3:RestoreObject."
 )
 
 
@@ -164,6 +168,33 @@ class S3Store:
         with contextlib.suppress(ObjectNotFound), self._errors("delete", key):
             self._client.delete_object(Bucket=self.bucket, Key=name)
 
+    def held_back(self, key: str) -> HeldBack | None:
+        name = self._name(key)
+        try:
+            with self._errors("look up", key):
+                head: Any = self._client.head_object(Bucket=self.bucket, Key=name)
+        except ObjectNotFound:
+            return None
+        tier = head.get("ArchiveStatus") or head.get("StorageClass", "STANDARD")
+        copy = head.get("Restore", "")
+        if tier not in _ARCHIVE_TIERS or 'ongoing-request="false"' in copy:
+            return None
+        return HeldBack(key, tier, 'ongoing-request="true"' in copy)
+
+    def thaw(self, key: str, days: int, tier: str) -> None:
+        found = self.held_back(key)
+        if found is None or found.asked:
+            return
+        how: Any = {"GlacierJobParameters": {"Tier": tier}}
+        if found.tier in ("GLACIER", "DEEP_ARCHIVE"):  # Intelligent-Tiering moves the object itself and takes no Days
+            how["Days"] = days
+        with self._errors("ask for", key):
+            try:
+                self._client.restore_object(Bucket=self.bucket, Key=self._name(key), RestoreRequest=how)
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") != "RestoreAlreadyInProgress":
+                    raise
+
     def _name(self, key: str) -> str:
         return check_key(self._prefix + key) if key else check_key(key)
 
@@ -196,6 +227,11 @@ class S3Store:
             return ObjectExists(
                 f"there is an object `{key}` in `{self.url}` already",
                 hint="Another writer was faster: read it, and build on it.",
+            )
+        if code == "InvalidObjectState" and verb == "read":
+            return ObjectArchived(
+                f"object `{key}` in `{self.url}` lies in an archive tier and can't be read",
+                hint="Ask for it with `rowback restore --thaw`, or with the store's own tools, and try again.",
             )
         if code in _FULL or status == 507:
             return StoreFull(what, hint="Free some space or raise the bucket's quota; nothing was lost.")

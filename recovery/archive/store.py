@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import unquote
 
 from recovery.config import ArchiveSettings
@@ -79,6 +79,28 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Idempotent: deleting what isn't there is no error."""
+        ...
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """An object in an archive tier. tier: the store's name for it. asked: a readable copy is on its way."""
+
+    key: str
+    tier: str
+    asked: bool
+
+
+@runtime_checkable
+class Tiered(Protocol):
+    """What a store adds that may hold objects back; a folder doesn't."""
+
+    def held_back(self, key: str) -> HeldBack | None:
+        """None if the object can be read now, or isn't there."""
+        ...
+
+    def thaw(self, key: str, days: int, tier: str) -> None:
+        """Ask for a readable copy that stays for `days`; idempotent while it is on its way. Returns at once."""
         ...
 
 
