@@ -237,6 +237,7 @@ _RESTORE = """\
   rowback restore --to latest --database shop --rename shop=shop_restored --output restored
   rowback restore --to latest --tables shop.orders --rename shop.orders=shop.orders_old --output restored
   rowback restore --to latest --events-disabled --output restored
+  rowback restore --to latest --thaw --thaw-tier Bulk --output restored
   rowback restore --to latest --exclude "shop.log_*" --tables '`my.db`.*' --output restored
   rowback restore --to latest --dry-run --report json
   rowback restore --to latest --compress gzip --statement-size 4MiB --resume --output restored
