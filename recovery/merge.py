@@ -30,8 +30,8 @@ from recovery.schema import BINARY_TYPES, EXACT, EXACT_TYPE, INTEGER_BITS, Table
 _META = ("_rb_op", "_rb_seq", "_rb_ordinal", EXACT)
 # DuckDB keeps vectors of 2,048 rows per thread, outside its limit: few threads keep the limit honest.
 THREADS = 2
-# What a restoring process holds besides DuckDB's buffers: interpreter, Arrow, readers' and allocators' pages. Measured as
-# VmHWM less the engine's limit in restores of 2 and 20 million rows (docs/BENCHMARKS.md, "Restore").
+# What a restoring process holds besides DuckDB's buffers: interpreter, Arrow, readers' and allocators' pages. Chosen
+# beforehand; two restores of 20 million rows then took 302 and 331 MiB more than the engine's limit (docs/BENCHMARKS.md).
 RESERVE_BYTES = 384 * 1024**2
 ENGINE_MIN_BYTES = 64 * 1024**2
 
