@@ -759,10 +759,11 @@ from recovery.archive.log import Log
 from recovery.archive.names import Layout
 from recovery.config import ServerSettings
 from recovery.snapshot import SnapshotRequest, take_snapshot
-port, root, staging = sys.argv[1:]
+port, root, staging, db = sys.argv[1:]
 store, layout = FileStore(Path(root)), Layout("default", "s")
 take_snapshot(ServerSettings(name="s", port=int(port), user="root"), store, layout, Log(store, layout),
-    SnapshotRequest(staging_dir=Path(staging), lock="none"), now=lambda: datetime.now(UTC))
+    SnapshotRequest(databases=(db,), staging_dir=Path(staging), lock="none"),
+    now=lambda: datetime.now(UTC))
 """
 
 
@@ -776,7 +777,7 @@ def test_signals_end_mydumper_and_remove_the_staging_folder(
     fake_dumper(tmp_path / "bin", f"echo $$ > {pid_file}.tmp; mv {pid_file}.tmp {pid_file}; exec sleep 60", monkeypatch)
     root = Path(__file__).parent.parent
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(bench.server.port), str(bench.root), str(staging)],
+        [sys.executable, "-c", CHILD, str(bench.server.port), str(bench.root), str(staging), bench.db],
         env=os.environ | {"PYTHONPATH": str(root)}, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 30
@@ -795,7 +796,7 @@ def test_kill_9_ends_mydumper_as_well(bench: Bench, monkeypatch: pytest.MonkeyPa
     pid_file, staging = tmp_path / "pid", tmp_path / "staging"
     fake_dumper(tmp_path / "bin", f"echo $$ > {pid_file}.tmp; mv {pid_file}.tmp {pid_file}; exec sleep 60", monkeypatch)
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(bench.server.port), str(bench.root), str(staging)],
+        [sys.executable, "-c", CHILD, str(bench.server.port), str(bench.root), str(staging), bench.db],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 30
