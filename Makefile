@@ -5,8 +5,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.complete
 PACKAGES := flows dataflow recovery
-# How many test processes; each has servers of its own (about 1 GB together).
-JOBS ?= 2
+# How many test processes; each has servers of its own (about 1 GB together) and waits for them half of the time.
+JOBS ?= 3
 
 .PHONY: help demo bench test soak differential campaign lint format venv provision kernels docs clean
 
