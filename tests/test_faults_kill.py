@@ -85,5 +85,8 @@ def test_every_place_is_killed_at_in_some_test() -> None:
         "spool.appended": "test_capture_spool",
         "spool.uploaded": "test_capture_spool",
         "spool.committed": "test_capture_spool",
+        "restore.table-written": "test_output_formats",
+        "restore.table-recorded": "test_output_formats",
+        "restore.manifest": "test_output_formats",
     }
     assert set(PLACES) == UNDER_LOAD.keys() | elsewhere.keys()
