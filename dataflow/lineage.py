@@ -17,8 +17,9 @@ from recovery.archive.state import ArchiveState
 from recovery.config import ServerSettings
 from recovery.errors import RowbackError, SourceMisconfigured
 from recovery.gtid import binlog_order
+from recovery.quoting import quote
 from recovery.schema import Table
-from recovery.source import SYSTEM_SCHEMAS, Connection, connect, fetch, list_tables, quote, read_tables
+from recovery.source import SYSTEM_SCHEMAS, Connection, connect, fetch, list_tables, read_tables
 
 Step: TypeAlias = tuple[Place, str, str]
 """(place, default database, statement)"""

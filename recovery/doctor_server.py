@@ -14,6 +14,7 @@ from recovery import doctor_binlog, source
 from recovery.checks import Check, advice, fail, ok
 from recovery.errors import PrivilegeMissing, SourceError, UnsupportedColumn
 from recovery.grants import account_sql, read_grants
+from recovery.quoting import quote
 from recovery.schema import Table, check_supported
 from recovery.snapshot.plan import unlogged_cascades
 
@@ -311,7 +312,7 @@ def table_checks(facts: Facts) -> Iterator[Check]:
     keyless = [table for table in facts.tables if not table.key]
     if keyless:
         why = "their rows have no identity: only a snapshot under the brief lock is exact for them"
-        fix = f"ALTER TABLE {source.quote(keyless[0].db)}.{source.quote(keyless[0].name)} ADD PRIMARY KEY (...);"
+        fix = f"ALTER TABLE {quote(keyless[0].db, keyless[0].name)} ADD PRIMARY KEY (...);"
         named = ", ".join(_first([f"`{t.label}`" for t in keyless]))
         yield advice("keys", f"no primary key, and no unique one over whole NOT NULL columns: {named}", why, fix)
     else:

@@ -36,6 +36,7 @@ from recovery.output.digest import Digest, Stored, digest_statement, hash_sql
 from recovery.output.files import FileRecord, TableFiles, Written, unheard, write_text
 from recovery.output.options import OutputOptions
 from recovery.output.rowfiles import RowFiles, Shape
+from recovery.quoting import quote
 from recovery.schema import Column
 from recovery.tableinfo import system_versioned
 
@@ -244,10 +245,6 @@ def counted(merger: Merger, files: TableFiles, schema: Sequence[str], merged: Me
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
-
-
-def quote(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
 
 
 def aliases(names: Sequence[str], alias: Any) -> Iterator[str]:

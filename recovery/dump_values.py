@@ -109,16 +109,16 @@ def _plain_value(column: Column, value: str) -> str:
     if kind == "json":
         return f"CASE WHEN regexp_matches({value}, {literal(SUSPECT)}) THEN {_JSON}({value}) ELSE {_text(value)} END"
     if any(map(is_raw_label, column.labels)):
-        return _numbered(column, value)
+        return number_sql(column, value)
     return _text(value, column.charset)
 
 
-def _numbered(column: Column, value: str) -> str:
-    """ENUM and SET by number: a label that is given by its bytes can't be written."""
+def number_sql(column: Column, value: str) -> str:
+    """An ENUM's or SET's number as text. A label that the definition lacks is an error."""
     unknown = f"ELSE error({literal(f'a label of column {column.name} that its definition lacks')})"
     if column.type == "enum":
         cases = " ".join(f"WHEN {literal(label)} THEN '{n}'" for n, label in enumerate(column.labels, 1))
-        return f"CASE WHEN {value} IS NULL THEN NULL ELSE CASE {value} {cases} {unknown} END END"
+        return f"CASE WHEN {value} IS NOT NULL THEN CASE {value} {cases} {unknown} END END"
     cases = " ".join(f"WHEN {literal(label)} THEN {1 << n}::HUGEINT" for n, label in enumerate(column.labels))
     bits = f"list_sum(list_transform(string_split({value}, ','), lambda x: CASE x {cases} {unknown} END))"
     return f"CASE {value} WHEN '' THEN '0' ELSE {bits}::VARCHAR END"

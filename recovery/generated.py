@@ -12,17 +12,9 @@ from collections.abc import Iterable, Sequence
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import Token, TokenType
 
-from recovery.alter import (
-    AddColumn,
-    ChangeColumn,
-    DropColumn,
-    Operation,
-    RenameColumn,
-    bare,
-    clauses,
-    tokens_of,
-)
+from recovery.alter import AddColumn, ChangeColumn, DropColumn, Operation, RenameColumn
 from recovery.lineage import Lineage
+from recovery.tokens import bare, clauses, tokens_of
 
 _NOT_COLUMNS = frozenset(
     {"INDEX", "KEY", "FULLTEXT", "SPATIAL", "UNIQUE", "PRIMARY", "CONSTRAINT", "FOREIGN", "CHECK", "PERIOD", "LIKE"}

@@ -25,13 +25,12 @@ from recovery.alter import (
     ReorganizePartitions,
     Repartition,
     Unknown,
-    bare,
     parse_alter,
-    tokens_of,
 )
 from recovery.archive.actions import Baseline, Ddl
 from recovery.ddl import TableName
 from recovery.partitions import NotFolded, Partitioning, dropped, partitioning_of, reorganized, rows_of
+from recovery.tokens import bare, tokens_of
 
 
 @dataclass(frozen=True)

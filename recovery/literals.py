@@ -163,11 +163,6 @@ def table_ref(db: str, table: str) -> exp.Table:
     return exp.Table(this=identifier(table), db=identifier(db))
 
 
-def identifier_sql(*parts: str) -> str:
-    """Quoted and dotted: "`shop`.`orders`"."""
-    return ".".join(identifier(part).sql(dialect=DIALECT) for part in parts)
-
-
 def string(text: str, charset: str | None = None) -> exp.Expression:
     """A string literal that is the same in every sql_mode and under every connection character set. charset: that of
     the column it is for, if it has one."""

@@ -1,18 +1,20 @@
 """Which rows TRUNCATE PARTITION and DROP PARTITION take away: a table's partitions at a moment, and the test of its rows.
 
 Understood are RANGE, LIST, RANGE COLUMNS and LIST COLUMNS over plain columns with literal bounds, subpartitions or not. Of
-everything else `NotFolded` says what is in the way. Pure; works on tokens, like recovery/alter.py.
+everything else `NotFolded` says what is in the way. Pure; works on tokens (recovery/tokens.py).
 Sources: MySQL manual, "RANGE Partitioning", "LIST Partitioning", "How MySQL Partitioning Handles NULL", "ALTER TABLE
 Partition Operations"; MariaDB's, "LIST Partitioning Type" (DEFAULT).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from sqlglot.tokenizer_core import Token, TokenType
+
+from recovery.tokens import Reader, clauses
 
 # A literal: a number or a text as it is written; NULL; MAXVALUE; None for what isn't a literal.
 MAXVALUE: Final = "MAXVALUE"
@@ -94,39 +96,6 @@ def reorganized(partitioning: Partitioning, names: Sequence[str], parts: Sequenc
 # --- parsing ----------------------------------------------------------------------------------------------------------
 
 
-class _Tokens:
-    def __init__(self, tokens: Sequence[Token]) -> None:
-        self.tokens, self.at = list(tokens), 0
-
-    def word(self, ahead: int = 0) -> str:
-        """In upper case; "" at the end, for a string, and for a quoted name."""
-        i = self.at + ahead
-        if i >= len(self.tokens) or self.tokens[i].token_type in (TokenType.STRING, TokenType.IDENTIFIER):
-            return ""
-        return self.tokens[i].text.upper()
-
-    def take(self, *words: str) -> bool:
-        if tuple(self.word(i) for i in range(len(words))) == words:
-            self.at += len(words)
-            return True
-        return False
-
-    def next(self) -> Token:
-        self.at += 1
-        return self.tokens[self.at - 1]
-
-    def group(self) -> list[Token]:
-        """What stands in the parenthesis that begins here."""
-        if self.word() != "(":
-            raise IndexError
-        depth, start = 0, self.at + 1
-        while True:
-            token = self.next()
-            depth += (token.token_type is TokenType.L_PAREN) - (token.token_type is TokenType.R_PAREN)
-            if depth == 0:
-                return self.tokens[start : self.at - 1]
-
-
 def partitioning_of(tokens: Sequence[Token]) -> Partitioning | None:
     """From the tokens of a CREATE TABLE statement, or of what follows ALTER TABLE t: its PARTITION BY clause; None without
     one. Raises NotFolded for one that can't be read."""
@@ -136,31 +105,31 @@ def partitioning_of(tokens: Sequence[Token]) -> Partitioning | None:
         quoted = token.token_type in (TokenType.STRING, TokenType.IDENTIFIER)
         if depth == 0 and not quoted and token.text.upper() == "PARTITION" and tokens[i + 1].text.upper() == "BY":
             try:
-                return _partitioning(_Tokens(tokens[i + 2 :]))
+                return _partitioning(Reader(tokens[i + 2 :]))
             except IndexError as error:
                 raise NotFolded("its partitions can't be read") from error
     return None
 
 
-def _partitioning(reader: _Tokens) -> Partitioning:
+def _partitioning(reader: Reader) -> Partitioning:
     method = reader.next().text.upper()
     if method not in ("RANGE", "LIST"):
         return Partitioning("", (), ())
     by_columns = reader.take("COLUMNS")
-    inside = reader.group()
+    inside = reader.parenthesised()
     names = [t.text for t in inside if t.token_type is not TokenType.COMMA]
     plain = by_columns or len(inside) == 1
-    while not (reader.word() == "(" and reader.word(1) == "PARTITION"):
+    while not (reader.peek() == "(" and reader.peek(1) == "PARTITION"):
         reader.next()
-    return Partitioning(method, tuple(names) if plain else (), definitions(reader.group()))
+    return Partitioning(method, tuple(names) if plain else (), definitions(reader.parenthesised()))
 
 
 def definitions(tokens: Sequence[Token]) -> tuple[Partition, ...]:
     """PARTITION p VALUES .., PARTITION q VALUES .. Raises IndexError for what can't be read."""
-    return tuple(_definition(_Tokens(part)) for part in _split(tokens))
+    return tuple(_definition(Reader(part)) for part in clauses(tokens))
 
 
-def _definition(reader: _Tokens) -> Partition:
+def _definition(reader: Reader) -> Partition:
     if not reader.take("PARTITION"):
         raise IndexError
     name = reader.next().text
@@ -171,16 +140,16 @@ def _definition(reader: _Tokens) -> Partition:
     if reader.take("LESS", "THAN"):
         if reader.take("MAXVALUE"):
             return Partition(name, (((MAXVALUE, ""),),))
-        return Partition(name, (tuple(_bound(part) for part in _split(reader.group())),))
+        return Partition(name, (tuple(_bound(part) for part in clauses(reader.parenthesised())),))
     if not reader.take("IN"):
         raise IndexError
     values = []
     default = False
-    for part in _split(reader.group()):
+    for part in clauses(reader.parenthesised()):
         if len(part) == 1 and part[0].text.upper() == "DEFAULT" and part[0].token_type is not TokenType.STRING:
             default = True
         elif part[0].token_type is TokenType.L_PAREN:
-            values.append(tuple(_bound(each) for each in _split(_Tokens(part).group())))
+            values.append(tuple(_bound(each) for each in clauses(Reader(part).parenthesised())))
         else:
             values.append((_bound(part),))
     return Partition(name, tuple(values), default)
@@ -197,18 +166,3 @@ def _bound(tokens: Sequence[Token]) -> Bound:
         return ("text", last.text)
     word = last.text.upper() if last.token_type is not TokenType.IDENTIFIER else ""
     return (word, "") if word in (NULL, MAXVALUE) else None
-
-
-def _split(tokens: Iterable[Token]) -> Iterable[list[Token]]:
-    """The parts between commas outside parentheses."""
-    depth = 0
-    part: list[Token] = []
-    for token in tokens:
-        depth += (token.token_type is TokenType.L_PAREN) - (token.token_type is TokenType.R_PAREN)
-        if depth == 0 and token.token_type is TokenType.COMMA:
-            yield part
-            part = []
-        else:
-            part.append(token)
-    if part:
-        yield part

@@ -17,8 +17,9 @@ from recovery.archive.state import ArchiveState
 from recovery.ddl import TableName
 from recovery.errors import NotComputable
 from recovery.lineage import Lineage
+from recovery.quoting import quote
 from recovery.references import Parent, copied, followed, parents, rewritten
-from recovery.retarget import NotRewritten, quoted, retargeted
+from recovery.retarget import NotRewritten, retargeted
 from recovery.scope import label, spelled
 from recovery.stages import refused
 
@@ -102,7 +103,7 @@ def _parents(statement: str, name: TableName) -> Iterator[TableName]:
 def _aside(texts: Sequence[str], name: TableName, flavor: str | None) -> tuple[str, ...]:
     aside = name[0], f"rowback_new_{hashlib.sha256(label(name).encode()).hexdigest()[:16]}"
     moved = [retargeted(rewritten(text, name[0], aside, flavor, lambda p: p), aside) for text in texts]
-    old, new = (f"{quoted(db)}.{quoted(table)}" for db, table in (aside, name))
+    old, new = (quote(db, table) for db, table in (aside, name))
     return (*(text for text in moved if text is not None), f"RENAME TABLE {old} TO {new}")
 
 

@@ -19,10 +19,12 @@ from typing import Final
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import Token, TokenType
 
-from recovery.alter import ChangeColumn, RenameColumn, RenameTable, bare, clauses, parse_alter, tokens_of
+from recovery.alter import ChangeColumn, RenameColumn, RenameTable, parse_alter
 from recovery.archive.actions import Ddl
 from recovery.ddl import TableName
-from recovery.retarget import NotRewritten, named_table, quoted
+from recovery.quoting import quote
+from recovery.retarget import NotRewritten, named_table
+from recovery.tokens import bare, clauses, tokens_of
 
 _QUOTED: Final = (TokenType.IDENTIFIER, TokenType.STRING)
 
@@ -75,7 +77,7 @@ def rewritten(statement: str, default_db: str, name: TableName, flavor: str | No
     for at in _constraint_names(words, tokens):
         changed = _constraint(tokens[at].text, child[1], name[1], flavor)
         if changed is not None:
-            edits.append((tokens[at].start, tokens[at].end + 1, quoted(changed)))
+            edits.append((tokens[at].start, tokens[at].end + 1, quote(changed)))
     for i, end, parent, qualified in _references(tokens, words, child[0]):
         if parent.table == child:
             now = Parent(name, parent.columns)
@@ -83,8 +85,8 @@ def rewritten(statement: str, default_db: str, name: TableName, flavor: str | No
             raise NotRewritten("its parent's database depends on the table's new one")
         else:
             now = follow(parent)
-        listed = ", ".join(map(quoted, now.columns))
-        shown = f"{quoted(now.table[0])}.{quoted(now.table[1])}" + (f" ({listed})" if listed else "")
+        listed = ", ".join(map(quote, now.columns))
+        shown = quote(*now.table) + (f" ({listed})" if listed else "")
         edits.append((tokens[i].start, tokens[end - 1].end + 1, shown))
     for start, stop, new in sorted(edits, reverse=True):
         text = text[:start] + new + text[stop:]

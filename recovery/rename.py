@@ -22,14 +22,15 @@ from typing import Final
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import Token, TokenType
 
-from recovery.alter import tokens_of
 from recovery.errors import ConfigError, NotComputable, UnknownTable
 from recovery.near import near_names
 from recovery.objects.renaming import Names, objects_renamed
 from recovery.plan import RestorePlan, TablePlan
+from recovery.quoting import quote
 from recovery.references import parents as parents_of
 from recovery.retarget import NotRewritten, retargeted
-from recovery.scope import TableName, label, quoted
+from recovery.scope import TableName, label
+from recovery.tokens import tokens_of
 
 _PART: Final = r"(?:`(?:[^`]|``)+`|[^`.=]+)"
 _RULE: Final = re.compile(rf"({_PART})(?:\.({_PART}))?=({_PART})(?:\.({_PART}))?", re.DOTALL)
@@ -163,7 +164,7 @@ def _fold(name: TableName) -> TableName:
 
 
 def _database(create: str, name: str) -> str:
-    return _DATABASE.sub(lambda m: m[1] + quoted(name), create.strip()) if create else ""
+    return _DATABASE.sub(lambda m: m[1] + quote(name), create.strip()) if create else ""
 
 
 # --- definitions ------------------------------------------------------------------------------------------------------
@@ -228,7 +229,7 @@ def _reference(tokens: Sequence[Token], at: int, name: TableName, renames: Renam
     new = renames.of(parent)
     if new == parent and (full or renames.of(name)[0] == name[0]):
         return []
-    return [(tokens[at + 1].start, last.end + 1, f"{quoted(new[0])}.{quoted(new[1])}")]
+    return [(tokens[at + 1].start, last.end + 1, quote(*new))]
 
 
 def _drops_constraint(statement: str) -> bool:

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import Token, TokenType
 
-from recovery.alter import bare, clauses, tokens_of
 from recovery.ddl import TableName
+from recovery.quoting import quote
+from recovery.tokens import bare, clauses, tokens_of
 
 # MySQL's atomic CREATE TABLE .. SELECT is logged as a CREATE TABLE with this at its end, then the rows.
 _START_TRANSACTION = re.compile(r"\s+START\s+TRANSACTION\s*$", re.IGNORECASE)
@@ -36,7 +37,7 @@ def retargeted(statement: str, name: TableName) -> str | None:
         end = start + 3 if start + 2 < len(tokens) and tokens[start + 1].token_type is TokenType.DOT else start + 1
     except (SqlglotError, ValueError, IndexError) as error:
         raise NotRewritten(str(error)) from error
-    target = f"{quoted(name[0])}.{quoted(name[1])}"
+    target = quote(*name)
     head = text[: tokens[start].start] + target
     if words[0] != "ALTER":
         return head + text[tokens[end - 1].end + 1 :]
@@ -74,8 +75,3 @@ def _renames(clause: Sequence[Token]) -> bool:
 
 def _text(text: str, clause: Sequence[Token]) -> str:
     return text[clause[0].start : clause[-1].end + 1]
-
-
-def quoted(name: str) -> str:
-    """A name as SQL writes it."""
-    return "`" + name.replace("`", "``") + "`"

@@ -18,6 +18,7 @@ from recovery.archive.state import ArchiveState
 from recovery.config import wanted
 from recovery.errors import ConfigError, UnknownTable
 from recovery.near import near_names
+from recovery.quoting import quote
 
 TableName = tuple[str, str]
 _QUOTED = r"`(?:[^`]|``)+`"
@@ -79,7 +80,7 @@ class Pattern:
             if any(((db.text, table.text) == n if literal else db.matches(n[0]) and table.matches(n[1])) for n in found)
         ]
         if len(fitting) > 1:
-            both = " or ".join(f"{quoted(db.text)}.{quoted(table.text)}" for db, table in fitting)
+            both = " or ".join(quote(db.text, table.text) for db, table in fitting)
             raise ConfigError(
                 f"`{self.text}` may mean {both}",
                 hint="Put a name with dots in backticks, and the whole in single quotes for the shell.",
@@ -105,14 +106,10 @@ def _part(text: str) -> Part:
     return Part(text)
 
 
-def quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
-
-
 def spelled(name: TableName) -> str:
     """A table's name as a pattern that means it alone."""
     plain = all(re.fullmatch(r"[\w$-]+", part) for part in name)
-    return label(name) if plain else f"{quoted(name[0])}.{quoted(name[1])}"
+    return label(name) if plain else quote(*name)
 
 
 def split_patterns(option: str, values: Sequence[str] | None) -> tuple[str, ...]:
@@ -261,4 +258,4 @@ def check_exclude(patterns: Iterable[Pattern], held: Collection[TableName], stat
 
 def of_databases(names: Iterable[str]) -> tuple[str, ...]:
     """`--databases` as patterns of tables. A name with a dot is meant literally unless it has wildcards."""
-    return tuple(f"{quoted(n)}.*" if "." in n and not set("*?`[") & set(n) else f"{n}.*" for n in names)
+    return tuple(f"{quote(n)}.*" if "." in n and not set("*?`[") & set(n) else f"{n}.*" for n in names)

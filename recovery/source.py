@@ -35,6 +35,7 @@ from recovery.errors import (
     SourceUnreachable,
     SourceUntrusted,
 )
+from recovery.quoting import quote
 from recovery.schema import Column, Table
 
 SYSTEM_SCHEMAS = frozenset({"mysql", "sys", "performance_schema", "information_schema"})
@@ -165,11 +166,6 @@ def fetch(connection: Connection, sql: str, parameters: Sequence[object] | None 
 
 def _text(value: object) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
-def quote(name: str) -> str:
-    """An identifier in backticks."""
-    return "`" + name.replace("`", "``") + "`"
 
 
 def source_error(
@@ -436,7 +432,7 @@ def generated_columns(connection: Connection, db: str, table: str) -> frozenset[
 
 
 def show_create_table(connection: Connection, db: str, table: str) -> str:
-    return str(fetch(connection, f"SHOW CREATE TABLE {quote(db)}.{quote(table)}")[0][1])
+    return str(fetch(connection, f"SHOW CREATE TABLE {quote(db, table)}")[0][1])
 
 
 def show_create_database(connection: Connection, db: str) -> str:

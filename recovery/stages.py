@@ -20,7 +20,6 @@ from recovery.alter import (
     AddColumn,
     ChangeColumn,
     ChangeDefault,
-    ColumnSpec,
     ConvertCharset,
     DropColumn,
     Operation,
@@ -28,6 +27,7 @@ from recovery.alter import (
     RenameColumn,
 )
 from recovery.archive.actions import Ddl, Segment
+from recovery.column_spec import ColumnSpec
 from recovery.ddl import TableName
 from recovery.defaults import implicit, stored
 from recovery.errors import DdlInRange, NotComputable

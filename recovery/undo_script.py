@@ -23,7 +23,8 @@ from sqlglot.dialects.dialect import Dialect
 from recovery.archive.segments import DELETE, INSERT
 from recovery.conflicts import Conflict
 from recovery.images import UPDATE
-from recovery.literals import DIALECT, identifier_sql, string
+from recovery.literals import DIALECT, string
+from recovery.quoting import quote
 from recovery.seqrange import moment_text
 from recovery.undo import COUNTED, COUNTED_BEFORE, FAILED, UndoScript, UndoStatement
 
@@ -77,7 +78,7 @@ def _lines(script: UndoScript) -> Iterator[str]:
 
 def _head(script: UndoScript) -> Iterator[str]:
     summary = script.summary
-    yield comment(f"Rowback undo of {identifier_sql(*script.query.table)}")
+    yield comment(f"Rowback undo of {quote(*script.query.table)}")
     parts = [
         _count(number, op)
         for number, op in ((summary.inserts, INSERT), (summary.updates, UPDATE), (summary.deletes, DELETE))
@@ -102,7 +103,7 @@ def _head(script: UndoScript) -> Iterator[str]:
         yield comment(f"Known up to {known} UTC; what the source did after that is not in this script.")
     unwritten = dict.fromkeys(name for s in script.statements for name in s.unwritten)
     if unwritten:
-        names = ", ".join(identifier_sql(name) for name in unwritten)
+        names = ", ".join(quote(name) for name in unwritten)
         yield comment(f"Generated columns ({names}) are left to the server; after each statement the row is checked.")
     if script.truncated:
         yield comment("NOTE: the limit left older changes out.")
@@ -150,7 +151,7 @@ def _statement(statement: UndoStatement, sql: Callable[[exp.Expression], str]) -
         yield f"SET SESSION sql_mode = '{LOOSE_MODE}';"
     table = statement.change.table
     # Not one tree: for sqlglot SELECT .. INTO creates a table.
-    rows = f"FROM {identifier_sql(table.db, table.name)} {sql(statement.check).strip()}" if statement.check else ""
+    rows = f"FROM {quote(table.db, table.name)} {sql(statement.check).strip()}" if statement.check else ""
     twins = rows and not table.key
     if twins:
         yield f"SET @{COUNTED_BEFORE} = NULL;"
@@ -185,7 +186,7 @@ def _ending(script: UndoScript) -> Iterator[str]:
         "ELSE 'rowback: the outcome is not known, look at the rows' END AS outcome;"
     )
     # A table that isn't there: SIGNAL can't be prepared.
-    missing = identifier_sql(script.query.table[0], "rowback: not committed")
+    missing = quote(script.query.table[0], "rowback: not committed")
     failing = string(f"SELECT 1 FROM {missing}").sql(dialect=DIALECT)
     yield f"SET @rowback_sql = IF(@rowback_good AND @rowback_ended = 0, 'DO 0', {failing});"
     yield "PREPARE rowback_end FROM @rowback_sql;"

@@ -10,7 +10,6 @@ from recovery.alter import (
     ChangeDefault,
     ChangeKey,
     ConvertCharset,
-    Default,
     DropColumn,
     Harmless,
     Operation,
@@ -19,6 +18,7 @@ from recovery.alter import (
     Unknown,
     parse_alter,
 )
+from recovery.column_spec import Default
 from recovery.partitions import Partitioning
 from recovery.references import parents
 from recovery.retarget import retargeted

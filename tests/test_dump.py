@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from handmade import ORDERS, Archive, Row, column, insert, table
 
-from recovery.dump import DumpWriter, quote
+from recovery.dump import DumpWriter
 from recovery.errors import ArchiveDamaged, NotComputable
 from recovery.merge import Merger
 from recovery.output.options import MIN_STATEMENT_BYTES, OutputOptions
+from recovery.quoting import quote
 from recovery.restore import RestoreRequest, restore
 from recovery.schema import Table
 from testservers import Server
@@ -281,7 +282,7 @@ def test_odd_names(
     before = server.execute("SHOW DATABASES")
     load_with(loader, output, server)
     for n, name in enumerate(NAMES):
-        assert server.execute(f"SELECT * FROM {quote(db)}.{quote(name)}".replace("%", "%%")) == ((n, name),)
+        assert server.execute(f"SELECT * FROM {quote(db, name)}".replace("%", "%%")) == ((n, name),)
     assert set(server.execute("SHOW DATABASES")) - set(before) == {(db,)}
     assert all(p.name.isascii() and "/" not in p.name for p in output.iterdir())
 

@@ -15,7 +15,8 @@ from synthetic import Exact
 from typecases import cases
 
 from recovery.errors import NotComputable
-from recovery.literals import guard, identifier_sql, literal, literal_sql, parse_value, text_of
+from recovery.literals import guard, literal, literal_sql, parse_value, text_of
+from recovery.quoting import quote
 from recovery.schema import Column
 
 VARCHAR = Column("c", "varchar", octets=40, charset="utf8mb4")
@@ -104,7 +105,7 @@ def test_bytes_without_a_text_are_stored_where_the_server_takes_them(
 
 
 def test_identifiers_are_quoted() -> None:
-    assert identifier_sql("a`b", "../x\n; DROP") == "`a``b`.`../x\n; DROP`"
+    assert quote("a`b", "../x\n; DROP") == "`a``b`.`../x\n; DROP`"
 
 
 @pytest.mark.parametrize("case", cases("mysql"), ids=lambda c: c.ddl)

@@ -201,7 +201,7 @@ def test_operations(clause: str, expected: object) -> None:
 
 
 def test_bounds_that_are_no_literals_matter_only_where_they_bound() -> None:
-    from recovery.alter import tokens_of
+    from recovery.tokens import tokens_of
 
     text = (
         "CREATE TABLE t (a INT COMMENT 'PARTITION BY KEY ()') PARTITION BY RANGE (a) (PARTITION p0 VALUES LESS THAN (1), "

@@ -43,9 +43,10 @@ from recovery.errors import (
     UnknownTable,
     UnsupportedColumn,
 )
+from recovery.quoting import quote
 from recovery.schema import table_of
 from recovery.snapshot import Progress, SnapshotRequest, SnapshotResult, dumper, take, take_snapshot, window
-from recovery.source import connect, quote, server_info
+from recovery.source import connect, server_info
 from testservers import Server
 
 pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("mydumper")]

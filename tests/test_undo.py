@@ -17,7 +17,7 @@ from typecases import cases, exact_cells
 from recovery.changes import ChangeQuery
 from recovery.ddl import classify
 from recovery.errors import DdlInRange, TargetOutsideCoverage, UnknownTable
-from recovery.literals import identifier_sql
+from recovery.quoting import quote
 from recovery.schema import Column, Table
 from recovery.undo import UndoScript, undo
 from recovery.undo_script import comment, script_sql
@@ -265,7 +265,7 @@ class Live:
         cells = exact_cells(table.columns)
         with self.server.connect(autocommit=True) as conn, conn.cursor() as cur:
             cur.execute("SET time_zone = '+00:00'")
-            cur.execute(f"SELECT {cells} FROM {identifier_sql(table.db, table.name)}")
+            cur.execute(f"SELECT {cells} FROM {quote(table.db, table.name)}")
             return sorted(cur.fetchall(), key=repr)
 
     def apply(self, script: UndoScript | str, *arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -15,7 +15,8 @@ from recovery.archive.definitions import Definition
 from recovery.config import wanted as captured
 from recovery.objects.fold import Catalog, LiveObject, database_clause, fold
 from recovery.objects.plan import ObjectPlan, plan_objects
-from recovery.scope import Pattern, in_scope, quoted
+from recovery.quoting import quote
+from recovery.scope import Pattern, in_scope
 
 Name = tuple[str, str]
 # Of a snapshot: its definitions, or why they can't be had.
@@ -114,7 +115,7 @@ def choose_objects(
 
 
 def _create(db: str, clause: str) -> str:
-    return f"CREATE DATABASE {quoted(db)} {clause}".rstrip()
+    return f"CREATE DATABASE {quote(db)} {clause}".rstrip()
 
 
 def _definitions(snapshot: Snapshot, known: Known | None) -> tuple[Definition, ...]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from recovery.objects.load import LoadStatement, NotLoadable
 from recovery.objects.plan import LeftOut, Name, ObjectPlan, PlannedObject, folded
 from recovery.objects.statement import Span, edited, parse
-from recovery.retarget import quoted
+from recovery.quoting import quote
 from recovery.sqlscan import ANSI_QUOTES, NO_BACKSLASH_ESCAPES
 
 
@@ -96,7 +96,7 @@ def _statement(one: PlannedObject, statement: LoadStatement, names: Names) -> Lo
 
 
 def _full(db: str, name: str) -> str:
-    return f"{quoted(db)}.{quoted(name)}"
+    return quote(db, name)
 
 
 def _bits(sql_mode: str) -> int:

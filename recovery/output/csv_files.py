@@ -23,15 +23,16 @@ from typing import Any, Final
 import duckdb
 
 from recovery.charset import exact_bytes, is_raw_label
-from recovery.dump import DumpWriter, quote
-from recovery.dump_values import written
+from recovery.dump import DumpWriter
+from recovery.dump_values import number_sql, written
 from recovery.errors import NotComputable
 from recovery.json_literals import SUSPECT, document_sql
 from recovery.literals import check_storable
 from recovery.merge import MergedTable, Merger, literal
-from recovery.output.digest import Digest, Stored, hash_sql, moment_sql, number_sql, stored_sql, time_sql
+from recovery.output.digest import Digest, Stored, hash_sql, moment_sql, stored_sql, time_sql
 from recovery.output.files import TableFiles, Written, unheard
 from recovery.output.rowfiles import RowFiles, Shape
+from recovery.quoting import quote
 from recovery.schema import BINARY_TYPES, DECIMAL_ARROW_MAX, INTEGER_BITS, TEXT_TYPES, Column
 
 _BATCH_ROWS: Final = 8192
@@ -75,7 +76,7 @@ class CsvWriter(DumpWriter):
         for file in files.files:
             yield (
                 f"LOAD DATA LOCAL INFILE '{file.name.removesuffix(self.options.suffix)}' INTO TABLE "
-                f"{quote(files.db)}.{quote(files.table)} CHARACTER SET utf8mb4 FIELDS TERMINATED BY ',' OPTIONALLY ENCLOSED "
+                f"{quote(files.db, files.table)} CHARACTER SET utf8mb4 FIELDS TERMINATED BY ',' OPTIONALLY ENCLOSED "
                 f"BY '\"' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' IGNORE 1 LINES ({', '.join(fields)}){assign}"
             )
 

@@ -19,8 +19,10 @@ import numpy as np
 import pyarrow as pa
 
 from recovery.charset import encode_text
-from recovery.literals import LIKE_ASCII, identifier_sql
+from recovery.dump_values import number_sql
+from recovery.literals import LIKE_ASCII
 from recovery.merge import literal
+from recovery.quoting import quote
 from recovery.schema import (
     BINARY_TYPES,
     DECIMAL_ARROW_MAX,
@@ -62,7 +64,7 @@ class Digest:
 def digest_statement(db: str, table: str, columns: Sequence[Column], *, history: bool = False) -> str:
     """The SELECT that computes a table's digest on a server. history: a system-versioned table's rows are all there were."""
     cells = ", ".join(_server_cell(c) for c in columns) or "''"
-    rows = f"{identifier_sql(db, table)}{' FOR SYSTEM_TIME ALL' if history else ''}"
+    rows = f"{quote(db, table)}{' FOR SYSTEM_TIME ALL' if history else ''}"
     sums = ", '-', ".join(f"IFNULL(SUM(CAST(CONV(SUBSTRING(h, {at}, 16), 16, 10) AS UNSIGNED)), 0)" for at in (1, 17))
     return (
         f"SELECT CONCAT(COUNT(*), '-', {sums}) AS digest FROM (SELECT SHA2(CONCAT({cells}), 256) AS h FROM {rows}) AS r"
@@ -70,7 +72,7 @@ def digest_statement(db: str, table: str, columns: Sequence[Column], *, history:
 
 
 def _server_cell(column: Column) -> str:
-    name = identifier_sql(column.name)
+    name = quote(column.name)
     kind = column.type
     if kind in TEXT_TYPES or kind in BINARY_TYPES or kind == "json":
         text = f"CAST({name} AS BINARY)"
@@ -160,17 +162,6 @@ def _text(column: Column, value: str) -> str:
         return number_sql(column, value)
     assert kind == "json" or kind in MARIADB_TEXT_TYPES, kind
     return value
-
-
-def number_sql(column: Column, value: str) -> str:
-    """An ENUM's or SET's number as text. A label that the definition lacks is an error."""
-    unknown = f"ELSE error({literal(f'a label of column {column.name} that its definition lacks')})"
-    if column.type == "enum":
-        cases = " ".join(f"WHEN {literal(label)} THEN '{n}'" for n, label in enumerate(column.labels, 1))
-        return f"CASE WHEN {value} IS NOT NULL THEN CASE {value} {cases} {unknown} END END"
-    cases = " ".join(f"WHEN {literal(label)} THEN {1 << n}::HUGEINT" for n, label in enumerate(column.labels))
-    bits = f"list_sum(list_transform(string_split({value}, ','), lambda x: CASE x {cases} {unknown} END))"
-    return f"CASE {value} WHEN '' THEN '0' ELSE {bits}::VARCHAR END"
 
 
 def moment_sql(column: Column, value: str) -> str:

@@ -26,8 +26,9 @@ from recovery.archive.segments import DELETE, INSERT, read_segment
 from recovery.archive.store import Store
 from recovery.errors import NotComputable
 from recovery.images import Change, Image, materialise, pair
-from recovery.literals import DIALECT, column_ref, guard, identifier, identifier_sql, literal, table_ref
+from recovery.literals import DIALECT, column_ref, guard, identifier, literal, table_ref
 from recovery.output.story import Story
+from recovery.quoting import quote
 from recovery.schema import Column, table_of
 from recovery.scope import TableName
 from recovery.seqrange import moment_text
@@ -212,7 +213,7 @@ def _text(event: Event, flavor: str | None, sql: Callable[[exp.Expression], str]
     except NotComputable as error:
         raise NotComputable(f"table `{'.'.join(event.table)}`: {error.message}", hint=error.hint) from error
     if found is None:
-        return comment(f"an update of {identifier_sql(*event.table)} that changed no stored column")
+        return comment(f"an update of {quote(*event.table)} that changed no stored column")
     return f"{sql(found)};"
 
 
@@ -233,4 +234,4 @@ def _ddl(event: Event) -> str:
     head = comment(
         f"DDL of transaction seq {ddl.seq}{gtid}, {moment_text(ddl.cut_at_us)} UTC, at {ddl.file}:{ddl.position}"
     )
-    return f"{head}\nUSE {identifier_sql(event.table[0])};\n{event.text.strip().rstrip(';')};\n\n"
+    return f"{head}\nUSE {quote(event.table[0])};\n{event.text.strip().rstrip(';')};\n\n"

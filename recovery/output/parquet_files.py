@@ -23,13 +23,13 @@ import pyarrow.parquet as pq
 
 from recovery.archive.names import encode, table_key
 from recovery.dump_values import written
-from recovery.literals import identifier_sql
 from recovery.merge import MergedTable, Merger
 from recovery.objects.files import CLIENT_FILE, for_client
 from recovery.objects.plan import ObjectPlan
 from recovery.output.digest import Digest, Stored, digest_statement, hash_sql
 from recovery.output.files import FileRecord, Sink, TableFiles, Written, unheard, write_text
 from recovery.output.options import OutputOptions
+from recovery.quoting import quote
 from recovery.schema import EXACT, EXACT_TYPE, Table, table_metadata, value_fields
 from recovery.tableinfo import system_versioned
 
@@ -46,7 +46,7 @@ class ParquetWriter:
     options: OutputOptions
 
     def database(self, db: str, create_statement: str) -> None:
-        text = create_statement.strip().rstrip(";") or f"CREATE DATABASE {identifier_sql(db)}"
+        text = create_statement.strip().rstrip(";") or f"CREATE DATABASE {quote(db)}"
         write_text(self.directory, f"{encode(db)}.create.sql", f"{text};\n")
 
     def objects(self, plan: ObjectPlan) -> None:
@@ -65,7 +65,7 @@ class ParquetWriter:
         """Write a table's definition and rows; merged: None for no rows. Raises duckdb.Error and OSError as they come."""
         folder = table_key(*table)
         program = "".join(f"{text.strip().rstrip(';')};\n" for text in schema)
-        definition = write_text(self.directory, f"{folder}/schema.sql", f"USE {identifier_sql(table[0])};\n{program}")
+        definition = write_text(self.directory, f"{folder}/schema.sql", f"USE {quote(table[0])};\n{program}")
         columns = written(merged) if merged is not None else []
         kept = Table(*table, tuple(c for _, c in columns), _key(merged, {c.name for _, c in columns}))
         digest = Digest()

@@ -13,8 +13,9 @@ from typing import Final
 from recovery.archive.definitions import Definition
 from recovery.errors import RowbackError, SourceError
 from recovery.grants import read_grants
+from recovery.quoting import quote
 from recovery.snapshot.rights import account_of
-from recovery.source import SYSTEM_SCHEMAS, Connection, Row, ServerInfo, fetch, quote, show_create_database
+from recovery.source import SYSTEM_SCHEMAS, Connection, Row, ServerInfo, fetch, show_create_database
 
 _LISTS: Final = (
     "SELECT 'view', TABLE_SCHEMA, TABLE_NAME, '' FROM information_schema.VIEWS ORDER BY TABLE_SCHEMA, TABLE_NAME",
@@ -58,7 +59,7 @@ def _read(connection: Connection, kind: str, db: str, name: str, table: str) -> 
     if kind not in _READERS:
         return Definition(kind, db, name, table, problem=f"a {kind} isn't supported")
     try:
-        rows = fetch(connection, f"SHOW CREATE {kind.upper()} {quote(db)}.{quote(name)}")
+        rows = fetch(connection, f"SHOW CREATE {kind.upper()} {quote(db, name)}")
     except SourceError as error:
         if error.retryable:
             raise

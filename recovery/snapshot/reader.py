@@ -14,10 +14,11 @@ import pymysql.cursors
 
 from recovery.config import ServerSettings
 from recovery.errors import SnapshotError
+from recovery.quoting import quote
 from recovery.schema import Column, Table
 from recovery.snapshot.dumpfile import MAX_CHUNK_BYTES, MAX_CHUNK_ROWS
 from recovery.snapshot.values import Raw, enum_by_index
-from recovery.source import Connection, connect, fetch, quote, source_error
+from recovery.source import Connection, connect, fetch, source_error
 
 _FETCH_ROWS: Final = 2_000
 _DEFINITION_CHANGED: Final = 1412  # ER_TABLE_DEF_CHANGED: the table is younger than the consistent snapshot
@@ -54,7 +55,7 @@ def read_rows(
     that is not read to its end closes the connection. history: of a system-versioned table, with its old rows."""
     expressions = ", ".join(_expression(c) for c in table.columns)
     order = ", ".join(quote(name) for name in table.key)
-    source = f"{quote(table.db)}.{quote(table.name)}" + (" FOR SYSTEM_TIME ALL" if history else "")
+    source = quote(table.db, table.name) + (" FOR SYSTEM_TIME ALL" if history else "")
     sql = f"SELECT {expressions} FROM {source}" + (f" ORDER BY {order}" if order else "")
     rows: list[tuple[Raw, ...]] = []
     size = 0

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from recovery.errors import PrivilegeMissing, RowbackError, SourceError
 from recovery.grants import Grants, account_sql
-from recovery.source import Connection, fetch, quote
+from recovery.quoting import quote
+from recovery.source import Connection, fetch
 
 Pair = tuple[str, str]
 
@@ -44,7 +45,7 @@ def check_readable(connection: Connection, grants: Grants, pairs: Sequence[Pair]
     for db, name in pairs:
         if not grants.held("SELECT", db):
             try:
-                fetch(connection, f"SELECT 1 FROM {quote(db)}.{quote(name)} LIMIT 0")
+                fetch(connection, f"SELECT 1 FROM {quote(db, name)} LIMIT 0")
             except PrivilegeMissing as error:
                 raise missing_select(connection, f"table `{db}.{name}`", db) from error
 
@@ -76,7 +77,7 @@ def events_shown(connection: Connection, db: str) -> bool:
 
 
 def _view_shown(connection: Connection, pair: Pair) -> bool:
-    return _works(connection, f"SHOW CREATE VIEW {quote(pair[0])}.{quote(pair[1])}")
+    return _works(connection, f"SHOW CREATE VIEW {quote(*pair)}")
 
 
 def _works(connection: Connection, sql: str) -> bool:
