@@ -28,7 +28,8 @@ from pathlib import Path
 from recovery.archive.filestore import FileStore
 from recovery.archive.log import Log
 from recovery.archive.names import Layout
-from recovery.restore import RestoreRequest, parse_memory, restore
+from recovery.restore import RestoreRequest, restore
+from recovery.sizes import parse_memory
 root, output, memory, scratch = sys.argv[1:]
 store = FileStore(Path(root))
 state = Log(store, Layout("default", "bench")).read()

@@ -23,8 +23,9 @@ from recovery.context import open_context
 from recovery.output.options import OutputOptions
 from recovery.plain import to_plain
 from recovery.render import restore_document
-from recovery.restore import RestoreRequest, parse_size
+from recovery.restore import RestoreRequest
 from recovery.scope import of_databases
+from recovery.sizes import parse_size
 from recovery.undo_script import script_sql
 
 ARTIFACT_MAX_CHARACTERS = 1_000_000  # an artifact is a row in Prefect's database

@@ -32,9 +32,10 @@ from recovery.except_report import DROP_LATER, KEEP_LATER, REFUSE
 from recovery.output.options import OutputOptions
 from recovery.plain import to_plain
 from recovery.render import changes_csv, changes_json, changes_table, iso_us, known_line, restore_document
-from recovery.restore import RestoreRequest, parse_memory, parse_size
+from recovery.restore import RestoreRequest
 from recovery.scope import of_databases, split_patterns
 from recovery.seqrange import known_text, micros
+from recovery.sizes import parse_memory, parse_size
 from recovery.tiers import Thaw
 from recovery.undo_script import script_sql
 

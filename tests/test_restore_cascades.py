@@ -16,7 +16,7 @@ from recovery.archive.actions import Cascade
 from recovery.cascades import unlogged_cascade_parents
 from recovery.errors import NotComputable
 from recovery.plan import RestorePlan
-from recovery.restore import plan_for
+from recovery.planning import plan_for
 from testservers import Server
 
 PAR, CHILD, GRAND, OTHER = (table("shop", name, column("id"), column("p")) for name in ("par", "ch", "gr", "other"))
