@@ -23,8 +23,8 @@ from recovery.except_fold import Corrected, correct
 from recovery.except_report import DROP_LATER, POLICIES, Excluded, Exclusion, Later
 from recovery.except_walk import LaterChange
 from recovery.marks import SnapshotRange
-from recovery.plan import RestorePlan, TablePlan
 from recovery.references import parents as parents_of
+from recovery.restore_plan import RestorePlan, TablePlan
 from recovery.retarget import NotRewritten
 from recovery.scope import TableName, label, spelled
 from recovery.seqrange import seqs_of

@@ -19,7 +19,8 @@ from recovery.errors import ArchiveDamaged
 from recovery.except_report import REFUSE
 from recovery.marks import SnapshotRange, locate_snapshot
 from recovery.objects.choose import Known
-from recovery.plan import RestorePlan, plan_restore
+from recovery.plan import plan_restore
+from recovery.restore_plan import RestorePlan
 from recovery.straddling import straddling
 from recovery.target import Cut, Target, cut_of, format_us, known_until, missing_after, parse_target, resolve
 

@@ -25,9 +25,9 @@ from sqlglot.tokenizer_core import Token, TokenType
 from recovery.errors import ConfigError, NotComputable, UnknownTable
 from recovery.near import near_names
 from recovery.objects.renaming import Names, objects_renamed
-from recovery.plan import RestorePlan, TablePlan
 from recovery.quoting import quote
 from recovery.references import parents as parents_of
+from recovery.restore_plan import RestorePlan, TablePlan
 from recovery.retarget import NotRewritten, retargeted
 from recovery.scope import TableName, label
 from recovery.tokens import tokens_of

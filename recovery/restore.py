@@ -30,10 +30,10 @@ from recovery.output.files import FileRecord, TableFiles
 from recovery.output.journal import Journal
 from recovery.output.options import OutputOptions
 from recovery.output.report import Report, RestoreProgress, unreported
-from recovery.plan import RestorePlan
 from recovery.planning import plan_for
 from recovery.program import in_place
 from recovery.rename import parse_renames, renamed
+from recovery.restore_plan import RestorePlan
 from recovery.sizes import DEFAULT_MEMORY_LIMIT_BYTES
 from recovery.target import Cut
 from recovery.writing import BadObject, Run, no_space, note, stories_of, write

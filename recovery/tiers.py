@@ -15,7 +15,7 @@ from typing import Final
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import HeldBack, Store, Tiered
 from recovery.errors import ConfigError, ObjectArchived
-from recovery.plan import RestorePlan
+from recovery.restore_plan import RestorePlan
 
 TIERS: Final = ("Standard", "Bulk", "Expedited")  # S3 API Reference, RestoreObject, GlacierJobParameters
 _NAMED: Final = 5  # of many objects; the count says the rest

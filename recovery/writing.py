@@ -36,8 +36,8 @@ from recovery.output.report import Report, RestoreProgress
 from recovery.output.sql_files import SqlWriter
 from recovery.output.story import Story, stories
 from recovery.output.writers import Writer, writer_for
-from recovery.plan import RestorePlan, TablePlan
 from recovery.rename import Renames
+from recovery.restore_plan import RestorePlan, TablePlan
 from recovery.straddling import straddling
 
 
@@ -145,9 +145,7 @@ def _write_table(
     return written
 
 
-def stories_of(
-    store: Store, state: ArchiveState, plan: RestorePlan, renames: Renames
-) -> dict[tuple[str, str], Story]:
+def stories_of(store: Store, state: ArchiveState, plan: RestorePlan, renames: Renames) -> dict[tuple[str, str], Story]:
     low_seq = min((t.low_seq for t in plan.tables), default=plan.cut.seq)
     return stories(state, plan, straddling(store, state, low_seq, plan.cut.seq), renames)
 

@@ -27,8 +27,8 @@ from recovery.errors import (
 )
 from recovery.marks import locate_snapshot
 from recovery.near import near_names
-from recovery.plan import RestorePlan
 from recovery.planning import plan_for
+from recovery.restore_plan import RestorePlan
 from recovery.schema import Table
 from recovery.scope import of_databases, split_patterns
 from recovery.target import Target, parse_target, resolve

@@ -15,8 +15,8 @@ from rowback import Rowback
 from recovery.archive.actions import Cascade
 from recovery.cascades import unlogged_cascade_parents
 from recovery.errors import NotComputable
-from recovery.plan import RestorePlan
 from recovery.planning import plan_for
+from recovery.restore_plan import RestorePlan
 from testservers import Server
 
 PAR, CHILD, GRAND, OTHER = (table("shop", name, column("id"), column("p")) for name in ("par", "ch", "gr", "other"))

@@ -16,7 +16,7 @@ from recovery.objects.files import objects_manifest
 from recovery.output.files import TableFiles, described
 from recovery.output.journal import NAME as JOURNAL
 from recovery.output.options import OutputOptions
-from recovery.plan import RestorePlan
+from recovery.restore_plan import RestorePlan
 from recovery.target import coverage, format_us
 
 NAME: Final = "rowback-manifest.json"

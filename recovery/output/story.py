@@ -17,9 +17,10 @@ from recovery.archive.actions import Ddl, Segment
 from recovery.archive.state import ArchiveState
 from recovery.errors import NotComputable
 from recovery.lineage import Lineage, Span
-from recovery.plan import RestorePlan, TablePlan, segments_by_table
+from recovery.plan import segments_by_table
 from recovery.program import in_place, program
 from recovery.rename import Renames, rewritten
+from recovery.restore_plan import RestorePlan, TablePlan
 from recovery.retarget import NotRewritten
 from recovery.scope import TableName
 from recovery.stages import Stage, build
