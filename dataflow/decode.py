@@ -80,7 +80,8 @@ class Decoder:
             events = {n: start + np.flatnonzero(definition == n) for n in np.unique(definition).tolist()}
             for number, decoder in self._decoders.of_run(batch, piece, run, events).items():
                 if decoder is not None:
-                    yield _Decoded(decoder, events[number], _decode_events(piece, decoder, events[number]))
+                    for images in _decode_events(piece, decoder, events[number]):
+                        yield _Decoded(decoder, events[number], images)
             if ddl is not None:
                 self._decoders.cross(run, ddl)
                 start = end
@@ -90,7 +91,7 @@ class Decoder:
         changes = np.zeros(len(piece.rows), np.int64)
         for each in decoded:
             counted = each.images.event[each.images.op != UPDATE_AFTER]
-            changes[each.events] = np.bincount(counted, minlength=len(each.events))
+            changes[each.events] += np.bincount(counted, minlength=len(each.events))
         tx = piece.rows[:, tk.ROW_TX]
         total = np.bincount(tx, weights=changes, minlength=len(piece.transactions)).astype(np.int64)
         before = np.cumsum(changes) - changes
@@ -104,14 +105,14 @@ class Decoder:
 
 @dataclass(frozen=True)
 class _Decoded:
-    """events: numbers of the row events in the piece that `images` are of."""
+    """events: numbers of the row events in the piece; images: a stretch of theirs."""
 
     of: TableDecoder
     events: np.ndarray
     images: RowImages
 
 
-def _decode_events(piece: Piece, decoder: TableDecoder, events: np.ndarray) -> RowImages:
+def _decode_events(piece: Piece, decoder: TableDecoder, events: np.ndarray) -> list[RowImages]:
     rows = piece.rows[events]
     try:
         return decoder.rows.decode(
@@ -161,7 +162,8 @@ def _flags(piece: Piece, events: np.ndarray) -> np.ndarray:
 
 
 def _gtids(piece: Piece, tx: np.ndarray) -> pa.DictionaryArray:
-    used, index = np.unique(tx, return_inverse=True)
+    begins = np.flatnonzero(np.diff(tx, prepend=-1))  # numbers of transactions ascend
+    used, index = tx[begins], np.repeat(np.arange(len(begins)), np.diff(begins, append=len(tx)))
     known = piece.transactions.source[used] >= 0
     mask = None if known.all() else ~known[index]
     texts = piece.transactions.gtids().take(pa.array(used))

@@ -17,6 +17,7 @@ from dataflow import tablemap as tm
 from dataflow.columns import builder, width
 from dataflow.columns.cells import DAMAGED_HINT, Bytes, CellFault, Cells, Ints, Longs, Odd
 from dataflow.jsondiff import apply_diffs
+from dataflow.kernels import fixed
 from dataflow.kernels import walk as kernel
 from dataflow.tablemap import TableMap
 from recovery.errors import BinlogDamaged, CaptureError, UnsupportedEvent
@@ -48,7 +49,7 @@ class RowEvents:
 
 @dataclass(frozen=True)
 class RowImages:
-    """One entry per row image, in order; an update is two, before and after.
+    """A stretch of row images, one entry per image, in order; an update is two, before and after.
 
     event: index into RowEvents; change: number of the row change within its event, from 0, shared by both images of an
     update; op: INSERT, DELETE, UPDATE_BEFORE, UPDATE_AFTER; changed and exact: `_rb_changed` and `_rb_exact`; columns: the
@@ -102,20 +103,16 @@ class RowDecoder:
         self._json = np.array([i for i, (_, wire) in enumerate(pairs) if wire.type == tm.JSON], np.int64)
         self._names = pa.array([column.name for column in self.table.columns], pa.string())
 
-    def decode(self, events: RowEvents) -> RowImages:
-        """All row images. Raises RowFault for the first event that can't be decoded exactly; nothing is given then."""
+    def decode(self, events: RowEvents) -> list[RowImages]:
+        """All row images, in stretches. Raises RowFault for the first event that can't be decoded exactly; nothing is given
+        then."""
         state = np.zeros(kernel.STATE_SLOTS, np.int64)
-        parts = []
-        while True:
+        stretches = []
+        more = True
+        while more:
             walked, more = self._walk(events, state)
-            parts.append(self._images(events, walked))
-            if not more:
-                break
-        try:
-            return _joined(parts)
-        except pa.ArrowInvalid as error:  # offsets of 32 bits
-            text = f"more than 2 GiB of values for a column of table `{self.table.label}`: {error}"
-            raise RowFault(0, UnsupportedEvent, text, "Exclude the table with `exclude` in rowback.toml.") from error
+            stretches.append(self._images(events, walked))
+        return stretches
 
     def _walk(self, events: RowEvents, state: Longs) -> tuple[_Walked, bool]:
         columns = len(self._widths)
@@ -235,24 +232,11 @@ class RowDecoder:
 
 def _changed(op: npt.NDArray[np.int8], bits: Bytes) -> pa.Array:
     """`_rb_changed`: of updates the bits, of the others null."""
-    update = op >= UPDATE_BEFORE
-    if not update.any():
+    bitmap, ends = np.empty((len(op) + 7) // 8, np.uint8), np.empty(len(op) + 1, np.int32)
+    out = np.empty(bits.size, np.uint8)
+    missing = fixed.bits_of(op, UPDATE_BEFORE, bits, bitmap, ends, out)
+    if missing == len(op):
         return pa.nulls(len(op), pa.binary())
-    offsets = np.zeros(len(op) + 1, np.int32)
-    np.cumsum(update * bits.shape[1], out=offsets[1:])
-    valid = None if update.all() else pa.py_buffer(np.packbits(update, bitorder="little"))
-    data = np.ascontiguousarray(bits if valid is None else bits[update])
-    return pa.Array.from_buffers(pa.binary(), len(op), [valid, pa.py_buffer(offsets), pa.py_buffer(data)])
-
-
-def _joined(parts: list[RowImages]) -> RowImages:
-    if len(parts) == 1:
-        return parts[0]
-    return RowImages(
-        np.concatenate([p.event for p in parts]),
-        np.concatenate([p.change for p in parts]),
-        np.concatenate([p.op for p in parts]),
-        pa.concat_arrays([p.changed for p in parts]),
-        pa.concat_arrays([p.exact for p in parts]),
-        tuple(pa.concat_arrays(list(arrays)) for arrays in zip(*(p.columns for p in parts), strict=True)),
-    )
+    valid = pa.py_buffer(bitmap) if missing else None
+    data = pa.py_buffer(out[: ends[-1]])
+    return pa.Array.from_buffers(pa.binary(), len(op), [valid, pa.py_buffer(ends), data], missing)

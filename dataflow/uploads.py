@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from dataflow.batches import Part, Prepared, Window
+from dataflow.batches import Part, Prepared, Window, buffered
 from recovery.archive.actions import PendingObject, Segment, Transactions
 from recovery.archive.names import Layout
 from recovery.archive.pending import write_pending
@@ -41,13 +41,15 @@ def jobs(item: Window | Part, store: Puts, layout: Layout) -> Iterator[tuple[int
     """(bytes of rows, the upload) for each object of the item. The transactions segment of a window that ends an XA
     transaction from before it isn't among them: what the window holds doesn't say how many changes that one had."""
     for table, batches in item.changes:
-        for data in by_hour(ordered(batches), "_rb_cut_at_us"):
-            yield data.nbytes, partial(write_segment, store, layout, table, data)
+        rows = ordered(batches)
+        for data in by_hour(rows, "_rb_cut_at_us"):
+            yield buffered(rows) * data.num_rows // rows.num_rows, partial(write_segment, store, layout, table, data)
     for prepared, table, data in _prepared(item.prepared):
-        yield data.nbytes, partial(_write_prepared, store, layout, prepared, table, data)
+        yield buffered(data), partial(_write_prepared, store, layout, prepared, table, data)
     if isinstance(item, Window) and item.transactions and not item.resolved:
-        for data in by_hour(pa.Table.from_batches(item.transactions), "cut_at_us"):
-            yield data.nbytes, partial(write_transactions, store, layout, data)
+        rows = pa.Table.from_batches(item.transactions)
+        for data in by_hour(rows, "cut_at_us"):
+            yield buffered(rows) * data.num_rows // rows.num_rows, partial(write_transactions, store, layout, data)
 
 
 def ordered(batches: Sequence[pa.RecordBatch]) -> pa.Table:

@@ -17,7 +17,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from bytewax.operators import StatefulBatchLogic
 
-from dataflow.batches import ChangeBatch, Changes, Dropped, Item, Part, Prepared, Pulse, Resolved, Stop, Window
+from dataflow.batches import (
+    ChangeBatch,
+    Changes,
+    Dropped,
+    Item,
+    Part,
+    Prepared,
+    Pulse,
+    Resolved,
+    Stop,
+    Window,
+    buffered,
+)
 from dataflow.xa import settle
 from recovery.archive.actions import Checkpoint, Ddl
 from recovery.errors import BinlogDamaged
@@ -81,7 +93,7 @@ class WindowLogic(StatefulBatchLogic[ChangeBatch | Stop, Item, None]):
         self._transactions: list[pa.RecordBatch] = []
         self._ddl: list[Ddl] = []
         self._rows = sum(b.num_rows for _, batches in self._held() for b in batches)
-        self._held_bytes = sum(b.nbytes for _, batches in self._held() for b in batches)
+        self._held_bytes = sum(buffered(b) for _, batches in self._held() for b in batches)
         self._size = 0
         self._opened_at: datetime | None = None
         self._idle_until: datetime | None = None
@@ -176,11 +188,11 @@ class WindowLogic(StatefulBatchLogic[ChangeBatch | Stop, Item, None]):
         for table, rows in item.changes:
             self._changes.setdefault(table.schema_id, (table, []))[1].append(rows)
             self._rows += rows.num_rows
-            self._held_bytes += rows.nbytes
+            self._held_bytes += buffered(rows)
         for prepared in item.prepared:
             self._prepared.append(prepared)
             self._rows += sum(rows.num_rows for _, rows in prepared.changes)
-            self._held_bytes += sum(rows.nbytes for _, rows in prepared.changes)
+            self._held_bytes += sum(buffered(rows) for _, rows in prepared.changes)
         if was_open and before is not None:
             self._follow(item, before.seq + 1)
         if item.transactions.num_rows:

@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -126,7 +127,7 @@ class Table:
     def storage(self) -> tuple[object, ...]:
         return (self.key, tuple(c.storage for c in self.columns))
 
-    @property
+    @cached_property
     def schema_id(self) -> str:
         """16 hex digits of the SHA-256 over the definition: names a schema in the log and in segment footers."""
         text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=True)

@@ -66,16 +66,17 @@ def bent(body: bytes, rng: random.Random) -> bytes:
 def outcome(decoder: RowDecoder, buffer: np.ndarray, kind: int) -> tuple[str, Any]:
     events = RowEvents(buffer, np.zeros(1, np.int64), np.array([len(buffer)], np.int64), np.array([kind], np.uint8))
     try:
-        images = decoder.decode(events)
+        stretches = decoder.decode(events)
     except RowFault as fault:
         if fault.event != 0:
             raise AssertionError(f"a fault at event {fault.event} of one") from fault
         return "fault", None
-    for array in (*images.columns, images.changed, images.exact):
-        array.validate(full=True)
-        if len(array) != len(images.op):
-            raise AssertionError("a column has another length than there are images")
-    return "answer", (images.op.tolist(), images.columns, images.exact)
+    for images in stretches:
+        for array in (*images.columns, images.changed, images.exact):
+            array.validate(full=True)
+            if len(array) != len(images.op):
+                raise AssertionError("a column has another length than there are images")
+    return "answer", [(images.op.tolist(), images.columns, images.exact) for images in stretches]
 
 
 def bent_definition(table: Any, names: dict[int, str], flavor: str, rng: random.Random) -> RowDecoder | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 
 from dataflow import events as ev
 from dataflow import tablemap
@@ -37,7 +38,18 @@ class TableEvents:
         return self.decode_as(self.table_map)
 
     def decode_as(self, table_map: tablemap.TableMap) -> RowImages:
-        return RowDecoder(table_map).decode(self.row_events())
+        return joined(RowDecoder(table_map).decode(self.row_events()))
+
+
+def joined(stretches: list[RowImages]) -> RowImages:
+    return RowImages(
+        np.concatenate([s.event for s in stretches]),
+        np.concatenate([s.change for s in stretches]),
+        np.concatenate([s.op for s in stretches]),
+        pa.concat_arrays([s.changed for s in stretches]),
+        pa.concat_arrays([s.exact for s in stretches]),
+        tuple(pa.concat_arrays(list(arrays)) for arrays in zip(*(s.columns for s in stretches), strict=True)),
+    )
 
 
 def collations(server: Server) -> dict[int, str]:

@@ -62,7 +62,7 @@ def test_more_values_than_arrow_holds_are_refused(monkeypatch: pytest.MonkeyPatc
     events = RowEvents(
         np.frombuffer(body, np.uint8), np.zeros(1, np.int64), np.array([len(body)]), np.array([30], np.uint8)
     )
-    assert decoder.decode(events).columns[1].to_pylist() == ["abc"] * 4
+    assert decoder.decode(events)[0].columns[1].to_pylist() == ["abc"] * 4
     for limit in (11, 15):
         monkeypatch.setattr("dataflow.columns.texts._OFFSET_MAX", limit)
         with pytest.raises(RowFault, match="more than 2 GiB") as fault:

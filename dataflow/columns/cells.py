@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dataflow.kernels import fixed
 from recovery.errors import BinlogDamaged, CaptureError
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -58,17 +59,12 @@ class CellFault(Exception):
         self.row, self.what, self.error, self.hint = row, what, error, hint
 
 
-def validity(lengths: Ints) -> pa.Buffer | None:
-    """Arrow's validity bitmap; None if no cell is null."""
-    valid = lengths >= 0
-    if valid.all():
-        return None
-    return pa.py_buffer(np.packbits(valid, bitorder="little"))
-
-
 def array(kind: pa.DataType, cells: Cells, *buffers: Any) -> pa.Array:
     """An Arrow array over buffers that kernels have filled."""
-    return pa.Array.from_buffers(kind, len(cells), [validity(cells.lengths), *map(pa.py_buffer, buffers)])
+    bitmap = np.empty((len(cells) + 7) // 8, np.uint8)
+    missing = fixed.validity(cells.lengths, bitmap)
+    valid = pa.py_buffer(bitmap) if missing else None
+    return pa.Array.from_buffers(kind, len(cells), [valid, *map(pa.py_buffer, buffers)], missing)
 
 
 def marked(cells: Cells, marker: int) -> Longs:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
-from dataflow.columns.cells import Builder, Built, Bytes, CellFault, Cells, Ints, Longs, Odd, array
+from dataflow.columns.cells import Builder, Built, Bytes, CellFault, Cells, Ints, Longs, Odd, array, marked
 from dataflow.kernels import fixed, jsonb, strings
 from dataflow.kernels.walk import ODD
 from recovery.charset import decode_text, exact_text, transcode
@@ -84,13 +86,15 @@ def _hex_odd(cells: Cells, rows: Longs) -> Odd:
 
 
 def _utf8(charset: str) -> Builder:
-    """No transcoding, only a check: by 8 bytes at a time while all is ASCII, else by Arrow, at last value by value."""
+    """No transcoding, only a check: by 8 bytes at a time while all is ASCII, else by characters, at last value by value."""
 
     def build(cells: Cells) -> Built:
         ends, out = _gathered(cells)
         built = array(pa.string(), cells, ends, out)
-        narrow = charset == "utf8mb4" or int(out.max(initial=0)) < 0xF0  # utf8mb3 ends at U+FFFF
-        if strings.is_ascii(out) or (narrow and _is_utf8(built)):
+        if strings.is_ascii(out):
+            return built, None
+        narrow = charset == "utf8mb4" or int(out.max()) < 0xF0  # utf8mb3 ends at U+FFFF
+        if narrow and strings.is_utf8(out, ends):
             return built, None
         bad = np.array(
             [row for row in np.flatnonzero(cells.lengths > 0).tolist() if not _is_text(cells.value(row), charset)]
@@ -102,14 +106,6 @@ def _utf8(charset: str) -> Builder:
         return array(pa.string(), cells, ends, out), odd
 
     return build
-
-
-def _is_utf8(built: pa.Array) -> bool:
-    try:
-        built.validate(full=True)
-    except pa.ArrowInvalid:
-        return False
-    return True
 
 
 def _is_text(raw: bytes, charset: str) -> bool:
@@ -147,20 +143,39 @@ def _is_plain(charset: str) -> bool:
         return False
 
 
+class _Labels:
+    """Texts by number, one behind the other; None is what has no text."""
+
+    def __init__(self, texts: Sequence[str | None]) -> None:
+        raw = [b"" if text is None else text.encode() for text in texts]
+        self._sizes = np.array([ODD if t is None else len(r) for t, r in zip(texts, raw, strict=True)], np.int32)
+        self._starts = np.cumsum([0, *map(len, raw)])[:-1].astype(np.int64)
+        # At least as many bytes behind the last one as `strings.gather` likes to copy at once.
+        self._data = np.frombuffer(b"".join(raw) + bytes(16), np.uint8)
+
+    def build(self, cells: Cells, width: int) -> pa.Array:
+        """Marks cells without a text ODD. Raises IndexError with the row of a number that is too large."""
+        where, room = np.empty(len(cells), np.int64), np.empty(len(cells), np.int32)
+        bad = strings.labels(cells.data, cells.offsets, cells.lengths, width, self._starts, self._sizes, where, room)
+        if bad >= 0:
+            raise IndexError(bad)
+        ends, out = _gathered(Cells(self._data, where, room))
+        return array(pa.string(), cells, ends, out)
+
+
 def enum(width: int, labels: tuple[str, ...]) -> Builder:
     """By label. Index 0 is the invalid value, printed as '' but not equal to a label ''."""
-    texts = pa.array(labels, pa.string())
+    texts = _Labels((None, *labels))
 
     def build(cells: Cells) -> Built:
-        index = _numbers(cells, width)
-        present = cells.lengths >= 0
-        if index.max(initial=0) > len(labels):
-            row = int(np.flatnonzero(index > len(labels))[0])
-            raise CellFault(row, f"holds the ENUM index {index[row]} of {len(labels)}")
-        zero = np.flatnonzero(present & (index == 0))
-        cells.lengths[zero] = ODD
-        odd = Odd(zero, pa.array(["0"] * len(zero), pa.string())) if len(zero) else None
-        return texts.take(_indices(cells, index - 1)), odd
+        try:
+            built = texts.build(cells, width)
+        except IndexError as error:
+            (row,) = error.args
+            index = int.from_bytes(cells.value(row), "little")
+            raise CellFault(row, f"holds the ENUM index {index} of {len(labels)}") from error
+        zero = marked(cells, ODD)
+        return built, Odd(zero, pa.array(["0"] * len(zero), pa.string())) if len(zero) else None
 
     return build
 
@@ -171,24 +186,34 @@ def _numbers(cells: Cells, width: int) -> Longs:
     return out
 
 
-def _indices(cells: Cells, numbers: Longs) -> pa.Array:
-    return array(pa.int64(), cells, numbers)
-
-
 def set_(width: int, labels: tuple[str, ...]) -> Builder:
     """The labels in the definition's order, joined by commas."""
 
+    def text(bits: int) -> str:
+        return ",".join(label for i, label in enumerate(labels) if bits >> i & 1)
+
+    def fault(row: int) -> CellFault:
+        return CellFault(row, f"holds a SET with more bits than its {len(labels)} labels")
+
     def build(cells: Cells) -> Built:
         coded = array(pa.uint64(), cells, _numbers(cells, width)).dictionary_encode()
-        texts: list[str] = []
-        for bits in coded.dictionary.to_pylist():
+        found = coded.dictionary.to_pylist()
+        for number, bits in enumerate(found):
             if bits >> len(labels):
-                row = coded.indices.to_pylist().index(len(texts))
-                raise CellFault(row, f"holds a SET with more bits than its {len(labels)} labels")
-            texts.append(",".join(label for i, label in enumerate(labels) if bits >> i & 1))
-        return pa.array(texts, pa.string()).take(coded.indices), None
+                raise fault(coded.indices.to_pylist().index(number))
+        return pa.array(map(text, found), pa.string()).take(coded.indices), None
 
-    return build
+    if width > 1:
+        return build
+    all_texts = _Labels([text(bits) for bits in range(1 << len(labels))])
+
+    def build_narrow(cells: Cells) -> Built:
+        try:
+            return all_texts.build(cells, width), None
+        except IndexError as error:
+            raise fault(error.args[0]) from error
+
+    return build_narrow
 
 
 def json(cells: Cells) -> Built:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from numba import njit, types
 
-from dataflow.kernels.memory import BYTES, INTS, LONGS, OPTIONS, OUT_BYTES, OUT_INTS, OUT_LONGS
+from dataflow.kernels.memory import BYTES, INLINE, INTS, LONGS, OPTIONS, OUT_BYTES, OUT_INTS, OUT_LONGS
 from dataflow.kernels.walk import ODD
 
 
-@njit(types.int64(BYTES, types.int64, types.int64, types.int64, types.boolean), **OPTIONS)
+@njit(types.int64(BYTES, types.int64, types.int64, types.int64, types.boolean), **INLINE)
 def group(data, at, size, flip, first):  # type: ignore[no-untyped-def]
     """A group's number. flip: 255 for a negative value, else 0."""
     number = 0

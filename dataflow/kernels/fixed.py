@@ -13,6 +13,7 @@ from dataflow.kernels.memory import (
     LONGS,
     OPTIONS,
     OUT_BYTES,
+    OUT_INTS,
     OUT_LONGS,
     load_i64,
     load_u16,
@@ -21,6 +22,21 @@ from dataflow.kernels.memory import (
     store_32,
     store_64,
 )
+
+
+@njit(types.int64(INTS, OUT_BYTES), **OPTIONS)
+def validity(lengths, bitmap):  # type: ignore[no-untyped-def]
+    """Arrow's bitmap: a bit per cell, the lowest first, set if it has a value. Gives how many have none."""
+    n = lengths.shape[0]
+    for i in range(bitmap.shape[0]):
+        bits = 0
+        for b in range(min(8, n - 8 * i)):
+            bits |= (lengths[8 * i + b] >= 0) << b
+        bitmap[i] = bits
+    missing = 0
+    for i in range(n):
+        missing += lengths[i] < 0
+    return missing
 
 
 @njit(types.void(BYTES, LONGS, INTS, types.int64, OUT_BYTES), **OPTIONS)
@@ -72,3 +88,28 @@ def years(data, offsets, lengths, out):  # type: ignore[no-untyped-def]
     for i in range(lengths.shape[0]):
         value = types.int64(data[offsets[i]]) if lengths[i] > 0 else 0
         store_16(out, 2 * i, value + 1900 if value else 0)
+
+
+@njit(
+    types.int64(
+        types.Array(types.int8, 1, "C", readonly=True), types.int64, types.uint8[:, ::1], OUT_BYTES, OUT_INTS, OUT_BYTES
+    ),
+    **OPTIONS,
+)
+def bits_of(op, least, bits, bitmap, ends, out):  # type: ignore[no-untyped-def]
+    """The rows of `bits` whose `op` is at least `least`, as the buffers of an Arrow array; the others are null. Gives how
+    many are."""
+    n, width = bits.shape
+    at = missing = 0
+    ends[0] = 0
+    bitmap[:] = 0
+    for i in range(n):
+        if op[i] >= least:
+            bitmap[i >> 3] |= 1 << (i & 7)
+            for b in range(width):
+                out[at + b] = bits[i, b]
+            at += width
+        else:
+            missing += 1
+        ends[i + 1] = at
+    return missing

@@ -15,8 +15,21 @@ import pyarrow.compute as pc
 from numba import njit, types
 
 from dataflow import jsonb
-from dataflow.kernels.memory import BYTES, LONGS, OPTIONS, OUT_BYTES, OUT_INTS, OUT_LONGS, load_u16, load_u32
+from dataflow.kernels.memory import (
+    BYTES,
+    INLINE,
+    LONGS,
+    OPTIONS,
+    OUT_BYTES,
+    OUT_INTS,
+    OUT_LONGS,
+    load_i64,
+    load_u16,
+    load_u32,
+    store_64,
+)
 from dataflow.kernels.numbers import double, integer
+from dataflow.kernels.strings import character
 
 _SLOW: Final = -1
 _MAX_TEXT: Final = 2**31 - 1  # Arrow's string arrays have 32-bit offsets
@@ -29,6 +42,10 @@ _WORDS: Final = np.frombuffer(b"null true false", np.uint8)
 _SHORT: Final = np.frombuffer(
     bytes({8: 98, 9: 116, 10: 110, 12: 102, 13: 114}.get(i, 117) for i in range(32)), np.uint8
 )
+# Eight bytes of one value in a word.
+_NONE, _ONES, _SPACES = np.uint64(0), np.uint64(0x0101010101010101), np.uint64(0x2020202020202020)
+_QUOTES, _BACKSLASHES = np.uint64(0x2222222222222222), np.uint64(0x5C5C5C5C5C5C5C5C)
+_HIGHS = np.uint64(0x8080808080808080)
 _HEX: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
 # A level of the stack: where the container begins, where it ends, bytes of its offsets, object or array, elements, next one.
 _BASE, _END, _WIDTH, _OBJECT, _COUNT, _NEXT, _LEVEL = 0, 1, 2, 3, 4, 5, 6
@@ -89,67 +106,64 @@ def _with_slow(texts: pa.StringArray, buffer: Any, starts: Any, ends: Any, slow:
     return pc.replace_with_mask(texts, pa.array(slow.astype(bool)), pa.array(exact, pa.string()))
 
 
-@njit(types.int64(BYTES, types.int64, types.int64), **OPTIONS)
-def _utf8(buffer, at, end):  # type: ignore[no-untyped-def]
-    """The end of a well-formed sequence that begins with a byte over 127 (Unicode standard, table 3-7), else _SLOW."""
-    first = buffer[at]
-    if first < 0xC2 or first > 0xF4:
-        return _SLOW
-    more = 1 + (first >= 0xE0) + (first >= 0xF0)
-    if at + more >= end:
-        return _SLOW
-    low, high = 0x80, 0xBF
-    if first == 0xE0:
-        low = 0xA0
-    elif first == 0xED:
-        high = 0x9F
-    elif first == 0xF0:
-        low = 0x90
-    elif first == 0xF4:
-        high = 0x8F
-    if buffer[at + 1] < low or buffer[at + 1] > high:
-        return _SLOW
-    for i in range(at + 2, at + more + 1):
-        if buffer[i] & 0xC0 != 0x80:
-            return _SLOW
-    return at + more + 1
+@njit(types.boolean(types.uint64), **INLINE)
+def _plain(word):  # type: ignore[no-untyped-def]
+    """Whether each of eight bytes is printed as it is: ASCII from the space on, neither quote nor backslash."""
+    # A byte below n borrows from its highest bit when n is taken off; with one that has that bit set all is in doubt anyway.
+    quote, backslash = word ^ _QUOTES, word ^ _BACKSLASHES
+    return (word | word - _SPACES | quote - _ONES | backslash - _ONES) & _HIGHS == _NONE
 
 
-@njit(types.int64(BYTES, types.int64, types.int64, OUT_BYTES, types.int64, types.int64), **OPTIONS)
+@njit(types.int64(BYTES, types.int64, types.int64, OUT_BYTES, types.int64, types.int64), **INLINE)
 def _quote(buffer, at, end, out, to, limit):  # type: ignore[no-untyped-def]
-    """A string in quotes (double_quote); gives the end, _SLOW for what isn't UTF-8 or has no room."""
+    """A string in quotes (double_quote); gives the end, _SLOW for what isn't UTF-8 or has no room.
+
+    Eight bytes at a time while they are plain. Up to seven bytes more are written behind the text: `_CLOSING` has room.
+    """
     if to + 6 * (end - at) + 2 > limit:
         return _SLOW
     out[to] = 34
     to += 1
     while at < end:
-        byte = buffer[at]
-        if 32 <= byte < 128 and byte != 34 and byte != 92:
-            out[to] = byte
-            to += 1
-            at += 1
-        elif byte >= 128:
-            after = _utf8(buffer, at, end)
-            if after < 0:
-                return _SLOW
-            for i in range(at, after):
-                out[to] = buffer[i]
+        stop = min(at + 8, end)
+        if at + 8 <= len(buffer):
+            word = types.uint64(load_i64(buffer, at))
+            unused = types.uint64(8 * (at + 8 - stop))
+            if unused:  # what lies behind the string's end becomes spaces
+                word = word << unused >> unused | _SPACES >> (types.uint64(64) - unused) << (types.uint64(64) - unused)
+            if _plain(word):
+                store_64(out, to, types.int64(word))
+                to += stop - at
+                at = stop
+                continue
+        while at < stop:
+            byte = buffer[at]
+            if 32 <= byte < 128 and byte != 34 and byte != 92:
+                out[to] = byte
                 to += 1
-            at = after
-        else:
-            short = _SHORT[byte] if byte < 32 else byte
-            out[to], out[to + 1] = 92, short
-            to += 2
-            if short == 117:
-                out[to], out[to + 1] = 48, 48
-                out[to + 2], out[to + 3] = _HEX[byte >> 4], _HEX[byte & 15]
-                to += 4
-            at += 1
+                at += 1
+            elif byte >= 128:
+                after = character(buffer, at, end)
+                if after < 0:
+                    return _SLOW
+                for i in range(at, after):
+                    out[to] = buffer[i]
+                    to += 1
+                at = after
+            else:
+                short = _SHORT[byte] if byte < 32 else byte
+                out[to], out[to + 1] = 92, short
+                to += 2
+                if short == 117:
+                    out[to], out[to + 1] = 48, 48
+                    out[to + 2], out[to + 3] = _HEX[byte >> 4], _HEX[byte & 15]
+                    to += 4
+                at += 1
     out[to] = 34
     return to + 1
 
 
-@njit(types.int64(BYTES, types.int64, types.int64, types.int64, OUT_BYTES, types.int64, types.int64), **OPTIONS)
+@njit(types.int64(BYTES, types.int64, types.int64, types.int64, OUT_BYTES, types.int64, types.int64), **INLINE)
 def _scalar(buffer, kind, at, end, out, to, limit):  # type: ignore[no-untyped-def]
     if kind == _STRING:
         length, shift = 0, 0
@@ -194,7 +208,7 @@ def _scalar(buffer, kind, at, end, out, to, limit):  # type: ignore[no-untyped-d
     return integer(out, to, bits, kind == _UINT64)
 
 
-@njit(types.boolean(BYTES, types.int64, types.int64, types.int64, OUT_LONGS, types.int64), **OPTIONS)
+@njit(types.boolean(BYTES, types.int64, types.int64, types.int64, OUT_LONGS, types.int64), **INLINE)
 def _open(buffer, kind, at, end, stack, top):  # type: ignore[no-untyped-def]
     """Puts a container's level on the stack; False if it doesn't lie within `end`."""
     width = 4 if kind & 1 else 2  # LARGE_OBJECT and LARGE_ARRAY are 1 and 3
@@ -211,7 +225,7 @@ def _open(buffer, kind, at, end, stack, top):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(types.int64(BYTES, OUT_LONGS, types.int64, types.int64, OUT_BYTES, types.int64, types.int64), **OPTIONS)
+@njit(types.int64(BYTES, OUT_LONGS, types.int64, types.int64, OUT_BYTES, types.int64, types.int64), **INLINE)
 def _key(buffer, stack, top, index, out, to, limit):  # type: ignore[no-untyped-def]
     base, end, width = stack[top + _BASE], stack[top + _END], stack[top + _WIDTH]
     count = stack[top + _COUNT]
@@ -227,7 +241,7 @@ def _key(buffer, stack, top, index, out, to, limit):  # type: ignore[no-untyped-
     return to + 2
 
 
-@njit(types.int64(BYTES, types.int64, types.int64, OUT_BYTES, types.int64, types.int64, OUT_LONGS), **OPTIONS)
+@njit(types.int64(BYTES, types.int64, types.int64, OUT_BYTES, types.int64, types.int64, OUT_LONGS), **INLINE)
 def _document(buffer, start, stop, out, to, limit, stack):  # type: ignore[no-untyped-def]
     """One document of at least a byte; gives the end of its text or _SLOW."""
     kind, at, end = types.int64(buffer[start]), start + 1, stop

@@ -1,4 +1,4 @@
-"""What Numba lacks for decoding bytes: memcpy, memcmp and unaligned little-endian loads and stores.
+"""What Numba lacks for decoding bytes: memcpy, memcmp, counting of bits and unaligned little-endian loads and stores.
 
 A byte loop in Numba copies about 18 times slower than memcpy. **None of these checks bounds**: the walk kernel has proved
 that every (offset, length) it hands out lies within its event, and outputs are sized from those lengths.
@@ -20,7 +20,8 @@ INTS: Final = types.Array(types.int32, 1, "C", readonly=True)
 OUT_BYTES: Final = types.uint8[::1]
 OUT_LONGS: Final = types.int64[::1]
 OUT_INTS: Final = types.int32[::1]
-OPTIONS: Final[dict[str, Any]] = {"cache": True, "nogil": True, "boundscheck": False}
+OPTIONS: Final[dict[str, Any]] = {"cache": True, "nogil": True, "boundscheck": False, "_nrt": False}
+INLINE: Final[dict[str, Any]] = {**OPTIONS, "forceinline": True}
 
 
 def _address(context: Any, builder: Any, kind: Any, array: Any, offset: Any) -> Any:
@@ -54,6 +55,16 @@ def same(typing: Any, data: Any, one: Any, other: Any, length: Any) -> Any:
         return builder.icmp_signed("==", builder.call(memcmp, [first, second, args[3]]), ir.IntType(32)(0))
 
     return types.boolean(data, types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def trailing_zeros(typing: Any, word: Any) -> Any:
+    """Of an int64 that isn't 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.IntType(1)(1))
+
+    return types.int64(types.int64), generate
 
 
 def _loader(bits: int, *, signed: bool) -> Any:

@@ -13,6 +13,7 @@ from numba import njit, types
 
 from dataflow.kernels.memory import (
     BYTES,
+    INLINE,
     LONGS,
     OPTIONS,
     OUT_BYTES,
@@ -29,7 +30,7 @@ _DAY_US: Final = 86_400_000_000
 NO_DAY: Final = 1 << 40
 
 
-@njit(types.int64(types.int64, types.int64, types.int64), **OPTIONS)
+@njit(types.int64(types.int64, types.int64, types.int64), **INLINE)
 def days(year, month, day):  # type: ignore[no-untyped-def]
     """Days since 1970-01-01 in the proleptic Gregorian calendar; NO_DAY for what isn't a day of the years 1 to 9999."""
     if year < 1 or year > 9999 or month < 1 or month > 12 or day < 1:
@@ -49,7 +50,7 @@ def days(year, month, day):  # type: ignore[no-untyped-def]
     return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
 
 
-@njit(types.int64(BYTES, types.int64, types.int64), **OPTIONS)
+@njit(types.int64(BYTES, types.int64, types.int64), **INLINE)
 def fraction(data, at, size):  # type: ignore[no-untyped-def]
     """Microseconds of a big-endian fraction: hundredths in one byte, ten-thousandths in two, millionths in three."""
     if size == 0:

@@ -16,7 +16,7 @@ from typing import Final
 
 from numba import njit, types
 
-from dataflow.kernels.memory import BYTES, LONGS, OPTIONS, OUT_LONGS, load_i64, load_u16, load_u32, same
+from dataflow.kernels.memory import BYTES, INLINE, LONGS, OPTIONS, OUT_LONGS, load_i64, load_u16, load_u32, same
 
 # In place of a cell's length. Everything below zero has no value in the cell's column.
 NULL: Final = -1
@@ -39,25 +39,24 @@ EVENT, AT, CHANGE, IMAGES, DIFFS = 0, 1, 2, 3, 4
 STATE_SLOTS: Final = 5
 
 _PARTIAL_UPDATE: Final = 39
+_BY_WORDS: Final = 128  # bytes of a value; up to there words are compared sooner than memcmp is called
 
 
-@njit(types.int64(BYTES, types.int64, types.int64, types.int64[::1]), **OPTIONS)
-def packed(data, at, end, value):  # type: ignore[no-untyped-def]
-    """A length-encoded integer into value[0]; gives where it ends, -1 if it doesn't."""
+@njit(types.UniTuple(types.int64, 2)(BYTES, types.int64, types.int64), **INLINE)
+def packed(data, at, end):  # type: ignore[no-untyped-def]
+    """(A length-encoded integer, where it ends); (0, -1) if it doesn't."""
     if at >= end:
-        return -1
+        return 0, -1
     first = types.int64(data[at])
     if first < 251:
-        value[0] = first
-        return at + 1
+        return first, at + 1
     width = 2 if first == 252 else 3 if first == 253 else 8
     if first == 251 or first == 255 or at + 1 + width > end:
-        return -1
+        return 0, -1
     number = 0
     for i in range(width):
         number |= types.int64(data[at + 1 + i]) << (8 * i)
-    value[0] = number
-    return at + 1 + width
+    return number, at + 1 + width
 
 
 @njit(types.boolean(BYTES, types.int64, types.int64), **OPTIONS)
@@ -70,8 +69,8 @@ def all_set(data, at, bits):  # type: ignore[no-untyped-def]
     return rest == 0 or types.int64(data[at + (bits >> 3)]) & mask == mask
 
 
-@njit(types.int64(BYTES, types.int64, types.int64, types.int64, types.int64, types.int64[::1]), **OPTIONS)
-def head(data, at, end, kind, columns, answer):  # type: ignore[no-untyped-def]
+@njit(types.int64(BYTES, types.int64, types.int64, types.int64, types.int64), **OPTIONS)
+def head(data, at, end, kind, columns):  # type: ignore[no-untyped-def]
     """The part before the images: where they begin, or minus the status."""
     at += 8
     if at > end:
@@ -80,10 +79,10 @@ def head(data, at, end, kind, columns, answer):  # type: ignore[no-untyped-def]
         if at + 2 > end:
             return -CUT_SHORT
         at += max(load_u16(data, at), 2)
-    at = packed(data, at, end, answer)
+    count, at = packed(data, at, end)
     if at < 0:
         return -CUT_SHORT
-    if answer[0] != columns:
+    if count != columns:
         return -COLUMNS_DIFFER
     size = (columns + 7) >> 3
     for _ in range(2 if kind == 24 or kind == 31 or kind == _PARTIAL_UPDATE else 1):
@@ -110,29 +109,32 @@ def image(data, at, end, widths, row, offsets, lengths):  # type: ignore[no-unty
     if at > end:
         return -1
     for c in range(columns):
-        offsets[c, row] = at
-        if data[nulls + (c >> 3)] >> (c & 7) & 1:
-            lengths[c, row] = NULL
-            continue
+        null = types.int64(data[nulls + (c >> 3)] >> (c & 7)) & 1
         width = widths[c]
         if width < 0:
-            prefix = -width
-            if at + prefix > end:
-                return -1
-            if prefix == 1:
-                width = types.int64(data[at])
-            elif prefix == 2:
-                width = load_u16(data, at)
-            elif prefix == 3:
-                width = load_u16(data, at) | types.int64(data[at + 2]) << 16
+            if null:
+                width = 0
             else:
-                width = load_u32(data, at)
-            at += prefix
-            offsets[c, row] = at
-        if width > end - at or width > 0x7FFFFFFF:  # the matrix has 32 bits for a length
+                prefix = -width
+                if at + prefix > end:
+                    return -1
+                if prefix == 1:
+                    width = types.int64(data[at])
+                elif prefix == 2:
+                    width = load_u16(data, at)
+                elif prefix == 3:
+                    width = load_u16(data, at) | types.int64(data[at + 2]) << 16
+                else:
+                    width = load_u32(data, at)
+                    if width > 0x7FFFFFFF:  # the matrix has 32 bits for a length
+                        return -1
+                at += prefix
+        # Without a branch: which values are NULL is what the processor can't foresee.
+        offsets[c, row] = at
+        lengths[c, row] = width | -null
+        at += width & null - 1
+        if at > end:
             return -1
-        lengths[c, row] = width
-        at += width
     return at
 
 
@@ -151,6 +153,11 @@ def compare(data, limit, keep, row, offsets, lengths, changed):  # type: ignore[
             if length <= 8 and other + 8 <= limit:  # the after image stands behind the before image
                 difference = load_i64(data, one) ^ load_i64(data, other)
                 equal = difference << (64 - 8 * length) == 0
+            elif length <= _BY_WORDS:
+                at, last = 0, length - 8
+                while at < last and load_i64(data, one + at) == load_i64(data, other + at):
+                    at += 8
+                equal = at >= last and load_i64(data, one + last) == load_i64(data, other + last)
             else:
                 equal = same(data, one, other, length)
         if not equal:
@@ -164,19 +171,18 @@ def compare(data, limit, keep, row, offsets, lengths, changed):  # type: ignore[
 @njit(
     types.int64(
         BYTES, types.int64, types.int64, LONGS, LONGS, types.int64, types.int64[:, ::1], types.int64[::1],
-        types.int64[::1],
     ),
     **OPTIONS,
 )  # fmt: skip
-def value_options(data, at, end, json_columns, widths, row, diffs, state, answer):  # type: ignore[no-untyped-def]
+def value_options(data, at, end, json_columns, widths, row, diffs, state):  # type: ignore[no-untyped-def]
     """What precedes a PARTIAL_UPDATE_ROWS after image: notes (image, column) of cells that are diffs. Gives where the image
     begins, or minus the status."""
-    at = packed(data, at, end, answer)
+    options, at = packed(data, at, end)
     if at < 0:
         return -CUT_SHORT
-    if answer[0] == 0:
+    if options == 0:
         return at
-    if answer[0] != 1:
+    if options != 1:
         return -UNKNOWN_OPTION
     size = (json_columns.shape[0] + 7) >> 3
     if at + size > end:
@@ -201,7 +207,6 @@ def walk(  # type: ignore[no-untyped-def]
 ):
     """All images from `state` on; gives a status. `state` says then how many images there are, and, after an error, which
     event has it. changed must hold zeros; diffs has room for every JSON column of every image."""
-    answer = state[:1].copy()
     columns = widths.shape[0]
     capacity = event.shape[0]
     while state[EVENT] < start.shape[0]:
@@ -214,7 +219,7 @@ def walk(  # type: ignore[no-untyped-def]
         if state[AT] == 0:
             if start[e] < 0 or start[e] > stop or stop > data.shape[0]:
                 return CUT_SHORT
-            at = head(data, start[e], stop, form, columns, answer)
+            at = head(data, start[e], stop, form, columns)
             if at < 0:
                 return -at
             state[AT] = at
@@ -232,7 +237,7 @@ def walk(  # type: ignore[no-untyped-def]
             if update:
                 op[row] = BEFORE
                 if form == _PARTIAL_UPDATE:
-                    at = value_options(data, at, stop, json_columns, widths, row + 1, diffs, state, answer)
+                    at = value_options(data, at, stop, json_columns, widths, row + 1, diffs, state)
                     if at < 0:
                         return -at
                 at = image(data, at, stop, widths, row + 1, offsets, lengths)
