@@ -40,6 +40,12 @@ app = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rowback {installed_version()}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     ctx: typer.Context,
@@ -53,15 +59,12 @@ def options(
         ),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    print_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print Rowback's version.")
+    ] = False,
 ) -> None:
     """Options for every command; --config and --server may also stand after it."""
     ctx.obj = Globals(config, server, debug)
-
-
-@app.command("version", epilog="\b\nExamples:\n  rowback version")
-def show_version() -> None:
-    """Print Rowback's version."""
-    typer.echo(f"rowback {installed_version()}")
 
 
 cli_source.register(app)

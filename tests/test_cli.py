@@ -62,7 +62,7 @@ def commands() -> dict[str, Any]:
 def test_every_command_has_help_with_examples_that_parse() -> None:
     found = commands()
     assert set(found) == {
-        "capture", "snapshot", "status", "changes", "undo", "restore", "doctor", "init", "version",
+        "capture", "snapshot", "status", "changes", "undo", "restore", "doctor", "init",
         "index", "compact", "sweep", "verify",
     }  # fmt: skip
     for name, command in found.items():
@@ -82,7 +82,7 @@ def test_every_option_is_described() -> None:
 
 
 def test_version_and_help(tmp_path: Path) -> None:
-    assert command_line("version", cwd=tmp_path).stdout.startswith("rowback ")
+    assert command_line("--version", cwd=tmp_path).stdout.startswith("rowback ")
     assert "Examples:" in command_line("restore", "--help", cwd=tmp_path).stdout
 
 

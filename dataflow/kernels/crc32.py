@@ -15,11 +15,9 @@ from dataflow.kernels.memory import BYTES, OPTIONS, load_i64
 
 def _tables() -> np.ndarray:
     tables = np.zeros((16, 256), np.uint64)
-    for i in range(256):
-        value = i
-        for _ in range(8):
-            value = value >> 1 ^ (0xEDB88320 if value & 1 else 0)
-        tables[0, i] = value
+    tables[0] = np.arange(256)
+    for _ in range(8):
+        tables[0] = tables[0] >> np.uint64(1) ^ (tables[0] & np.uint64(1)) * np.uint64(0xEDB88320)
     for k in range(1, 16):
         before = tables[k - 1]
         tables[k] = before >> np.uint64(8) ^ tables[0][(before & np.uint64(0xFF)).astype(np.int64)]

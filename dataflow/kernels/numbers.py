@@ -7,6 +7,7 @@ of ten of 126 bits; the names are the paper's. Subnormal doubles are left to the
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -23,17 +24,21 @@ _K, _H, _G1, _G0 = 0, 1, 2, 3
 _MASK63: Final = (1 << 63) - 1
 
 
+@cache
 def _floor_log2_pow10(e: int) -> int:
     bits: int = (10 ** abs(e)).bit_length()
     return bits - 1 if e >= 0 else -bits
 
 
 def _floor_log10(numerator: int, denominator: int) -> int:
-    k = len(str(numerator)) - len(str(denominator))
-    above = numerator >= denominator * 10**k if k >= 0 else numerator * 10**-k >= denominator
-    return k if above else k - 1
+    """Of a fraction; the number of bits tells it but for one or two, and those are tried."""
+    k = (numerator.bit_length() - denominator.bit_length() - 1) * 30_103 // 100_000
+    while numerator >= denominator * 10 ** (k + 1) if k >= -1 else numerator * 10 ** -(k + 1) >= denominator:
+        k += 1
+    return k
 
 
+@cache
 def _pow10_126(e: int) -> int:
     """floor(beta) + 1 for 10**e = beta * 2**r, with beta of 126 bits."""
     power: int = 10 ** abs(e)
