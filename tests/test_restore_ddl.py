@@ -80,6 +80,7 @@ def test_any_moment_through_ddl(
     rowback.run("capture", "--until-caught-up")
     seed = int(os.environ.get("ROWBACK_DDL_SEED", chosen.seed))
     story = Story(source, seed, chosen.actions)
+    story.even = LONG
     moments = live(story, rowback)
     print(f"\n{setting}, seed {seed}: {len(moments)} points")
     print("  " + ", ".join(f"{kind} {count}" for kind, count in sorted(story.counts.items())))
