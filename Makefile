@@ -8,6 +8,9 @@ PACKAGES := flows dataflow recovery
 # How many test processes; each has servers of its own (about 1 GB together) and waits for them half of the time.
 JOBS ?= 3
 
+# Tests start processes by the hundred: without compiled modules each of them would compile Rowback anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo bench test soak differential campaign lint format venv provision kernels docs clean
 
 help: ## list the tasks
