@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from recovery.archive.actions import Ddl
 from recovery.archive.state import ArchiveState
 from recovery.ddl import TableName
-from recovery.errors import NotComputable
+from recovery.dropped_keys import dropped
+from recovery.errors import NotComputable, RowbackError
 from recovery.lineage import Lineage
 from recovery.quoting import quote
 from recovery.references import Parent, copied, followed, parents, rewritten
@@ -24,37 +25,69 @@ from recovery.scope import label, spelled
 from recovery.stages import refused
 
 _ACTION: Final = re.compile(r"\bON\s+(DELETE|UPDATE)\s+(CASCADE|SET\s+(NULL|DEFAULT))\b", re.IGNORECASE)
+_DROPS: Final = re.compile(r"\bDROP\s+(FOREIGN|CONSTRAINT)\b", re.IGNORECASE)
 _KEYED: Final = re.compile(r"\b(REFERENCES|FOREIGN|CONSTRAINT|CHECK)\b", re.IGNORECASE)
 
 
 def program(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -> Iterator[str]:
     """The statements that create a table as it was defined at the cut. low_seq: of the snapshot that it comes from. Raises
     DdlInRange and NotComputable."""
-    create = lineage.create
-    texts = [(create.statement, create.default_db, create.ddl)]
-    texts += [(step.ddl.statement, step.ddl.default_db, step.ddl) for step in lineage.program]
     flavor = state.identity.flavor if state.identity else None
-    for statement, default_db, ddl in texts:
-        if ddl is not None and _ACTION.search(statement) and not _logs_cascades(state):
-            raise refused(lineage.name, ddl, "its foreign key may have changed rows without the server logging it")
+    texts = [*_texts(state, lineage, flavor)]
+    for (text, default_db, ddl), gone in zip(texts, _dropped(texts, lineage), strict=True):
+        follow = _follower(state, low_seq if ddl is None else ddl.seq, cut_seq)
         try:
-            text = statement if create.copied is None else _copied(statement, ddl, create.copied, flavor, lineage.name)
-            follow = _follower(state, low_seq if ddl is None else ddl.seq, cut_seq)
-            if _same(text, default_db, ddl, lineage, follow):
+            if not gone and _same(text, default_db, ddl, lineage, follow):
                 yield text
                 continue
-            text = rewritten(text, default_db, lineage.name, flavor, follow) if _KEYED.search(text) else text
+            if _KEYED.search(text):
+                text = rewritten(text, default_db, lineage.name, flavor, follow, gone)
             target = retargeted(text, lineage.name)
         except NotRewritten as error:
-            if ddl is None:
-                raise NotComputable(
-                    f"table `{label(lineage.name)}` can't be created under its name at the target: {error}",
-                    hint="Take a new snapshot: targets at or after it can be restored. Or leave the table out with "
-                    f"`--exclude '{spelled(lineage.name)}'`.",
-                ) from error
-            raise refused(lineage.name, ddl, f"it can't be written for its name at the target ({error})") from error
+            raise _unwritten(lineage, ddl, error) from error
         if target is not None:
             yield target
+
+
+_Text: TypeAlias = tuple[str, str, Ddl | None]  # with its default database; of a snapshot's own there is no statement
+
+
+def _texts(state: ArchiveState, lineage: Lineage, flavor: str | None) -> Iterator[_Text]:
+    create = lineage.create
+    yield from _allowed(state, lineage, create.statement, create.default_db, create.ddl, flavor)
+    for step in lineage.program:
+        yield from _allowed(state, lineage, step.ddl.statement, step.ddl.default_db, step.ddl, flavor)
+
+
+def _allowed(
+    state: ArchiveState, lineage: Lineage, statement: str, default_db: str, ddl: Ddl | None, flavor: str | None
+) -> Iterator[_Text]:
+    if ddl is not None and _ACTION.search(statement) and not _logs_cascades(state):
+        raise refused(lineage.name, ddl, "its foreign key may have changed rows without the server logging it")
+    like = lineage.create.copied
+    try:
+        yield (statement if like is None else _copied(statement, ddl, like, flavor, lineage.name)), default_db, ddl
+    except NotRewritten as error:
+        raise _unwritten(lineage, ddl, error) from error
+
+
+def _dropped(texts: Sequence[_Text], lineage: Lineage) -> list[frozenset[int]]:
+    if not any(_DROPS.search(text) for text, _, _ in texts):
+        return [frozenset()] * len(texts)
+    try:
+        return dropped([(text, default_db) for text, default_db, _ in texts])
+    except NotRewritten as error:
+        raise _unwritten(lineage, texts[-1][2], error) from error
+
+
+def _unwritten(lineage: Lineage, ddl: Ddl | None, error: NotRewritten) -> RowbackError:
+    if ddl is None:
+        return NotComputable(
+            f"table `{label(lineage.name)}` can't be created under its name at the target: {error}",
+            hint="Take a new snapshot: targets at or after it can be restored. Or leave the table out with "
+            f"`--exclude '{spelled(lineage.name)}'`.",
+        )
+    return refused(lineage.name, ddl, f"it can't be written for its name at the target ({error})")
 
 
 def _follower(state: ArchiveState, low_seq: int, cut_seq: int) -> Callable[[Parent], Parent]:

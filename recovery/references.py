@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,10 +22,13 @@ from sqlglot.tokenizer_core import Token, TokenType
 from recovery.alter import ChangeColumn, RenameColumn, RenameTable, parse_alter
 from recovery.archive.actions import Ddl
 from recovery.ddl import TableName
+from recovery.dropped_keys import adds_unnamed_key
 from recovery.quoting import quote
 from recovery.retarget import NotRewritten, named_table
 from recovery.tokens import bare, clauses, tokens_of
 
+# A parent that isn't there: servers take any while foreign_key_checks=0.
+NO_TABLE: Final = "rowback_no_table"
 _QUOTED: Final = (TokenType.IDENTIFIER, TokenType.STRING)
 
 
@@ -67,9 +70,17 @@ def _renamed(operation: object) -> tuple[str, str] | None:
     return None
 
 
-def rewritten(statement: str, default_db: str, name: TableName, flavor: str | None, follow: Follow) -> str:
+def rewritten(
+    statement: str,
+    default_db: str,
+    name: TableName,
+    flavor: str | None,
+    follow: Follow,
+    gone: Collection[int] = (),
+) -> str:
     """The statement with its foreign keys' parents as `follow` says, and with the constraint names that it will have as
-    table `name`. A foreign key to the table itself follows by itself. Raises NotRewritten."""
+    table `name`. A foreign key to the table itself follows by itself. gone: which of its REFERENCES make keys that don't
+    stay (recovery/dropped_keys.py); they refer to no table. Raises NotRewritten."""
     text = _visible(statement)
     tokens, words = _tokens(text)
     child = named_table(text, default_db)
@@ -78,8 +89,10 @@ def rewritten(statement: str, default_db: str, name: TableName, flavor: str | No
         changed = _constraint(tokens[at].text, child[1], name[1], flavor)
         if changed is not None:
             edits.append((tokens[at].start, tokens[at].end + 1, quote(changed)))
-    for i, end, parent, qualified in _references(tokens, words, child[0]):
-        if parent.table == child:
+    for number, (i, end, parent, qualified) in enumerate(_references(tokens, words, child[0])):
+        if number in gone:
+            now = Parent((name[0], NO_TABLE), parent.columns)
+        elif parent.table == child:
             now = Parent(name, parent.columns)
         elif not qualified and _moves_away(words):
             raise NotRewritten("its parent's database depends on the table's new one")
@@ -88,9 +101,23 @@ def rewritten(statement: str, default_db: str, name: TableName, flavor: str | No
         listed = ", ".join(map(quote, now.columns))
         shown = quote(*now.table) + (f" ({listed})" if listed else "")
         edits.append((tokens[i].start, tokens[end - 1].end + 1, shown))
+    if flavor == "mariadb" and adds_unnamed_key(text):
+        edits += _by_copying(tokens, words)
     for start, stop, new in sorted(edits, reverse=True):
         text = text[:start] + new + text[stop:]
     return text
+
+
+def _by_copying(tokens: Sequence[Token], words: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+    """Edits that have MariaDB build the table anew: with foreign_key_checks=0 it adds keys in place, and then gives the
+    second one that it must name the name of the first, which fails (error 1823)."""
+    values = {"ALGORITHM": "COPY", "LOCK": "DEFAULT"}
+    for i, word in enumerate(words):
+        if word in values and words[i - 1] in (",", ""):
+            at = i + 1 + (words[i + 1 : i + 2] == ["="])
+            yield tokens[at].start, tokens[at].end + 1, values.pop(word)
+    if "ALGORITHM" in values:
+        yield tokens[-1].end + 1, tokens[-1].end + 1, ", ALGORITHM=COPY"
 
 
 def parents(statement: str, default_db: str) -> Iterator[Parent]:
