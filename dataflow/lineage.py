@@ -51,7 +51,8 @@ class Lineage:
         last_gap = max((binlog_order(g.from_file, g.from_position) for g in state.holes), default=(0, 0))
         for snapshot in state.snapshots:
             at = binlog_order(snapshot.high.file, snapshot.high.position)
-            for baseline in snapshot.baselines if at >= last_gap else ():
+            # A synthetic snapshot may have the user's CREATE TABLE with DDL behind it; that DDL comes below.
+            for baseline in snapshot.baselines if at >= last_gap and snapshot.synthetic is None else ():
                 lineage.read((baseline.db, baseline.table), baseline.create_statement, at)
         for ddl in state.ddls:
             if place(ddl) >= last_gap:

@@ -7,6 +7,7 @@ What only the source's counter knows (numbers of rolled-back inserts) isn't in t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from recovery.archive.segments import INSERT, UPDATE_AFTER
@@ -20,6 +21,7 @@ class Counter:
 
     def __init__(self, schema: Sequence[str]) -> None:
         self._column = auto_increment_column(schema)
+        self._declared = _declared(schema)
         self._highest = 0
         self._limit = 0
 
@@ -34,9 +36,26 @@ class Counter:
 
     def statements(self, table: tuple[str, str]) -> Iterator[str]:
         """What sets the counter on the empty table; nothing if no change says more than its CREATE TABLE and its rows."""
-        if 0 < self._highest < self._limit:
+        if self._declared <= self._highest < self._limit:
             db, name = (part.replace("`", "``") for part in table)
             yield f"ALTER TABLE `{db}`.`{name}` AUTO_INCREMENT = {self._highest + 1}"
+
+
+def counts_on(statement: str) -> bool:
+    """Whether a statement is one that `Counter.statements` writes."""
+    return re.fullmatch(r"ALTER TABLE `(?:[^`]|``)+`\.`(?:[^`]|``)+` AUTO_INCREMENT = \d+", statement) is not None
+
+
+def _declared(schema: Sequence[str]) -> int:
+    """The counter that the statements end up with on a table without rows; 1 without one."""
+    found = 1
+    for statement in schema:
+        words = list(scan(statement))
+        for at, word in enumerate(words):
+            value = [w for w in words[at + 1 : at + 3] if not w.says("=")][:1]
+            if word.says("AUTO_INCREMENT") and value and value[0].text.isdigit():
+                found = int(value[0].text)
+    return found
 
 
 def _largest(column: Column) -> int:

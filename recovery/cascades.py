@@ -48,7 +48,7 @@ def unlogged_cascade_parents(state: ArchiveState, table: TableName) -> tuple[Tab
     snapshot; sorted. The table itself is among them if it refers to itself."""
     if not state.snapshots:
         return ()
-    edges = _effective(state.snapshots[-1].cascades)
+    edges = _effective(state.newest_first[0].cascades)
     found: dict[TableName, TableName] = {}
     waiting = [_fold(table)]
     while waiting:
@@ -71,9 +71,11 @@ def unlogged_after(state: ArchiveState, snapshot: Snapshot, ranges: Mapping[str,
         if found is None or found.low_seq < low_seq or later is snapshot:
             continue
         for edge in later.cascades:
-            child = _fold((edge.db, edge.table))
+            concerned = {_fold((edge.db, edge.table))}
+            if later.synthetic is not None:  # it names the parent as it was called there
+                concerned.add(_fold((edge.parent_db, edge.parent_table)))
             between = [d for d in state.ddls if low_seq < d.seq <= found.low_seq]
-            altered = any(d.tables is None or child in {_fold(t) for t in d.tables} for d in between)
+            altered = any(d.tables is None or concerned & {_fold(t) for t in d.tables} for d in between)
             if edge not in edges and not altered:
                 edges.append(edge)
     return _effective(edges)

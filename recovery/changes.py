@@ -135,9 +135,10 @@ def definition_of(state: ArchiveState, table: TableName) -> Table:
     segments = [s for s in state.segments if (s.db, s.table) == table]
     if segments:
         return state.schemas[max(segments, key=lambda s: s.last_seq).schema_id]
-    baselines = [b for snapshot in state.snapshots for b in snapshot.baselines if (b.db, b.table) == table]
-    if baselines:
-        return baselines[-1].definition
+    baselines = [b for snapshot in state.newest_first for b in snapshot.baselines if (b.db, b.table) == table]
+    known = [b.definition for b in baselines if b.definition.columns]
+    if known:
+        return known[0]
     return [t for t in state.schemas.values() if (t.db, t.name) == table][-1]
 
 

@@ -21,7 +21,7 @@ from typing import Annotated
 
 import typer
 
-from recovery import cli_archive, cli_source, cli_upkeep
+from recovery import cli_archive, cli_roll_forward, cli_source, cli_upkeep
 from recovery.cli_options import Globals
 from recovery.errors import RowbackError, StoreFull
 
@@ -69,6 +69,7 @@ def options(
 
 cli_source.register(app)
 cli_archive.register(app)
+cli_roll_forward.register(app)
 cli_upkeep.register(app)
 
 

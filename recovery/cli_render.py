@@ -112,6 +112,9 @@ def _snapshots(result: Status) -> None:
         )
     out.print(table)
     for line in result.snapshots:
+        if line.made_from:
+            text = f"rolled forward from {', '.join(line.made_from)} to transaction {line.seq}"
+            out.print(escape(f"{line.snapshot_id} was {text}"))
         for skipped in line.skipped:
             out.print(escape(f"{line.snapshot_id} left out {skipped}"))
 

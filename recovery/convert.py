@@ -4,7 +4,7 @@ of the next stage, for the merge to start from. Columns are made as recovery/sta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from recovery.archive.actions import Ddl
 from recovery.merge import MergedTable, Merger, literal
 from recovery.removed_rows import Removal, condition, doubt
-from recovery.schema import EXACT, EXACT_TYPE, Column, Table, arrow_type, table_metadata, value_fields
+from recovery.schema import Column, Table, arrow_type, baseline_schema
 from recovery.stages import Check, Source, Staged, refused
 
 _BATCH_ROWS = 65_536
@@ -30,6 +30,17 @@ def convert(
 ) -> None:
     """Write the rows of `merged`, but for those that are removed, as rows of `target`. Raises DdlInRange for a row that
     doesn't pass a check or of which it isn't known whether it is removed, and duckdb.Error."""
+    with pq.ParquetWriter(
+        path, baseline_schema(target), compression="zstd", compression_level=1, store_schema=True
+    ) as writer:
+        for table in converted(merger, merged, target, sources, removed):
+            writer.write_table(table)
+
+
+def converted(
+    merger: Merger, merged: MergedTable, target: Table, sources: Sequence[Source], removed: Sequence[Removal] = ()
+) -> Iterator[pa.Table]:
+    """The same in memory, some rows at a time."""
     before = merged.table
     merged = without(merger, merged, removed, (target.db, target.name))
     for source in sources:
@@ -44,11 +55,9 @@ def convert(
     values = [_value(merged, column, s, target.label) for s, column in zip(sources, target.columns, strict=True)]
     listed = ", ".join(f"{value} AS c{i}" for i, value in enumerate(values))
     sql = f"SELECT {renamed(names)} AS e, {listed} FROM ({merged.sql})"
-    schema = pa.schema([pa.field(EXACT, EXACT_TYPE), *value_fields(target)], metadata=table_metadata(target))
-    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1, store_schema=True) as writer:
-        for batch in merger.connection.sql(sql).to_arrow_reader(_BATCH_ROWS):
-            table = pa.Table.from_batches([batch]).rename_columns(schema.names)
-            writer.write_table(table.cast(schema))
+    schema = baseline_schema(target)
+    for batch in merger.connection.sql(sql).to_arrow_reader(_BATCH_ROWS):
+        yield pa.Table.from_batches([batch]).rename_columns(schema.names).cast(schema)
 
 
 def without(merger: Merger, merged: MergedTable, removed: Sequence[Removal], name: tuple[str, str]) -> MergedTable:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from recovery.archive.actions import Baseline, Cascade, DataObject, Segment, Snapshot
 from recovery.archive.state import ArchiveState
+from recovery.autoincrement import counts_on
 from recovery.cascades import Boundary, affected
 from recovery.foreignkeys import ForeignKey, TableName, comparable, foreign_keys, is_unique
 from recovery.lineage import touching
@@ -79,6 +80,11 @@ def derivation(
         raise Obstacle(f"snapshot {snapshot.snapshot_id} was taken without a lock")
     baselines = {_fold((b.db, b.table)): b for b in snapshot.baselines}
     family = _family(cascades, broken)
+    for held in (baselines[each] for each in sorted(family) if each in baselines):
+        if any(not counts_on(d.statement) for d in held.program) or not held.definition.columns:
+            raise Obstacle(
+                f"snapshot {snapshot.snapshot_id} is a synthetic one from behind DDL on `{label((held.db, held.table))}`"
+            )
     edges, unique = _edges(cascades, family, baselines)
     for one in (baselines[each].definition for each in sorted(family)):
         if uncaptured(state, (one.db, one.name), found.low_seq + 1, cut_seq):

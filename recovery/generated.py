@@ -32,7 +32,9 @@ def generated_at(lineage: Lineage, seq: int) -> frozenset[str] | None:
         names = declared(lineage.create.statement)
     if names is None:
         return None
-    return after(names, (o for step in lineage.program if step.ddl.seq <= seq for o in step.operations))
+    passed = lineage.baseline is not None  # the baseline's definition is behind these
+    steps = (s for s in lineage.program if s.ddl.seq <= seq and not (passed and s.applied))
+    return after(names, (o for step in steps for o in step.operations))
 
 
 def declared(create_statement: str) -> frozenset[str] | None:

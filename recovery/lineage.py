@@ -28,6 +28,7 @@ from recovery.alter import (
     parse_alter,
 )
 from recovery.archive.actions import Baseline, Ddl
+from recovery.autoincrement import counts_on
 from recovery.ddl import TableName
 from recovery.partitions import NotFolded, Partitioning, dropped, partitioning_of, reorganized, rows_of
 from recovery.tokens import bare, tokens_of
@@ -35,10 +36,13 @@ from recovery.tokens import bare, tokens_of
 
 @dataclass(frozen=True)
 class Step:
-    """A statement that changed the table's definition, and what it does to rows. It is run again on the restored table."""
+    """A statement that changed the table's definition, and what it does to rows. It is run again on the restored table.
+    held: it comes with the baseline, written for the table's name there; applied: the baseline's rows have passed it."""
 
     ddl: Ddl
     operations: tuple[Operation, ...]
+    held: bool = False
+    applied: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def follow(
     baselines: of one snapshot, whose state is that after transaction `low_seq`. ddls: in order; those in
     (low_seq, cut_seq] are played.
     """
-    catalog = {name: _Live(Create(b.create_statement, b.db), b, low_seq) for name, b in baselines.items()}
+    catalog = {name: _begun(b, low_seq) for name, b in baselines.items()}
     for ddl in ddls:
         if low_seq < ddl.seq <= cut_seq and ddl.tables != ():
             _play(catalog, ddl)
@@ -127,6 +131,26 @@ def follow(
             obstacle=live.obstacle,
         )
     return result
+
+
+def _begun(baseline: Baseline, low_seq: int) -> _Live:
+    """A table as its snapshot has it. One without columns has no rows, and was never seen with any: it begins empty."""
+    steps = [
+        Step(
+            ddl,
+            parse_alter(ddl.statement, ddl.default_db) if ddl.verb == "ALTER TABLE" else (),
+            held=True,
+            applied=number < baseline.applied,
+        )
+        for number, ddl in enumerate(baseline.program)
+    ]
+    return _Live(
+        Create(baseline.create_statement, baseline.db),
+        baseline if baseline.definition.columns else None,
+        low_seq,
+        program=steps,
+        waiting=[s for s in steps if not s.applied],
+    )
 
 
 def _play(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
@@ -197,9 +221,14 @@ def _create(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
         baseline=None,
         since=ddl.seq - 1,
         spans=[],
-        program=list(source.program),
-        waiting=list(source.program),
+        program=_uncounted(source.program),
+        waiting=_uncounted(source.program),
     )
+
+
+def _uncounted(steps: Iterable[Step]) -> list[Step]:
+    """Without what set the next AUTO_INCREMENT value of a synthetic baseline: neither a copy nor an emptied table has it."""
+    return [s for s in steps if not (s.held and counts_on(s.ddl.statement))]
 
 
 def _like(text: str, default_db: str) -> TableName | None:
@@ -232,6 +261,7 @@ def _truncate(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
     for name in _touched(catalog, ddl):
         live = catalog[name]
         live.baseline = None
+        live.program = _uncounted(live.program)
         live.spans = []
         live.waiting = []
         live.since = ddl.seq

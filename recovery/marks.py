@@ -35,7 +35,9 @@ class SnapshotRange:
 
 
 def locate_snapshot(store: Store, state: ArchiveState, snapshot: Snapshot) -> SnapshotRange:
-    """The seqs of a snapshot's marks. Raises ArchiveDamaged for a bad transactions segment."""
+    """The seqs of a snapshot's marks; a synthetic one says its own. Raises ArchiveDamaged for a bad transactions segment."""
+    if snapshot.synthetic is not None:
+        return SnapshotRange(snapshot.synthetic.seq, snapshot.synthetic.seq)
     start, newest = coverage(state)
     if flavor_of(state) == "mysql" and snapshot.low.gtid_set and snapshot.high.gtid_set:
         if not is_subset(start.gtid_set, snapshot.low.gtid_set, "mysql"):

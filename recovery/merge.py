@@ -7,7 +7,7 @@ type can't hold; no collation is emulated. A table without a key folds as a mult
 often than it was there raises ArchiveDamaged. No row passes through Python: the result is a query, for
 recovery/dump.py to render.
 
-Reads only local, verified copies (recovery/writing.py makes them). Columns are addressed by position (v0, v1, ...):
+Reads only local, verified copies (recovery/folding.py makes them). Columns are addressed by position (v0, v1, ...):
 DuckDB folds the case of identifiers, and a column may be named like anything.
 """
 

@@ -18,6 +18,7 @@ from recovery import changes as change_history
 from recovery import doctor as doctor_checks
 from recovery import initialise as initialisation
 from recovery import restore as restoring
+from recovery import roll_forward as rolling
 from recovery import seqrange, source
 from recovery import status as coverage
 from recovery import undo as undoing
@@ -41,6 +42,7 @@ from recovery.initialise import Initialised, InitRequest
 from recovery.output.report import Report as RestoreReport
 from recovery.output.report import unreported as unwatched
 from recovery.restore import RestoreRequest, RestoreResult
+from recovery.roll_forward import RollForwardRequest, RollForwardResult
 from recovery.snapshot import SnapshotRequest, SnapshotResult, take_snapshot
 from recovery.snapshot.request import Progress as SnapshotProgress
 from recovery.snapshot.request import Report
@@ -299,6 +301,16 @@ def changes(context: Context, table: str, query: ChangeQuery) -> ChangesResult:
 def restore(context: Context, request: RestoreRequest, progress: RestoreReport = unwatched) -> RestoreResult:
     """The tables at the target in a directory, in the request's format; with dry_run the plan alone."""
     return restoring.restore(context.store, read_archive(context), request, progress)
+
+
+def roll_forward(
+    context: Context, request: RollForwardRequest, progress: RestoreReport = unwatched
+) -> RollForwardResult:
+    """The tables at the target as a new snapshot, made from the archive alone; with dry_run the plan alone."""
+    state = read_archive(context)
+    return rolling.roll_forward(
+        context.store, context.layout, context.log, state, request, now=context.now, progress=progress
+    )
 
 
 def undo(context: Context, table: str, query: ChangeQuery) -> UndoScript:

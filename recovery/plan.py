@@ -169,10 +169,9 @@ def _candidates(
     """Usable snapshots, newest first, and for each of the others the reason against it."""
     usable: list[_Candidate] = []
     reasons: list[str] = []
-    for snapshot in reversed(state.snapshots):
-        found = ranges.get(snapshot.snapshot_id)
-        if found is None:
-            continue
+    located = [s for s in state.newest_first if s.snapshot_id in ranges]
+    for snapshot in sorted(located, key=lambda s: ranges[s.snapshot_id].low_seq, reverse=True):
+        found = ranges[snapshot.snapshot_id]
         reason = _reason_against(state, snapshot, found, cut)
         if reason is None and before_seq is not None and (found.high_seq or 0) >= before_seq:
             reason = f"may hold transaction {before_seq}, which is to be left out"
@@ -201,7 +200,9 @@ def _reason_against(state: ArchiveState, snapshot: Snapshot, found: SnapshotRang
 
 def _same_side(gap: Gap, snapshot: Snapshot, found: SnapshotRange, cut: Cut) -> bool:
     """Whether snapshot and target surely stand on one side of the gap. A position alone doesn't prove it (a source that
-    was reset counts anew), so the mark's clock must agree with it."""
+    was reset counts anew), so the mark's clock must agree with it. A synthetic snapshot knows its transaction."""
+    if snapshot.synthetic is not None:
+        return (cut.seq <= gap.after_seq) == (snapshot.synthetic.seq <= gap.after_seq)
     if cut.seq <= gap.after_seq:
         high = (snapshot.lineage, binlog_order(snapshot.high.file, snapshot.high.position))
         before = high <= (gap.lineage, binlog_order(gap.from_file, gap.from_position))

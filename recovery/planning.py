@@ -85,7 +85,7 @@ def _locate(
     of a transaction that they mustn't hold."""
     ranges: dict[str, SnapshotRange] = {}
     missing = {(b.db, b.table) for s in state.snapshots for b in s.baselines}
-    for snapshot in reversed(state.snapshots):
+    for snapshot in state.newest_first:
         if snapshot.snapshot_id in damaged:
             continue
         found = locate_snapshot(store, state, snapshot)
@@ -94,7 +94,7 @@ def _locate(
         serves = serves and (before_seq is None or (found.high_seq or 0) < before_seq)
         if serves and not state.gaps:
             # A table without a key may need an older snapshot; one with a key takes this.
-            missing -= {(b.db, b.table) for b in snapshot.baselines if b.definition.key or snapshot.mode == "brief"}
+            missing -= {(b.db, b.table) for b in snapshot.baselines if b.definition.key or snapshot.mode != "none"}
         if not missing:
             break
     return ranges

@@ -17,7 +17,7 @@ from recovery.archive.state import ArchiveState
 from recovery.ddl import TableName
 from recovery.dropped_keys import dropped
 from recovery.errors import NotComputable, RowbackError
-from recovery.lineage import Lineage
+from recovery.lineage import Lineage, Step
 from recovery.quoting import quote
 from recovery.references import Parent, copied, followed, parents, rewritten
 from recovery.retarget import NotRewritten, retargeted
@@ -32,13 +32,18 @@ _KEYED: Final = re.compile(r"\b(REFERENCES|FOREIGN|CONSTRAINT|CHECK)\b", re.IGNO
 def program(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -> Iterator[str]:
     """The statements that create a table as it was defined at the cut. low_seq: of the snapshot that it comes from. Raises
     DdlInRange and NotComputable."""
+    return (text for _, text in written(state, low_seq, cut_seq, lineage))
+
+
+def written(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -> Iterator[tuple[Step | None, str]]:
+    """The same, each with its step; None for what creates the table."""
     flavor = state.identity.flavor if state.identity else None
     texts = [*_texts(state, lineage, flavor)]
-    for (text, default_db, ddl), gone in zip(texts, _dropped(texts, lineage), strict=True):
+    for (text, default_db, ddl, step), gone in zip(texts, _dropped(texts, lineage), strict=True):
         follow = _follower(state, low_seq if ddl is None else ddl.seq, cut_seq)
         try:
             if not gone and _same(text, default_db, ddl, lineage, follow):
-                yield text
+                yield step, text
                 continue
             if _KEYED.search(text):
                 text = rewritten(text, default_db, lineage.name, flavor, follow, gone)
@@ -46,36 +51,39 @@ def program(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -
         except NotRewritten as error:
             raise _unwritten(lineage, ddl, error) from error
         if target is not None:
-            yield target
+            yield step, target
 
 
-_Text: TypeAlias = tuple[str, str, Ddl | None]  # with its default database; of a snapshot's own there is no statement
+# With its default database and its step; of a snapshot's own there is no logged statement.
+_Text: TypeAlias = tuple[str, str, Ddl | None, Step | None]
 
 
 def _texts(state: ArchiveState, lineage: Lineage, flavor: str | None) -> Iterator[_Text]:
     create = lineage.create
-    yield from _allowed(state, lineage, create.statement, create.default_db, create.ddl, flavor)
+    yield from _allowed(state, lineage, (create.statement, create.default_db, create.ddl, None), flavor)
     for step in lineage.program:
-        yield from _allowed(state, lineage, step.ddl.statement, step.ddl.default_db, step.ddl, flavor)
+        ddl = None if step.held else step.ddl
+        yield from _allowed(state, lineage, (step.ddl.statement, step.ddl.default_db, ddl, step), flavor)
 
 
-def _allowed(
-    state: ArchiveState, lineage: Lineage, statement: str, default_db: str, ddl: Ddl | None, flavor: str | None
-) -> Iterator[_Text]:
+def _allowed(state: ArchiveState, lineage: Lineage, given: _Text, flavor: str | None) -> Iterator[_Text]:
+    statement, default_db, ddl, step = given
     if ddl is not None and _ACTION.search(statement) and not _logs_cascades(state):
         raise refused(lineage.name, ddl, "its foreign key may have changed rows without the server logging it")
     like = lineage.create.copied
     try:
-        yield (statement if like is None else _copied(statement, ddl, like, flavor, lineage.name)), default_db, ddl
+        made = step.ddl if step is not None else ddl
+        text = statement if like is None else _copied(statement, made, like, flavor, lineage.name)
+        yield text, default_db, ddl, step
     except NotRewritten as error:
         raise _unwritten(lineage, ddl, error) from error
 
 
 def _dropped(texts: Sequence[_Text], lineage: Lineage) -> list[frozenset[int]]:
-    if not any(_DROPS.search(text) for text, _, _ in texts):
+    if not any(_DROPS.search(text) for text, _, _, _ in texts):
         return [frozenset()] * len(texts)
     try:
-        return dropped([(text, default_db) for text, default_db, _ in texts])
+        return dropped([(text, default_db) for text, default_db, _, _ in texts])
     except NotRewritten as error:
         raise _unwritten(lineage, texts[-1][2], error) from error
 

@@ -8,11 +8,9 @@ after their files' digests are checked (recovery/output/journal.py).
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,8 +20,9 @@ from typing import Any
 from recovery import tiers
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
-from recovery.errors import ConfigError, ObjectArchived, TargetError, UnknownTable
+from recovery.errors import ConfigError, ObjectArchived
 from recovery.except_report import REFUSE
+from recovery.folding import BadObject, emptied, no_space, note, scratch_folder, without
 from recovery.output import journal as journals
 from recovery.output.building import building, output_full
 from recovery.output.files import FileRecord, TableFiles
@@ -36,7 +35,7 @@ from recovery.rename import parse_renames, renamed
 from recovery.restore_plan import RestorePlan
 from recovery.sizes import DEFAULT_MEMORY_LIMIT_BYTES
 from recovery.target import Cut
-from recovery.writing import BadObject, Run, no_space, note, stories_of, write
+from recovery.writing import Run, stories_of, write
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def restore(store: Store, state: ArchiveState, request: RestoreRequest, progress
     plan = _planned_thawed(store, state, request, _begun(output, state, request), progress)
     if plan.exclusion is not None:
         plan.exclusion.check()
-    with building(output, resume=request.resume) as directory, _scratch(request.scratch_dir) as scratch:
+    with building(output, resume=request.resume) as directory, scratch_folder(request.scratch_dir) as scratch:
         journal = Journal(directory, _header(state, request, plan.cut))
         renames, limit_bytes = parse_renames(request.rename), request.memory_limit_bytes
         run = Run(store, state, request.options, renames, limit_bytes, directory, scratch, journal, progress)
@@ -159,9 +158,10 @@ def restore(store: Store, state: ArchiveState, request: RestoreRequest, progress
                     tables, resumed, files = write(run, plan)
                     break
                 except BadObject as bad:
-                    plan = _without(bad, store, state, request, damaged, plan.cut)
+                    replan = partial(_planned, store, state, request, damaged, plan.cut)
+                    plan = without(bad, state, damaged, replan)
                     progress(RestoreProgress(note=f"going back to an older snapshot: {bad.error.message}"))
-                    _empty(scratch)
+                    emptied(scratch)
                     run.journal.tidy()
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -195,44 +195,6 @@ def _begun(output: Path, state: ArchiveState, request: RestoreRequest) -> Cut | 
     cut = Cut(**header["cut"])
     journals.check_same(header, _header(state, request, cut), left)
     return cut
-
-
-def _without(
-    bad: BadObject, store: Store, state: ArchiveState, request: RestoreRequest, damaged: dict[str, str], cut: Cut
-) -> RestorePlan:
-    """The plan that does without the snapshot with this object, which is added to `damaged`. Raises the object's own error
-    if there is none: a change segment, or the last snapshot that serves."""
-    owner = next(
-        (s.snapshot_id for s in state.snapshots for b in s.baselines if any(o.path == bad.key for o in b.objects)), None
-    )
-    if owner is None:
-        raise bad.error
-    damaged[owner] = bad.error.message
-    try:
-        return _planned(store, state, request, damaged, cut)
-    except (TargetError, UnknownTable) as error:
-        raise bad.error from error
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_file():
-            path.unlink()
-
-
-@contextlib.contextmanager
-def _scratch(parent: Path | None) -> Iterator[Path]:
-    try:
-        path = Path(tempfile.mkdtemp(prefix="rowback-restore-", dir=parent))
-    except OSError as error:
-        raise ConfigError(
-            f"no scratch directory can be made in `{parent or tempfile.gettempdir()}`: {error.strerror}",
-            hint="Name a writable directory with `--scratch`.",
-        ) from error
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _check_space(plan: RestorePlan, scratch: Path, output: Path) -> None:

@@ -23,8 +23,9 @@ import pyarrow as pa
 from recovery.errors import UnsupportedColumn
 
 # The archive format that this version writes, in log objects and Parquet footers; all earlier ones are read. 2: the types
-# BIT, GEOMETRY, VECTOR, UUID and INET, every character set, and `0x..` exact texts. 3: the flags of row events.
-FORMAT = 4
+# BIT, GEOMETRY, VECTOR, UUID and INET, every character set, and `0x..` exact texts. 3: the flags of row events. 4: the
+# session of DDL, snapshots' definitions. 5: synthetic snapshots.
+FORMAT = 5
 RESERVED_PREFIX = "_rb_"
 EXACT = "_rb_exact"
 EXACT_TYPE = pa.map_(pa.string(), pa.string())
@@ -220,6 +221,11 @@ def table_metadata(table: Table) -> dict[bytes, bytes]:
         b"rowback.table": json.dumps(table.to_json(), ensure_ascii=False, sort_keys=True).encode(),
         b"rowback.schema_id": table.schema_id.encode(),
     }
+
+
+def baseline_schema(table: Table) -> pa.Schema:
+    """Of a baseline's files: `_rb_exact` first, as in change segments, then one typed column per table column."""
+    return pa.schema([pa.field(EXACT, EXACT_TYPE), *value_fields(table)], metadata=table_metadata(table))
 
 
 def table_of(schema: pa.Schema) -> Table:

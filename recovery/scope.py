@@ -211,9 +211,10 @@ def unrestored(
         if found:
             shown = ", ".join(f"{o.type} `{o.db}.{o.name}`" for o in found[:_SHOWN_OBJECTS])
             more = f" and {len(found) - _SHOWN_OBJECTS} more" if len(found) > _SHOWN_OBJECTS else ""
+            folder = f"`{snapshot.path}`" if snapshot.path else "of the snapshot that it was made from"
             notes.append(
                 f"not restored in this version: {shown}{more}; their definitions, as far as mydumper writes them, are in "
-                f"the dump directory `{snapshot.path}` of the archive"
+                f"the dump directory {folder} of the archive"
             )
     return notes
 

@@ -81,11 +81,12 @@ class Stage:
 @dataclass(frozen=True)
 class Staged:
     """stages: empty for a table that surely has no rows. final: for each column of the last stage its name at the cut, None
-    if it was dropped. checks: of those columns, (index, check, statement)."""
+    if it was dropped. checks: of those columns, (index, check, statement). pending: the statements behind the last stage."""
 
     stages: tuple[Stage, ...]
     final: tuple[str | None, ...]
     checks: tuple[tuple[int, Check, Ddl], ...] = ()
+    pending: tuple[Step, ...] = ()
 
 
 def build(
@@ -130,7 +131,7 @@ def build(
     if not stages:
         return Staged((), ())
     final, checks = _final(lineage.name, stages[-1].definition, pending)
-    return Staged(tuple(stages), final, checks)
+    return Staged(tuple(stages), final, checks, tuple(pending))
 
 
 def _with_generated(definition: Table, lineage: Lineage, seq: int) -> Table:

@@ -44,7 +44,8 @@ class Window:
 
 @dataclass(frozen=True)
 class SnapshotLine:
-    """usable: whether a restore can start from it now; reason says why not, or what is left out."""
+    """usable: whether a restore can start from it now; reason says why not, or what is left out. made_from: of a synthetic
+    one, the snapshots that it was rolled forward from; seq: the transaction at whose end it stands."""
 
     snapshot_id: str
     mode: str
@@ -58,6 +59,8 @@ class SnapshotLine:
     reason: str
     restorable_from: datetime | None
     skipped: tuple[str, ...]
+    made_from: tuple[str, ...] = ()
+    seq: int | None = None
 
 
 @dataclass(frozen=True)
@@ -324,12 +327,16 @@ def _snapshot(state: ArchiveState, snapshot: Snapshot) -> SnapshotLine:
         reason=reason,
         restorable_from=moment(snapshot.high.read_at_us) if usable else None,
         skipped=tuple(f"{db}.{table}: {why}" for db, table, why in snapshot.skipped),
+        made_from=snapshot.synthetic.sources if snapshot.synthetic else (),
+        seq=snapshot.synthetic.seq if snapshot.synthetic else None,
     )
 
 
 def _usable(state: ArchiveState, snapshot: Snapshot) -> tuple[bool, str]:
     if state.checkpoint is None or state.start is None:
         return False, "no changes captured yet; start `rowback capture`"
+    if snapshot.synthetic is not None:
+        return True, ""
     if not _after_start(state, snapshot.low):
         return False, "taken before capture began: the changes in between are not in the archive"
     for hole in state.holes:

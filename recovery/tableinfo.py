@@ -42,12 +42,14 @@ class TableInfo:
 
 def table_info(state: ArchiveState, table: TableName) -> TableInfo:
     """From the newest snapshot that holds the table."""
-    held = ((s, b) for s in reversed(state.snapshots) for b in s.baselines if (b.db, b.table) == table)
+    # A synthetic one may have the user's CREATE TABLE, which doesn't say all: only where the server's own isn't there.
+    taken = sorted(state.newest_first, key=lambda s: s.synthetic is not None)
+    held = ((s, b) for s in taken for b in s.baselines if (b.db, b.table) == table)
     snapshot, baseline = next(held, (None, None))
     flavor = state.identity.flavor if state.identity else None
     if snapshot is None or baseline is None:
         return TableInfo(flavor=flavor)
-    stale = _changed_since(state, table, snapshot)
+    stale = snapshot.synthetic is not None or _changed_since(state, table, snapshot)
     text = _STRING.sub("''", baseline.create_statement)
     columns = [(m.group(1).replace("``", "`"), m.group(2)) for m in _COLUMN.finditer(text)]
     engine = _ENGINE.search(text)
@@ -78,7 +80,8 @@ def _changed_since(state: ArchiveState, table: TableName, snapshot: Snapshot) ->
 
 
 def _referencing(state: ArchiveState, table: TableName) -> list[tuple[str, str]]:
-    newest = {(b.db, b.table): b for snapshot in state.snapshots for b in snapshot.baselines}
+    taken = sorted(state.snapshots, key=lambda s: s.synthetic is None)
+    newest = {(b.db, b.table): b for snapshot in taken for b in snapshot.baselines}
     found = []
     for (db, name), baseline in newest.items():
         for match in _REFERENCE.finditer(_STRING.sub("''", baseline.create_statement)):

@@ -61,7 +61,8 @@ def check_names(
             elif size != info.size_bytes:
                 findings.add(info.key, f"has {info.size_bytes} bytes, and the log says {size}")
     for snapshot in state.snapshots:
-        _dump_sizes(store, snapshot, names, findings)
+        if snapshot.synthetic is None:
+            _dump_sizes(store, snapshot, names, findings)
     _settle(log, state, expected, unnamed, names, findings)
     return names
 

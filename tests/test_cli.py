@@ -63,7 +63,7 @@ def test_every_command_has_help_with_examples_that_parse() -> None:
     found = commands()
     assert set(found) == {
         "capture", "snapshot", "status", "changes", "undo", "restore", "doctor", "init",
-        "index", "compact", "sweep", "verify",
+        "index", "compact", "sweep", "verify", "roll-forward",
     }  # fmt: skip
     for name, command in found.items():
         assert command.help, name

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recovery.errors import DumperFailed, UnsupportedColumn
-from recovery.schema import Column, Table
-from recovery.snapshot.baseline import baseline_schema, to_arrow
+from recovery.schema import Column, Table, baseline_schema
+from recovery.snapshot.baseline import to_arrow
 from recovery.snapshot.dumpdir import parse_metadata
 from recovery.snapshot.dumpfile import literals, read_chunks
 from recovery.snapshot.values import convert

@@ -19,7 +19,7 @@ from prefect.testing.utilities import prefect_test_harness
 from pydantic import ValidationError
 from rowback import Rowback
 
-from flows import replay, retries, snapshots
+from flows import replay, retries, roll_forward, snapshots
 from flows.replay import RestoreParameters, UndoParameters
 from flows.snapshots import SnapshotParameters
 from recovery.errors import AccessDenied, RowbackError, SourceUnreachable, StoreUnavailable, UnknownTable
@@ -45,7 +45,7 @@ def test_only_what_may_pass_is_tried_again(error: Exception, again: bool) -> Non
 
 
 def test_every_task_retries_by_that_rule() -> None:
-    for task in (snapshots.snapshot, replay.write_restore, replay.build_undo):
+    for task in (snapshots.snapshot, roll_forward.roll_forward, replay.write_restore, replay.build_undo):
         assert task.retry_condition_fn is retries.is_retryable
         assert task.retries == len(retries.DELAYS_S)
 

@@ -184,7 +184,11 @@ class DataObject:
 
 @dataclass(frozen=True)
 class Baseline:
-    """One table's typed state in a snapshot. create_statement is the server's own SHOW CREATE TABLE."""
+    """One table's typed state in a snapshot. create_statement is the server's own SHOW CREATE TABLE.
+
+    In a synthetic snapshot it may be what created the table, written for its name; program: the DDL behind it, written
+    likewise. The rows have passed the first `applied` of these statements: `definition` is what these left, and has no
+    columns if there are no rows and their form was never seen."""
 
     db: str
     table: str
@@ -193,6 +197,8 @@ class Baseline:
     create_statement: str
     rows: int
     objects: tuple[DataObject, ...]
+    program: tuple[Ddl, ...] = ()
+    applied: int = 0
 
 
 @dataclass(frozen=True)
@@ -219,8 +225,23 @@ class SchemaObject:
 
 
 @dataclass(frozen=True)
+class Synthetic:
+    """How a snapshot was made from the archive alone: it is the state at the end of transaction `seq`. target: what was
+    asked for. sources: ids of the snapshots that its tables came of. definitions, databases and what the server said of
+    both are of definitions_read_at_us; `ddls` are the statements behind that which may have changed them."""
+
+    seq: int
+    gtid: str | None
+    target: str
+    sources: tuple[str, ...]
+    definitions_read_at_us: int
+    ddls: tuple[Ddl, ...] = ()
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """mode: "brief" (LOW equals HIGH) or "none". path: the dump directory's prefix below the archive's root.
+    """mode: "brief" (LOW equals HIGH), "none" or "synthetic". path: the dump directory's prefix below the archive's root, ""
+    for a synthetic one, which has none.
     databases: each dumped database's CREATE DATABASE statement. skipped: tables left out, with the reason. cascades: of
     the whole server, whatever the snapshot holds. objects: of the snapshot's databases, those that the account sees.
     definitions: the object with what the server says of them (recovery/archive/definitions.py); None in logs of earlier
@@ -244,6 +265,7 @@ class Snapshot:
     objects: tuple[SchemaObject, ...] = ()
     lineage: int = 0
     definitions: DataObject | None = None
+    synthetic: Synthetic | None = None
 
 
 @dataclass(frozen=True)
@@ -384,8 +406,7 @@ def action_from_json(data: Mapping[str, Any]) -> Action:
     if cls is Pending:
         given["objects"] = tuple(PendingObject(**o) for o in given["objects"])
     if cls is Ddl:
-        given["tables"] = None if given["tables"] is None else tuple((db, table) for db, table in given["tables"])
-        given["session"] = _session(given.get("session"))
+        return _ddl(given)
     if cls is Snapshot:
         given["low"] = Mark(**given["low"])
         given["high"] = Mark(**given["high"])
@@ -395,6 +416,7 @@ def action_from_json(data: Mapping[str, Any]) -> Action:
         given["cascades"] = tuple(Cascade(**c) for c in given.get("cascades", ()))
         given["objects"] = tuple(SchemaObject(**o) for o in given.get("objects", ()))
         given["definitions"] = DataObject(**found) if (found := given.get("definitions")) else None
+        given["synthetic"] = _synthetic(given.get("synthetic"))
     action: Action = cls(**given)
     return action
 
@@ -406,8 +428,21 @@ def _session(data: Mapping[str, Any] | None) -> Session | None:
     return Session(**{**data, "invoker": None if invoker is None else (invoker[0], invoker[1])})
 
 
+def _ddl(data: Mapping[str, Any]) -> Ddl:
+    tables = data["tables"]
+    named = None if tables is None else tuple((db, table) for db, table in tables)
+    return Ddl(**{**data, "tables": named, "session": _session(data.get("session"))})
+
+
+def _synthetic(data: Mapping[str, Any] | None) -> Synthetic | None:
+    if data is None:
+        return None
+    return Synthetic(**{**data, "sources": tuple(data["sources"]), "ddls": tuple(_ddl(d) for d in data["ddls"])})
+
+
 def _baseline(data: Mapping[str, Any]) -> Baseline:
     given = dict(data)
+    given["program"] = tuple(_ddl(d) for d in given.get("program", ()))
     given["definition"] = Table.from_json(given["definition"])
     given["objects"] = tuple(DataObject(**o) for o in given["objects"])
     return Baseline(**given)

@@ -153,6 +153,12 @@ class ArchiveState:
         return sum(1 for failover in self.failovers if failover.after_seq < seq)
 
     @property
+    def newest_first(self) -> tuple[Snapshot, ...]:
+        """Snapshots by the moment whose state they hold. A synthetic one may be of a moment long before it was made."""
+        ordered = sorted(enumerate(self.snapshots), key=lambda s: (s[1].lineage, s[1].high.read_at_us, s[0]))
+        return tuple(snapshot for _, snapshot in reversed(ordered))
+
+    @property
     def writer(self) -> Writer | None:
         """The newest writer."""
         return self.writers[-1] if self.writers else None

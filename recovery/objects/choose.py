@@ -74,8 +74,8 @@ def choose_objects(
 
     def catalog(snapshot: Snapshot, low_seq: int) -> Catalog:
         if snapshot.snapshot_id not in catalogs:
-            known = _definitions(snapshot, definitions.get(snapshot.snapshot_id))
-            catalogs[snapshot.snapshot_id] = fold(known, dict(snapshot.databases), ddls, low_seq, cut_seq)
+            known = definitions_of(snapshot, definitions.get(snapshot.snapshot_id))
+            catalogs[snapshot.snapshot_id] = catalog_at(snapshot, known, ddls, low_seq, cut_seq)
         return catalogs[snapshot.snapshot_id]
 
     notes: list[str] = []
@@ -92,7 +92,7 @@ def choose_objects(
             notes.append(f"views, triggers, routines and events of database `{db}` are not known: no snapshot holds it")
         clauses[db] = found.clauses.get(db, "")
         creates[db] = create if database_clause(create) == clauses[db] and create else _create(db, clauses[db])
-        read_at_us[db] = snapshot.low.read_at_us
+        read_at_us[db] = read_at(snapshot)
         own = [o for o in found.objects.values() if o.db == db]
         functions += [(o.db, o.name) for o in own if o.kind == "function"]
         live += [o for o in own if scope.has(o)]
@@ -118,11 +118,28 @@ def _create(db: str, clause: str) -> str:
     return f"CREATE DATABASE {quote(db)} {clause}".rstrip()
 
 
-def _definitions(snapshot: Snapshot, known: Known | None) -> tuple[Definition, ...]:
+def catalog_at(
+    snapshot: Snapshot, known: Sequence[Definition], ddls: Sequence[Ddl], low_seq: int, cut_seq: int
+) -> Catalog:
+    """The objects at the cut, from a snapshot's definitions. A synthetic one has what another snapshot's server said, and
+    the statements since."""
+    made, databases = snapshot.synthetic, dict(snapshot.databases)
+    if made is None:
+        return fold(known, databases, ddls, low_seq, cut_seq)
+    return fold(known, databases, (*made.ddls, *(d for d in ddls if d.seq > low_seq)), -1, cut_seq)
+
+
+def read_at(snapshot: Snapshot) -> int:
+    """When the server said what the definitions hold, in microseconds."""
+    return snapshot.synthetic.definitions_read_at_us if snapshot.synthetic else snapshot.low.read_at_us
+
+
+def definitions_of(snapshot: Snapshot, known: Known | None) -> tuple[Definition, ...]:
     """The names alone where the definitions can't be had."""
     if isinstance(known, tuple):
         return known
     why = known or "the snapshot was taken by an earlier version, which kept no definitions"
-    why = f"{why}; as far as mydumper writes them, they are in the dump directory `{snapshot.path}` of the archive"
+    if snapshot.path:
+        why = f"{why}; as far as mydumper writes them, they are in the dump directory `{snapshot.path}` of the archive"
     names = [o for o in snapshot.objects if o.type != "sequence"]
     return tuple(Definition(o.type, o.db, o.name, o.table, problem=why) for o in names)

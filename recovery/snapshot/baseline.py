@@ -18,15 +18,10 @@ from recovery.archive.actions import DataObject
 from recovery.archive.names import Layout
 from recovery.archive.store import Store
 from recovery.errors import DumperFailed
-from recovery.schema import EXACT, EXACT_TYPE, Table, table_metadata, value_fields
+from recovery.schema import EXACT_TYPE, Table, baseline_schema
 from recovery.snapshot.values import Exacts, Raw, convert
 
 _BLOCK: Final = 1 << 20
-
-
-def baseline_schema(table: Table) -> pa.Schema:
-    """`_rb_exact` first, as in change segments, then one typed column per table column."""
-    return pa.schema([pa.field(EXACT, EXACT_TYPE), *value_fields(table)], metadata=table_metadata(table))
 
 
 class BaselineWriter:
@@ -51,6 +46,10 @@ class BaselineWriter:
                 hint="The table was altered while the snapshot ran: take it again.",
             )
         data = to_arrow(self.table, self._schema, [by_name[c.name] for c in self.table.columns])
+        self.write_typed(data)
+
+    def write_typed(self, data: pa.Table) -> None:
+        """The same with rows that are typed already, in the schema of `baseline_schema`."""
         if data.num_rows:
             self._upload(data)
 

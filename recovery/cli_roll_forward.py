@@ -1,0 +1,166 @@
+"""`rowback roll-forward`: a new baseline from the archive alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recovery import operations
+from recovery.cli_options import (
+    ConfigOption,
+    Format,
+    FormatOption,
+    ServerOption,
+    context_for,
+    duration,
+    print_json,
+    size,
+    stdout,
+)
+from recovery.cli_progress import restore_progress
+from recovery.errors import ConfigError
+from recovery.roll_forward import RollForwardRequest, RollForwardResult
+from recovery.scope import of_databases, split_patterns
+from recovery.sizes import parse_memory
+from recovery.tiers import Thaw
+
+
+def register(app: typer.Typer) -> None:
+    app.command("roll-forward", epilog="\b\nExamples:\n" + _EXAMPLES)(roll_forward)
+
+
+_EXAMPLES = """\
+  rowback roll-forward
+  rowback roll-forward --to "2026-05-02 09:59:59"
+  rowback roll-forward --before 3e11fa47-71ca-11e1-9e33-c80aa9429562:23
+  rowback roll-forward --to binlog.000007:4242 --tables shop.orders,shop.items
+  rowback roll-forward --database shop --exclude "shop.log_*" --memory 2GiB --scratch /var/tmp
+  rowback roll-forward --thaw --thaw-tier Bulk
+  rowback roll-forward --dry-run
+  rowback roll-forward --format json
+"""
+
+
+def roll_forward(
+    ctx: typer.Context,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="TARGET",
+            help="A time (UTC unless it has a zone), a GTID, FILE:POSITION or latest. Default: latest.",
+            show_default=False,
+        ),
+    ] = None,
+    before: Annotated[
+        str | None, typer.Option("--before", metavar="GTID", help="The state just before this transaction.")
+    ] = None,
+    tables: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tables",
+            "--table",
+            metavar="PATTERN",
+            help="db.table with * and ?; repeated or comma-separated. Default: all. A name in backticks is meant literally.",
+        ),
+    ] = None,
+    databases: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--databases", "--database", metavar="NAME", help="Whole databases, also with * and ?; as --tables."
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="Leave these tables out; as --tables.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
+    memory: Annotated[
+        str, typer.Option("--memory", metavar="SIZE", help="What the merge may use before it spills to --scratch.")
+    ] = "1GiB",
+    scratch: Annotated[
+        Path | None,
+        typer.Option("--scratch", metavar="DIR", help="For copies and spilled data. Default: the system's (TMPDIR)."),
+    ] = None,
+    thaw: Annotated[
+        bool,
+        typer.Option("--thaw", help="Ask the store for objects in an archive tier (S3 Glacier), and wait for them."),
+    ] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="With --thaw: ask and end; try again when they are there.")
+    ] = False,
+    thaw_tier: Annotated[
+        str, typer.Option("--thaw-tier", metavar="TIER", help="Standard, Bulk (cheap, slow) or Expedited.")
+    ] = "Standard",
+    thaw_days: Annotated[
+        int, typer.Option("--thaw-days", metavar="N", min=1, help="Days that the readable copies stay.")
+    ] = 7,
+    output_format: FormatOption = Format.table,
+    config: ConfigOption = None,
+    server: ServerOption = None,
+) -> None:
+    """Make a snapshot of a target from the archive alone: an older snapshot with the changes up to there folded in.
+
+    Later restores start from it and have less to fold. The source server isn't touched. What a restore of the target would
+    refuse is refused here, too.
+    """
+    if to is not None and before is not None:
+        raise ConfigError("--to and --before can't be given together", hint="Give one of them.")
+    if no_wait and not thaw:
+        raise ConfigError("--no-wait goes with --thaw", hint="Give both, or neither.")
+    context = context_for(ctx, config, server)
+    request = RollForwardRequest(
+        to=operations.just_before(context, before) if before is not None else to or "latest",
+        tables=(*split_patterns("--tables", tables), *of_databases(split_patterns("--databases", databases))),
+        exclude=split_patterns("--exclude", exclude),
+        dry_run=dry_run,
+        memory_limit_bytes=parse_memory(memory),
+        scratch_dir=scratch,
+        thaw=Thaw(thaw_tier, thaw_days, not no_wait) if thaw else None,
+    )
+    with restore_progress() as progress:
+        result = operations.roll_forward(context, request, progress)
+    if output_format is Format.json:
+        print_json(document(result))
+    else:
+        show(result)
+
+
+def document(result: RollForwardResult) -> dict[str, Any]:
+    """The result as plain data: the plan, and the snapshot without its baselines' objects."""
+    made = result.snapshot
+    facts = None
+    if made is not None and made.synthetic is not None:
+        facts = {
+            "snapshot_id": made.snapshot_id,
+            "seq": made.synthetic.seq,
+            "gtid": made.synthetic.gtid,
+            "sources": list(made.synthetic.sources),
+            "tables": len(made.baselines),
+            "rows": result.rows,
+            "size_bytes": made.size_bytes,
+        }
+    return {
+        "dry_run": made is None,
+        "plan": result.plan.to_json(),
+        "snapshot": facts,
+        "log_version": result.log_version,
+        "duration_s": result.duration_s,
+        "warnings": list(result.warnings),
+    }
+
+
+def show(result: RollForwardResult) -> None:
+    """The plan of a dry run; else the snapshot that was made."""
+    out, made = stdout(), result.snapshot
+    if made is None or made.synthetic is None:
+        for line in result.plan.explain():
+            out.print(line, markup=False)
+        return
+    out.print(f"snapshot {made.snapshot_id}: {len(made.baselines)} tables, {result.rows} rows", markup=False)
+    out.print(f"  {result.plan.describe_cut()}", markup=False)
+    out.print(f"  made from {', '.join(made.synthetic.sources)} without the source server", markup=False)
+    out.print(f"  {size(made.size_bytes)}, {duration(result.duration_s)}", markup=False)
+    for warning in result.warnings:
+        out.print(f"warning: {warning}", markup=False)
