@@ -32,6 +32,8 @@ class Story(Life):
         kind = self.rng.choice(kinds)
         if self.even and self.rng.random() < 0.3:  # some kinds are refused more often
             kind = min(kinds, key=lambda each: self.counts[f"DDL {each.__name__}"])
+            if self.full:
+                self.drop_table()
         for _ in range(4):
             if kind():
                 self.counts[f"DDL {kind.__name__}"] += 1

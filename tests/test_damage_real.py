@@ -1,6 +1,6 @@
 """A real archive with each of its objects damaged in turn: a restore gives the right rows, or names the object.
 
-Once as captured, once as it is later: compacted, its log trimmed behind an index.
+As captured, as it is later (compacted, its log trimmed behind an index), and with a synthetic snapshot.
 """
 
 from __future__ import annotations
@@ -104,12 +104,14 @@ def settle(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.usefixtures("mydumper")
-@pytest.mark.parametrize("stage", ["captured", "settled"])
+@pytest.mark.parametrize("stage", ["captured", "settled", "rolled forward"])
 def test_no_damaged_object_leads_to_a_wrong_row(
     life: Life, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if stage == "settled":
         settle(life, monkeypatch)
+    if stage == "rolled forward":
+        life.rowback.run("roll-forward", "--to", min(life.right, key=lambda gtid: int(gtid.rsplit(":")[-1])))
     objects = life.objects()
     newest = max(p for p in objects if p.parent.name == "log")
     ends: dict[str, Counter[str]] = {"right": Counter(), "refused": Counter()}
