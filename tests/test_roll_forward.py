@@ -345,21 +345,30 @@ def test_objects_are_what_they_were(request: pytest.FixtureRequest, flavor: str,
     mark = look_at(source)
     told = objects_of(source), rows_of(source), defaults_of(source), counters_of(source)
     run(source, BEHIND)
-    last, told_last = look_at(source), objects_of(source)
+    last = look_at(source)
     rowback.catch_up()
+    # Behind the mark objects are broken on the source itself: there a restore from the snapshot itself is the measure.
+    rowback.run("restore", "--to", last, "--output", str(tmp_path / "plain"))
+    drop(target)
+    load_with_client(target, tmp_path / "plain")
+    told_last = objects_of(target)
     rowback.json("roll-forward", "--to", mark)
     originals = list(Path(rowback.root.removeprefix("file://")).glob("*/*/baselines/*"))
     shutil.rmtree(min(originals))
     for to, out in ((mark, tmp_path / "then"), (last, tmp_path / "last")):
         plan = rowback.json("restore", "--to", to, "--output", str(out))["plan"]
         assert {t["snapshot_id"] for t in plan["tables"]} == {max(originals).name}
-        for db in DATABASES:
-            target.execute(f"DROP DATABASE IF EXISTS `{db}`")
+        drop(target)
         load_with_client(target, out)
         wanted = {key: value for key, value in (told[0] if to == mark else told_last).items() if key != LOST}
         assert objects_of(target) == wanted
         if to == mark:
             assert (rows_of(target), defaults_of(target), counters_of(target)) == told[1:]
+
+
+def drop(server: Server) -> None:
+    for db in DATABASES:
+        server.execute(f"DROP DATABASE IF EXISTS `{db}`")
 
 
 def look_at(server: Server) -> str:
