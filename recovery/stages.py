@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
@@ -224,6 +225,10 @@ def _definition(
     return found[-1]
 
 
+# Types of one kind: a server takes a value of one over into another as it is, or not at all.
+_FAMILIES: Final = (frozenset(INTEGER_BITS), frozenset({"char", "varchar", "text"}), frozenset({"varbinary", "blob"}))
+
+
 @dataclass
 class _Cell:
     """A column while operations are played: what it is made of, and the statement that changed it last."""
@@ -261,6 +266,7 @@ def _play(name: TableName, before: Table, steps: Iterable[Step]) -> list[_Cell]:
             elif isinstance(operation, ChangeColumn):
                 if cell.index is None and cell.spec is not None:
                     _check_respecified(name, cell.spec, operation.spec, step.ddl)
+                    cell.redefaulted |= _given(cell.spec) != _given(operation.spec)
                 else:
                     cell.spec = operation.spec
                 cell.name, cell.ddl = operation.spec.column.name, step.ddl
@@ -290,9 +296,32 @@ def _check_charset(name: TableName, before: Table, cells: Sequence[_Cell], chars
         raise refused(name, ddl, f"not every text fits into {charset}")
 
 
+def _given(spec: ColumnSpec) -> tuple[bool, str | None]:
+    """What rows get that don't name the column: (whether that is no literal but the type's own default or an expression, the
+    literal or None for NULL)."""
+    if spec.default is None:
+        return not spec.column.nullable, None
+    return (False, spec.default.text) if spec.default.known else (True, spec.column.name)
+
+
 def _check_respecified(name: TableName, old: ColumnSpec, new: ColumnSpec, ddl: Ddl) -> None:
-    if old.column.type != new.column.type:
+    """The value that rows got when the column was added is told from its last type: right if that took it over as it was."""
+    types = old.column.type, new.column.type
+    spaces = types[0] == "char" and old.default is not None and (old.default.text or "").endswith(" ")
+    kin = types[0] == types[1] or any(set(types) <= family for family in _FAMILIES)
+    if not kin or (spaces and types[0] != types[1]) or not _same_digits(old, new):
         raise refused(name, ddl, f"column `{old.column.name}` was added with another type before")
+
+
+def _same_digits(old: ColumnSpec, new: ColumnSpec) -> bool:
+    """Whether the default has no digits that the column rounded away when it was added and would keep now."""
+    text = old.default.text if old.default is not None else None
+    if text is None or old.column.type not in ("decimal", *_FRACTIONAL):
+        return True
+    before, after = stored(old.column, text), stored(new.column, text)
+    if before is None or after is None:
+        return False
+    return Decimal(before) == Decimal(after) if old.column.type == "decimal" else before == after
 
 
 def _sources(name: TableName, before: Table, after: Table, steps: Sequence[Step]) -> tuple[Source, ...]:

@@ -83,6 +83,14 @@ CASES = [
         (*alter("ADD n int"), *alter("MODIFY n varchar(9)")),
         orders(V, column("n", "varchar", octets=36)),
     ),
+    Case(
+        "the default of column `n` was changed after it was added",
+        (*alter("ADD n int NOT NULL DEFAULT 7"), *alter("MODIFY n int")),
+    ),
+    Case(
+        "column `n` was added with another type before",
+        (*alter("ADD n decimal(8,1) DEFAULT 1.55"), *alter("MODIFY n decimal(12,4) DEFAULT 1.55")),
+    ),
     Case("column `v` was of type varchar and became int", alter("MODIFY v int"), orders(column("v"))),
     Case("column `v` became shorter", alter("MODIFY v varchar(5)")),
     Case(
