@@ -177,3 +177,25 @@ def test_an_expression_with_like_makes_no_copy(tmp_path: Path) -> None:
     run(archive, tmp_path / "out")
     assert rows_in(tmp_path / "out", "shop.t") == ["('abc')"]
     assert "CHECK (v LIKE 'a')" in (tmp_path / "out" / "shop.t-schema.sql").read_text()
+
+
+def test_rows_keep_the_value_of_a_column_that_was_redefined_before_they_changed(tmp_path: Path) -> None:
+    """ADD COLUMN gives the rows that are there its DEFAULT, and MODIFY takes that over; a later default isn't theirs."""
+    wide = table("shop", "t", column("id"), column("v", "varchar"), column("n", "bigint"), column("x", "text"))
+    archive = Archive(tmp_path / "archive")
+    before = table("shop", "t", *A.columns)
+    archive.snapshot("s", archive.mark(0), archive.mark(0), archive.baseline("s", before, [], created("t")))
+    archive.window(
+        insert(before, id=1, v="a"),
+        NOTHING,
+        NOTHING,
+        insert(wide, id=2, v="b", n=8, x="y"),
+        ddls=[
+            archive.ddl(2, "ALTER TABLE t ADD n smallint NOT NULL DEFAULT 7, ADD x char(9) DEFAULT 'd'", [NAMES["t"]]),
+            archive.ddl(3, "ALTER TABLE t MODIFY n bigint, MODIFY x text", [NAMES["t"]]),
+        ],
+    )
+    run(archive, tmp_path / "out")
+    assert rows_in(tmp_path / "out", "shop.t") == ["(1,'a',7,'d')", "(2,'b',8,'y')"]
+    with pytest.raises(DdlInRange, match="the default of column `n` was changed after it was added"):
+        run(archive, tmp_path / "early", f"{UUID}:3")
