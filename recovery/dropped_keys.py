@@ -24,8 +24,32 @@ _QUOTED = (TokenType.IDENTIFIER, TokenType.STRING)
 def dropped(statements: Sequence[tuple[str, str]]) -> list[frozenset[int]]:
     """statements: (text, default database) in order, CREATE TABLE first. Of each: which of its REFERENCES, counted from 0,
     make keys that are dropped before the end. All empty where the names aren't certain; then nothing may be left out."""
+    played = _played(statements)
+    return [frozenset[int]()] * len(statements) if played is None else [frozenset(each) for each in played[0]]
+
+
+def live(statements: Sequence[tuple[str, str]]) -> list[str] | None:
+    """The names of the keys that there are behind the last of these statements, if the server gave all of them. None where
+    they aren't certain, or a statement gave one: it may be in use elsewhere, and a database has each name once."""
+    played = _played(statements)
+    if played is None or any(_gives_a_name(text, default_db) for text, default_db in statements):
+        return None
+    child = named_table(bare(statements[-1][0]), statements[-1][1])[1]
+    return [f"{child}_ibfk_{key}" for key in played[1]]
+
+
+def _gives_a_name(text: str, default_db: str) -> bool:
+    tokens, words = _tokens(bare(text))
+    if "REFERENCES" not in words:
+        return False
+    child = named_table(bare(text), default_db)[1]
+    return any(name is not None and not isinstance(_key(name, child), int) for name in _made(words, tokens) or ())
+
+
+def _played(statements: Sequence[tuple[str, str]]) -> tuple[list[set[int]], dict[_Key, tuple[int, int]]] | None:
+    """(which REFERENCES make dropped keys, by statement; the keys that are left); None where names aren't certain."""
     gone: list[set[int]] = [set() for _ in statements]
-    live: dict[_Key, tuple[int, int]] = {}
+    there: dict[_Key, tuple[int, int]] = {}
     for number, (text, default_db) in enumerate(statements):
         tokens, words = _tokens(bare(text))
         if "REFERENCES" not in words and "DROP" not in words:
@@ -33,21 +57,21 @@ def dropped(statements: Sequence[tuple[str, str]]) -> list[frozenset[int]]:
         child = named_table(bare(text), default_db)[1]
         made = _made(words, tokens)
         if made is None:
-            return [frozenset()] * len(statements)
-        largest = max((key for key in live if isinstance(key, int)), default=0)
+            return None
+        largest = max((key for key in there if isinstance(key, int)), default=0)
         for name, must_exist in _drops(words, tokens):
             key = _key(name, child)
-            if key in live:
-                at, which = live.pop(key)
+            if key in there:
+                at, which = there.pop(key)
                 gone[at].add(which)
                 if isinstance(key, int) and None in made:  # whether its number counts differs
-                    return [frozenset()] * len(statements)
+                    return None
             elif must_exist:
-                return [frozenset()] * len(statements)
+                return None
         for which, given in enumerate(made):
             largest += given is None
-            live[largest if given is None else _key(given, child)] = number, which
-    return [frozenset(each) for each in gone]
+            there[largest if given is None else _key(given, child)] = number, which
+    return gone, there
 
 
 def adds_unnamed_key(statement: str) -> bool:

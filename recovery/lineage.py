@@ -59,12 +59,12 @@ class Span:
 @dataclass(frozen=True)
 class Create:
     """How a table came into being: its CREATE TABLE statement, run with this default database. ddl: None if it is the
-    server's own text in a snapshot. copied: the CREATE TABLE .. LIKE that copied the definition as it was then."""
+    server's own text in a snapshot. copied: each CREATE TABLE .. LIKE that copied the definition as it was then."""
 
     statement: str
     default_db: str
     ddl: Ddl | None = None
-    copied: Ddl | None = None
+    copied: tuple[Ddl, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def _create(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
     source = catalog[like]
     catalog[name] = replace(
         source,
-        create=replace(source.create, copied=ddl),
+        create=replace(source.create, copied=(*source.create.copied, ddl)),
         baseline=None,
         since=ddl.seq - 1,
         spans=[],

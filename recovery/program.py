@@ -15,16 +15,17 @@ from typing import Final, TypeAlias
 from recovery.archive.actions import Ddl
 from recovery.archive.state import ArchiveState
 from recovery.ddl import TableName
-from recovery.dropped_keys import dropped
+from recovery.dropped_keys import dropped, live
 from recovery.errors import NotComputable, RowbackError
 from recovery.lineage import Lineage, Step
 from recovery.quoting import quote
 from recovery.references import Parent, copied, followed, parents, rewritten
-from recovery.retarget import NotRewritten, retargeted
+from recovery.retarget import NotRewritten, named_table, retargeted
 from recovery.scope import label, spelled
 from recovery.stages import refused
 
 _ACTION: Final = re.compile(r"\bON\s+(DELETE|UPDATE)\s+(CASCADE|SET\s+(NULL|DEFAULT))\b", re.IGNORECASE)
+_CHECK: Final = re.compile(r"\bCHECK\b", re.IGNORECASE)
 _DROPS: Final = re.compile(r"\bDROP\s+(FOREIGN|CONSTRAINT)\b", re.IGNORECASE)
 _KEYED: Final = re.compile(r"\b(REFERENCES|FOREIGN|CONSTRAINT|CHECK)\b", re.IGNORECASE)
 
@@ -60,23 +61,60 @@ _Text: TypeAlias = tuple[str, str, Ddl | None, Step | None]
 
 def _texts(state: ArchiveState, lineage: Lineage, flavor: str | None) -> Iterator[_Text]:
     create = lineage.create
-    yield from _allowed(state, lineage, (create.statement, create.default_db, create.ddl, None), flavor)
-    for step in lineage.program:
-        ddl = None if step.held else step.ddl
-        yield from _allowed(state, lineage, (step.ddl.statement, step.ddl.default_db, ddl, step), flavor)
+    first: _Text = (create.statement, create.default_db, create.ddl, None)
+    steps: list[_Text] = [
+        (step.ddl.statement, step.ddl.default_db, None if step.held else step.ddl, step) for step in lineage.program
+    ]
+    made = create.copied[-1].seq if create.copied else -1
+    others = [step.ddl.seq < made for step in lineage.program].count(True)
+    if any(_KEYED.search(text) for text, _, _, _ in steps[:others]):
+        yield from _of_other_tables(lineage, [first, *steps[:others]])
+    else:
+        if create.copied and create.ddl is None:
+            try:
+                first = (copied(create.statement, flavor), create.default_db, None, None)
+            except NotRewritten as error:
+                raise _unwritten(lineage, None, error) from error
+        for given in (first, *steps[:others]):
+            yield _allowed(state, lineage, given)
+    for given in steps[others:]:
+        yield _allowed(state, lineage, given)
 
 
-def _allowed(state: ArchiveState, lineage: Lineage, given: _Text, flavor: str | None) -> Iterator[_Text]:
-    statement, default_db, ddl, step = given
+def _allowed(state: ArchiveState, lineage: Lineage, given: _Text) -> _Text:
+    statement, _, ddl, _ = given
     if ddl is not None and _ACTION.search(statement) and not _logs_cascades(state):
         raise refused(lineage.name, ddl, "its foreign key may have changed rows without the server logging it")
-    like = lineage.create.copied
+    return given
+
+
+def _of_other_tables(lineage: Lineage, texts: Sequence[_Text]) -> Iterator[_Text]:
+    """The statements from before the table was made LIKE another one, some of which made keys: these are dropped where the
+    copy was made, which has their indexes but not them. What they did to rows is no matter: a copy begins empty."""
+    played: list[tuple[str, str]] = []
+    likes = list(lineage.create.copied)
+    for given in texts:
+        step = given[3]
+        while step is not None and likes[0].seq < step.ddl.seq:
+            yield from _without_keys(lineage, played, likes.pop(0))
+        played.append(given[:2])
+        yield given
+    for like in likes:
+        yield from _without_keys(lineage, played, like)
+
+
+def _without_keys(lineage: Lineage, played: list[tuple[str, str]], like: Ddl) -> Iterator[_Text]:
     try:
-        made = step.ddl if step is not None else ddl
-        text = statement if like is None else _copied(statement, made, like, flavor, lineage.name)
-        yield text, default_db, ddl, step
+        names = None if any(_CHECK.search(text) for text, _ in played) else live(played)
+        db, table = named_table(*played[-1])
     except NotRewritten as error:
-        raise _unwritten(lineage, ddl, error) from error
+        raise _unwritten(lineage, like, error) from error
+    if names is None:
+        raise refused(lineage.name, like, "the constraints that the other table had by then aren't those of the copy")
+    if names:
+        drops = ", ".join(f"DROP FOREIGN KEY {quote(name)}" for name in names)
+        played.append((f"ALTER TABLE {quote(db, table)} {drops}", db))
+        yield (*played[-1], like, Step(like, ()))
 
 
 def _dropped(texts: Sequence[_Text], lineage: Lineage) -> list[frozenset[int]]:
@@ -108,14 +146,6 @@ def _same(text: str, default_db: str, ddl: Ddl | None, lineage: Lineage, follow:
     if ddl is not None or baseline is None or lineage.name != (baseline.db, baseline.table):
         return False
     return not _KEYED.search(text) or all(follow(parent) == parent for parent in parents(text, default_db))
-
-
-def _copied(statement: str, ddl: Ddl | None, like: Ddl, flavor: str | None, name: TableName) -> str:
-    if ddl is None:
-        return copied(statement, flavor)
-    if ddl.seq < like.seq and _KEYED.search(statement):
-        raise refused(name, like, "the constraints that the other table had by then aren't those of the copy")
-    return statement
 
 
 def in_place(schemas: Mapping[TableName, Sequence[str]], flavor: str | None) -> dict[TableName, tuple[str, ...]]:

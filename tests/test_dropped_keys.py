@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from oracle import load_with_client
+from rowback import Rowback
 
-from recovery.dropped_keys import adds_unnamed_key, dropped
+from recovery.dropped_keys import adds_unnamed_key, dropped, live
 from recovery.references import rewritten
 from testservers import Server
 
@@ -35,6 +38,16 @@ def test_generated_names_follow_the_table_and_count_on() -> None:
     again = [create, add.format("c"), "ALTER TABLE c DROP FOREIGN KEY c_ibfk_1", add.format("c")]
     assert of(*again) == [NONE, {0}, NONE, NONE]
     assert of(*again, "ALTER TABLE c DROP FOREIGN KEY c_ibfk_1") == [NONE, {0}, NONE, {0}, NONE]
+
+
+def test_the_keys_that_are_there() -> None:
+    create = ("CREATE TABLE c (f int, CONSTRAINT c_ibfk_4 FOREIGN KEY (f) REFERENCES p (id), KEY (f))", "d")
+    add = ("ALTER TABLE renamed ADD FOREIGN KEY (f) REFERENCES p (id)", "d")
+    assert live([create]) == ["c_ibfk_4"]
+    assert live([create, add]) == ["renamed_ibfk_4", "renamed_ibfk_5"]
+    assert live([create, add, ("ALTER TABLE x DROP FOREIGN KEY x_ibfk_4, DROP KEY f", "d")]) == ["x_ibfk_5"]
+    assert live([create, ("ALTER TABLE c DROP FOREIGN KEY unknown", "d")]) is None
+    assert live([create, ("ALTER TABLE c ADD CONSTRAINT n FOREIGN KEY (f) REFERENCES p (id)", "d")]) is None
 
 
 @pytest.mark.parametrize(
@@ -92,3 +105,48 @@ def test_a_server_makes_the_same_table_when_the_parents_are_others(
             cursor.execute(rewritten(statement, db, (db, "c"), flavor, lambda parent: parent, left_out))
     (_, after), *_ = server.execute(f"SHOW CREATE TABLE {db}.c")
     assert after == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
+@pytest.mark.sockets
+@pytest.mark.usefixtures("mydumper")
+def test_copies_of_tables_that_got_their_keys_by_statements(
+    flavor: str, request: pytest.FixtureRequest, tmp_path: Path, unique_name: Callable[[str], str]
+) -> None:
+    """Copies made LIKE them, and copies of those, have the indexes and none of the keys."""
+    source: Server = request.getfixturevalue(f"{flavor}_source")
+    target: Server = request.getfixturevalue(f"{flavor}_target")
+    db = unique_name("copies")
+    rowback = Rowback(tmp_path / "rowback", source, extra=f'include = ["{db}.*"]')
+    source.execute(f"CREATE DATABASE {db}")
+    with source.connect(database=db, autocommit=True) as connection, connection.cursor() as cursor:
+        for statement in (
+            "CREATE TABLE p (id int PRIMARY KEY)",
+            "CREATE TABLE a (id int PRIMARY KEY, f int, FOREIGN KEY (f) REFERENCES p (id))",
+            "INSERT INTO p VALUES (1)",
+            "INSERT INTO a VALUES (1, 1)",
+        ):
+            cursor.execute(statement)
+        rowback.catch_up()
+        rowback.run("snapshot", "--databases", db)
+        for statement in (
+            "ALTER TABLE a ADD g int, ADD FOREIGN KEY (g) REFERENCES p (id)",
+            "CREATE TABLE b LIKE a",
+            "INSERT INTO b VALUES (5, 5, 5)",
+            "RENAME TABLE b TO bb",
+            "ALTER TABLE bb ADD h int, ADD FOREIGN KEY (h) REFERENCES bb (id)",
+            "CREATE TABLE e LIKE bb",
+            "INSERT INTO e VALUES (7, 7, 7, 7)",
+            "ALTER TABLE a DROP FOREIGN KEY a_ibfk_2",
+            "RENAME TABLE p TO q",
+            "ALTER TABLE q CHANGE id other int",
+            "ALTER TABLE e ADD i int, ADD FOREIGN KEY (i) REFERENCES q (other)",
+        ):
+            cursor.execute(statement)
+    rowback.catch_up()
+    rowback.run("restore", "--to", "latest", "--output", str(tmp_path / "out"))
+    load_with_client(target, tmp_path / "out")
+    for name in ("a", "bb", "e", "q"):
+        for look in (f"SHOW CREATE TABLE {db}.{name}", f"SELECT * FROM {db}.{name}"):
+            assert target.execute(look) == source.execute(look)
