@@ -769,7 +769,7 @@ take_snapshot(ServerSettings(name="s", port=int(port), user="root"), store, layo
 
 
 def ends(pid: int) -> bool:
-    """Whether the process is gone within some seconds: an orphan is one until the machine's first process has seen its end."""
+    """Whether the process is gone within some seconds: an orphan is there until the first process has seen its end."""
     deadline = time.monotonic() + 15
     while time.monotonic() < deadline:
         try:
