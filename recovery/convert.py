@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recovery.archive.actions import Ddl
+from recovery.conversions import Check
 from recovery.merge import MergedTable, Merger, literal
+from recovery.refused import refused
 from recovery.removed_rows import Removal, condition, doubt
 from recovery.schema import Column, Table, arrow_type, baseline_schema
-from recovery.stages import Check, Source, Staged, refused
+from recovery.stages import Source, Staged
 
 _BATCH_ROWS = 65_536
 

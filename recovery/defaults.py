@@ -8,6 +8,7 @@ Sources: MySQL manual, "Data Type Default Values", "Date and Time Literals", "Th
 from __future__ import annotations
 
 import re
+import struct
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from typing import Final
@@ -28,7 +29,7 @@ def stored(column: Column, literal: str) -> str | None:
     if column.type in ("decimal", *INTEGER_BITS):
         return _number(column, literal)
     if column.type in ("float", "double"):
-        return literal if re.fullmatch(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", literal) else None
+        return _floating(column, literal)
     if column.type in ("char", "varchar", "text"):
         return _text(column, literal)
     if column.type in ("varbinary", "blob"):
@@ -73,6 +74,19 @@ def _number(column: Column, literal: str) -> str | None:
     if column.unsigned and with_scale < 0:
         fits = False
     return f"{abs(with_scale) if with_scale == 0 else with_scale:f}" if fits else None
+
+
+def _floating(column: Column, literal: str) -> str | None:
+    """FLOAT as the double that it is, for it may have become one since."""
+    if not re.fullmatch(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", literal):
+        return None
+    if column.type == "double":
+        return literal
+    try:
+        (value,) = struct.unpack("<f", struct.pack("<f", float(literal)))
+    except OverflowError:
+        return None
+    return repr(value)
 
 
 def _rounded(value: Decimal, scale: int) -> Decimal:

@@ -33,9 +33,10 @@ from recovery.except_rows import (
 from recovery.except_walk import LaterChange, Walker
 from recovery.images import materialise, pair
 from recovery.lineage import touching
+from recovery.refused import refused
 from recovery.schema import INTEGER_BITS, Column
 from recovery.scope import TableName, label, spelled
-from recovery.stages import Source, Stage, refused
+from recovery.stages import Source, Stage
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from recovery.marks import SnapshotRange
 from recovery.objects.choose import Known, Scope, choose_objects
 from recovery.objects.fold import made_names
 from recovery.program import program
+from recovery.refused import refused
 from recovery.restore_plan import RestorePlan, TablePlan
 from recovery.scope import (
     TableName,
@@ -38,7 +39,7 @@ from recovery.scope import (
     uncaptured,
     unrestored,
 )
-from recovery.stages import build, refused
+from recovery.stages import build
 from recovery.straddling import Seqs
 from recovery.target import Cut, describe_coverage, describe_gap, format_us
 

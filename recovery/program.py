@@ -20,9 +20,9 @@ from recovery.errors import NotComputable, RowbackError
 from recovery.lineage import Lineage, Step
 from recovery.quoting import quote
 from recovery.references import Parent, copied, followed, parents, rewritten
+from recovery.refused import refused
 from recovery.retarget import NotRewritten, named_table, retargeted
 from recovery.scope import label, spelled
-from recovery.stages import refused
 
 _ACTION: Final = re.compile(r"\bON\s+(DELETE|UPDATE)\s+(CASCADE|SET\s+(NULL|DEFAULT))\b", re.IGNORECASE)
 _CHECK: Final = re.compile(r"\bCHECK\b", re.IGNORECASE)

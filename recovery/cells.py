@@ -1,0 +1,137 @@
+"""Columns while statements on a table are played: which are made of which, and what rows hold in those that were added.
+
+ADD COLUMN gives the rows that are there its DEFAULT; a later MODIFY takes that value over as it takes any other, and a later
+DEFAULT isn't theirs. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from recovery.alter import AddColumn, ChangeColumn, ChangeDefault, ConvertCharset, DropColumn, Operation, RenameColumn
+from recovery.archive.actions import Ddl
+from recovery.column_spec import ColumnSpec
+from recovery.conversions import FRACTIONAL, UNICODE, defined, loss
+from recovery.ddl import TableName
+from recovery.defaults import implicit, stored
+from recovery.lineage import Step
+from recovery.refused import refused
+from recovery.schema import Column, Table
+
+
+@dataclass
+class Cell:
+    """A column while statements are played: its index in the definition before them, or what it was added as. spec: the
+    last statement's definition, None if none has one; ddl: that statement. redefaulted: its default was set on its own."""
+
+    name: str
+    index: int | None
+    added: ColumnSpec | None = None
+    spec: ColumnSpec | None = None
+    ddl: Ddl | None = None
+    redefaulted: bool = False
+
+
+def play(name: TableName, before: Table, steps: Iterable[Step]) -> list[Cell]:
+    """The columns behind the statements. Raises DdlInRange for one that gives rows values which can't be told."""
+    cells = [Cell(c.name, i) for i, c in enumerate(before.columns)]
+
+    def find(column: str) -> Cell | None:
+        return next((c for c in cells if c.name.casefold() == column.casefold()), None)
+
+    for step in steps:
+        for operation in step.operations:
+            if isinstance(operation, AddColumn):
+                _check_added(name, operation.spec, step.ddl)
+                if find(operation.spec.column.name) is None:
+                    cells.append(Cell(operation.spec.column.name, None, operation.spec, operation.spec, step.ddl))
+                continue
+            column = _named(operation)
+            cell = find(column) if column is not None else None
+            if isinstance(operation, ConvertCharset):
+                _check_charset(name, before, cells, operation.charset, step.ddl)
+            if cell is None:
+                continue  # IF EXISTS, or nothing that concerns a column
+            if isinstance(operation, DropColumn):
+                cells.remove(cell)
+            elif isinstance(operation, RenameColumn):
+                cell.name = operation.new
+            elif isinstance(operation, ChangeColumn):
+                if cell.added is not None and cell.spec is not None:
+                    _check_redefined(name, cell.spec, operation.spec, step.ddl)
+                cell.name, cell.spec, cell.ddl = operation.spec.column.name, operation.spec, step.ddl
+            elif isinstance(operation, ChangeDefault):
+                cell.redefaulted = True
+    return cells
+
+
+def _named(operation: Operation) -> str | None:
+    if isinstance(operation, DropColumn | ChangeDefault):
+        return operation.name
+    return operation.old if isinstance(operation, RenameColumn | ChangeColumn) else None
+
+
+def _check_added(name: TableName, spec: ColumnSpec, ddl: Ddl) -> None:
+    if spec.column.generated:
+        return
+    if spec.auto_increment:
+        raise refused(name, ddl, f"column `{spec.column.name}` numbered the rows that were there")
+    if spec.default is not None and not spec.default.known:
+        raise refused(name, ddl, f"the default of column `{spec.column.name}` isn't a literal")
+
+
+def _check_charset(name: TableName, before: Table, cells: Sequence[Cell], charset: str, ddl: Ddl) -> None:
+    used = {before.columns[c.index].charset for c in cells if c.index is not None} - {None, charset}
+    if used and charset not in UNICODE:
+        raise refused(name, ddl, f"not every text fits into {charset}")
+
+
+def _check_redefined(name: TableName, old: ColumnSpec, new: ColumnSpec, ddl: Ddl) -> None:
+    why = loss(defined(old.column, None), defined(new.column, None))
+    if why:
+        raise refused(name, ddl, f"column `{old.column.name}`, which was added before, {why}")
+
+
+def added_value(name: TableName, cell: Cell, column: Column) -> str | None:
+    """The value that rows got which were there when the column was added, and have kept. column: as it is now."""
+    assert cell.added is not None
+    assert cell.ddl is not None
+    then = column if cell.spec is cell.added else defined(cell.added.column, column.charset)
+    if _is_null(cell.added):
+        return None
+    value = _given(cell.added, then)
+    if value is None and then.type in (*FRACTIONAL, "date", "year"):
+        raise refused(name, cell.ddl, f"the default of column `{column.name}` depends on the session")
+    if value is None:
+        raise refused(name, cell.ddl, f"the default of column `{column.name}` can't be computed")
+    return value
+
+
+def refilled(cell: Cell) -> bool:
+    """Whether an INSERT that doesn't name the added column gives what the rows that were there have in it."""
+    if cell.added is None or cell.spec is None or cell.redefaulted:
+        return False
+    if cell.spec.column.generated or _is_same(cell.added, cell.spec):
+        return True
+    if _is_null(cell.added) or _is_null(cell.spec):
+        return _is_null(cell.added) and _is_null(cell.spec)
+    now = defined(cell.spec.column, None)
+    held, given = _given(cell.added, defined(cell.added.column, None)), _given(cell.spec, now)
+    return held is not None and given is not None and stored(now, held) == given
+
+
+def _is_same(one: ColumnSpec, other: ColumnSpec) -> bool:
+    return replace(one.column, name="") == replace(other.column, name="") and one.default == other.default
+
+
+def _is_null(spec: ColumnSpec) -> bool:
+    return spec.column.nullable if spec.default is None else spec.default.known and spec.default.text is None
+
+
+def _given(spec: ColumnSpec, column: Column) -> str | None:
+    """What rows get in a column of this type that don't name it, as recovery/defaults.py writes it; None if that isn't
+    known."""
+    if spec.default is None:
+        return implicit(column)
+    return stored(column, spec.default.text or "") if spec.default.known else None

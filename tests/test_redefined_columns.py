@@ -1,0 +1,68 @@
+"""Columns that were added and then redefined: rows hold what a real server gave them, or the table is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from oracle import load_with_client
+from rowback import Rowback
+
+from testservers import Server
+
+# Statements on a table with two rows; whether a row comes behind them; why it is refused.
+CASES = (
+    (("ADD c int NOT NULL DEFAULT 7", "MODIFY c int NULL"), False, "the default of column `c` was changed"),
+    (("ADD c int NOT NULL DEFAULT 7", "MODIFY c int NULL"), True, ""),
+    (("ADD c smallint NOT NULL DEFAULT 7", "MODIFY c bigint NOT NULL DEFAULT 7"), False, ""),
+    (("ADD c int", "MODIFY c bigint DEFAULT NULL"), False, ""),
+    (("ADD c int NOT NULL", "MODIFY c bigint NOT NULL"), False, ""),
+    (("ADD c decimal(8,1) DEFAULT 1.55", "MODIFY c decimal(12,4) DEFAULT 1.55"), True, ""),
+    (("ADD c decimal(8,1) DEFAULT 1.55", "MODIFY c decimal(12,4) DEFAULT 1.55"), False, "the default of column `c`"),
+    (("ADD c float DEFAULT 0.1", "MODIFY c double DEFAULT 0.1"), True, ""),
+    (("ADD c float DEFAULT 0.1", "MODIFY c double DEFAULT 0.1"), False, "the default of column `c` was changed"),
+    (("ADD c char(5) DEFAULT 'x  '", "CHANGE c d varchar(20)", "MODIFY d text"), True, ""),
+    (("ADD c datetime NOT NULL DEFAULT '2026-01-02 03:04:05'", "MODIFY c datetime(3) NULL"), True, ""),
+    (("ADD c enum('a','b') NOT NULL", "MODIFY c enum('z','a','b') NOT NULL"), True, ""),
+    (("ADD c int AS (id + 1) STORED", "MODIFY c int"), True, "which was added before, was generated"),
+    (("ADD c int DEFAULT 7", "MODIFY c varchar(9)"), True, "was of type int and became varchar"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.sockets
+@pytest.mark.usefixtures("mydumper")
+@pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
+def test_rows_have_what_the_server_gave_them(
+    flavor: str, request: pytest.FixtureRequest, tmp_path: Path, unique_name: Callable[[str], str]
+) -> None:
+    source: Server = request.getfixturevalue(f"{flavor}_source")
+    target: Server = request.getfixturevalue(f"{flavor}_target")
+    db = unique_name("redefined")
+    rowback = Rowback(tmp_path / "rowback", source, extra=f'include = ["{db}.*"]')
+    source.execute(f"CREATE DATABASE {db}")
+    with source.connect(database=db, autocommit=True) as connection, connection.cursor() as cursor:
+        for number in range(len(CASES)):
+            cursor.execute(f"CREATE TABLE t{number} (id int PRIMARY KEY)")
+            cursor.execute(f"INSERT INTO t{number} VALUES (1), (2)")
+        rowback.catch_up()
+        rowback.run("snapshot", "--databases", db)
+        for number, (clauses, another, _) in enumerate(CASES):
+            for clause in clauses:
+                cursor.execute(f"ALTER TABLE t{number} {clause}")
+            if another:
+                cursor.execute(
+                    f"INSERT INTO t{number} SELECT 9, {'d' if 'CHANGE' in str(clauses) else 'c'} FROM t{number} LIMIT 1"
+                )
+    rowback.catch_up()
+    for number, (_, _, why) in enumerate(CASES):
+        out, name = tmp_path / f"out-{number}", f"{db}.t{number}"
+        done = rowback.run("restore", "--to", "latest", "--tables", name, "--output", str(out), check=False)
+        assert (done.returncode == 0) == (not why), (CASES[number], done.stderr)
+        if why:
+            assert why in done.stderr
+            continue
+        load_with_client(target, out)
+        for look in (f"SELECT * FROM {name}", f"SHOW CREATE TABLE {name}"):
+            assert target.execute(look) == source.execute(look), CASES[number]
