@@ -336,10 +336,10 @@ _UTF8MB4: Final = 45  # utf8mb4_general_ci, if the event doesn't say
 
 # Status variables of a QUERY event (Query_event::Query_event_status_vars of MySQL, Q_*_CODE of MariaDB) and their lengths;
 # 5, 6, 11 and 12 tell theirs themselves. 128 and 129 are MariaDB's.
-_SQL_MODE, _CHARSET, _TIME_ZONE, _INVOKER, _MICROSECONDS, _MICROSECONDS_MARIADB = 1, 4, 5, 11, 13, 128
+_SQL_MODE, _NUMBERING, _CHARSET, _TIME_ZONE, _INVOKER, _MICROSECONDS, _MICROSECONDS_MARIADB = 1, 3, 4, 5, 11, 13, 128
 _LENGTHS: Final = {
-    0: 4, _SQL_MODE: 8, 3: 4, _CHARSET: 6, 7: 2, 8: 2, 9: 8, 10: 4, _MICROSECONDS: 3, 16: 1, 17: 8, 18: 2, 19: 1, 20: 1,
-    _MICROSECONDS_MARIADB: 3, 129: 8,
+    0: 4, _SQL_MODE: 8, _NUMBERING: 4, _CHARSET: 6, 7: 2, 8: 2, 9: 8, 10: 4, _MICROSECONDS: 3, 16: 1, 17: 8, 18: 2, 19: 1,
+    20: 1, _MICROSECONDS_MARIADB: 3, 129: 8,
 }  # fmt: skip
 
 
@@ -379,6 +379,7 @@ def _session(variables: Mapping[int, bytes], charsets: Mapping[int, str], timest
     if _SQL_MODE not in variables or _CHARSET not in variables:
         return None
     client, collation, server = struct.unpack("<HHH", variables[_CHARSET])
+    increment, offset = struct.unpack("<HH", variables.get(_NUMBERING, b"\1\0\1\0"))  # not in the event if both are 1
     invoker, zone = variables.get(_INVOKER), variables.get(_TIME_ZONE)
     fraction = variables.get(_MICROSECONDS) or variables.get(_MICROSECONDS_MARIADB) or b""
     return Session(
@@ -389,6 +390,7 @@ def _session(variables: Mapping[int, bytes], charsets: Mapping[int, str], timest
         time_zone=None if zone is None else zone[1:].decode(),
         invoker=None if invoker is None else _account(invoker),
         started_at_us=timestamp_s * 1_000_000 + int.from_bytes(fraction, "little"),
+        numbering=(increment, offset),
     )
 
 

@@ -1,13 +1,12 @@
 """How tables came to be what they are: the CREATE statement that stood at some place, and the DDL since.
 
 `Lineage` remembers it while decoding goes on; `Scratch` builds a table from it on an empty server, where the live schema
-can't settle the table's columns any more. Promises: a scratch server that holds a table is refused, and it is left as empty
-as it was; what can't be replayed raises, and nothing is guessed.
+can't settle the table's columns any more (recovery/scratch_server.py). Promises: what can't be replayed raises, and nothing
+is guessed.
 """
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -19,11 +18,11 @@ from recovery.errors import RowbackError, SourceMisconfigured
 from recovery.gtid import binlog_order
 from recovery.quoting import quote
 from recovery.schema import Table
-from recovery.source import SYSTEM_SCHEMAS, Connection, connect, fetch, list_tables, read_tables
+from recovery.scratch_server import make_database, scratch_server
+from recovery.source import Connection, fetch, read_tables
 
 Step: TypeAlias = tuple[Place, str, str]
 """(place, default database, statement)"""
-_LOCK_S: Final = 120  # how long another capture may use the scratch server
 _HINT: Final = "Let the binlog name the columns instead: `SET GLOBAL binlog_row_metadata = FULL` on the source."
 
 
@@ -109,28 +108,14 @@ class Scratch:
 
     def build(self, name: Name, steps: list[Step]) -> Table:
         """The table that these statements make. Raises SourceMisconfigured, saying what didn't work."""
-        with closing(connect(self._settings)) as connection:
-            if fetch(connection, f"SELECT GET_LOCK('rowback_scratch', {_LOCK_S})")[0][0] != 1:
-                raise SourceMisconfigured("the scratch server is in use", hint="Give each capture one of its own.")
-            if tables := list_tables(connection):
-                raise SourceMisconfigured(
-                    f"the scratch server `{self._settings.host}:{self._settings.port}` is not empty: it has the table "
-                    f"`{tables[0][0]}.{tables[0][1]}`",
-                    hint="Give `scratch_host` a server that holds nothing; it is wiped after each use.",
-                )
-            try:
-                return self._replay(connection, name, steps)
-            finally:
-                with suppress(RowbackError):
-                    _wipe(connection)
+        with scratch_server(self._settings) as connection:
+            return self._replay(connection, name, steps)
 
     def _replay(self, connection: Connection, name: Name, steps: list[Step]) -> Table:
-        fetch(connection, "SET SESSION foreign_key_checks = 0")
         for at, database, statement in steps:
             try:
                 for needed in dict.fromkeys((name[0], database)):
-                    if needed:
-                        fetch(connection, f"CREATE DATABASE IF NOT EXISTS {quote(needed)}")
+                    make_database(connection, needed)
                 if database:
                     fetch(connection, f"USE {quote(database)}")
                 fetch(connection, statement)
@@ -146,13 +131,6 @@ class Scratch:
                 f"its DDL, replayed on the scratch server, doesn't make the table `{name[0]}.{name[1]}`", hint=_HINT
             )
         return found[0]
-
-
-def _wipe(connection: Connection) -> None:
-    fetch(connection, "SET SESSION foreign_key_checks = 0")
-    for row in fetch(connection, "SHOW DATABASES"):
-        if str(row[0]).lower() not in SYSTEM_SCHEMAS:
-            fetch(connection, f"DROP DATABASE {quote(str(row[0]))}")
 
 
 def charsets_proved(logged: Table, built: Table) -> bool:

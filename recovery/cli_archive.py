@@ -27,16 +27,31 @@ from recovery.cli_options import (
     stdout,
 )
 from recovery.cli_progress import restore_progress
+from recovery.cli_targets import (
+    BeforeOption,
+    DatabasesOption,
+    DryRunOption,
+    ExcludeOption,
+    MemoryOption,
+    NoWaitOption,
+    ScratchOption,
+    TablesOption,
+    ThawDaysOption,
+    ThawOption,
+    ThawTierOption,
+    ToOption,
+    patterns_of,
+    thaw_of,
+)
 from recovery.errors import ConfigError
 from recovery.except_report import DROP_LATER, KEEP_LATER, REFUSE
 from recovery.output.options import OutputOptions
 from recovery.plain import to_plain
 from recovery.render import changes_csv, changes_json, changes_table, iso_us, known_line, restore_document
 from recovery.restore import RestoreRequest
-from recovery.scope import of_databases, split_patterns
+from recovery.scope import split_patterns
 from recovery.seqrange import known_text, micros
 from recovery.sizes import parse_memory, parse_size
-from recovery.tiers import Thaw
 from recovery.undo_script import script_sql
 
 TABLE_LIMIT = 100  # changes shown to a person unless --limit says otherwise
@@ -250,33 +265,11 @@ _RESTORE = """\
 
 def restore(
     ctx: typer.Context,
-    to: Annotated[
-        str | None,
-        typer.Option(
-            "--to", metavar="TARGET", help="A time (UTC unless it has a zone), a GTID, FILE:POSITION or latest."
-        ),
-    ] = None,
-    before: Annotated[
-        str | None, typer.Option("--before", metavar="GTID", help="The state just before this transaction.")
-    ] = None,
-    tables: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tables",
-            "--table",
-            metavar="PATTERN",
-            help="db.table with * and ?; repeated or comma-separated. Default: all. A name in backticks is meant literally.",
-        ),
-    ] = None,
-    databases: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--databases", "--database", metavar="NAME", help="Whole databases, also with * and ?; as --tables."
-        ),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="Leave these tables out; as --tables.")
-    ] = None,
+    to: ToOption = None,
+    before: BeforeOption = None,
+    tables: TablesOption = None,
+    databases: DatabasesOption = None,
+    exclude: ExcludeOption = None,
     rename: Annotated[
         list[str] | None,
         typer.Option(
@@ -304,14 +297,9 @@ def restore(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="DIR", help="New or empty folder for the dump directory.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
-    memory: Annotated[
-        str, typer.Option("--memory", metavar="SIZE", help="What the merge may use before it spills to --scratch.")
-    ] = "1GiB",
-    scratch: Annotated[
-        Path | None,
-        typer.Option("--scratch", metavar="DIR", help="For copies and spilled data. Default: the system's (TMPDIR)."),
-    ] = None,
+    dry_run: DryRunOption = False,
+    memory: MemoryOption = "1GiB",
+    scratch: ScratchOption = None,
     data_format: Annotated[
         RestoreFormat,
         typer.Option(
@@ -355,19 +343,10 @@ def restore(
     events_disabled: Annotated[
         bool, typer.Option("--events-disabled", help="Create events DISABLED. Default: as they were at the target.")
     ] = False,
-    thaw: Annotated[
-        bool,
-        typer.Option("--thaw", help="Ask the store for objects in an archive tier (S3 Glacier), and wait for them."),
-    ] = False,
-    no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="With --thaw: ask and end; restore again when they are there.")
-    ] = False,
-    thaw_tier: Annotated[
-        str, typer.Option("--thaw-tier", metavar="TIER", help="Standard, Bulk (cheap, slow) or Expedited.")
-    ] = "Standard",
-    thaw_days: Annotated[
-        int, typer.Option("--thaw-days", metavar="N", min=1, help="Days that the readable copies stay.")
-    ] = 7,
+    thaw: ThawOption = False,
+    no_wait: NoWaitOption = False,
+    thaw_tier: ThawTierOption = "Standard",
+    thaw_days: ThawDaysOption = 7,
     config: ConfigOption = None,
     server: ServerOption = None,
 ) -> None:
@@ -384,8 +363,7 @@ def restore(
         raise ConfigError(
             "a restore needs an output folder", hint="Give --output DIR, or --dry-run for the plan alone."
         )
-    if no_wait and not thaw:
-        raise ConfigError("--no-wait goes with --thaw", hint="Give both, or neither.")
+    asked = thaw_of(thaw=thaw, no_wait=no_wait, tier=thaw_tier, days=thaw_days)
     context = context_for(ctx, config, server)
     target = to if to is not None else operations.just_before(context, before or "")
     if data_format in (RestoreFormat.table, RestoreFormat.json):
@@ -398,7 +376,7 @@ def restore(
     )
     request = RestoreRequest(
         target,
-        (*split_patterns("--tables", tables), *of_databases(split_patterns("--databases", databases))),
+        patterns_of(tables, databases),
         output,
         dry_run,
         memory_limit_bytes=parse_memory(memory),
@@ -410,7 +388,7 @@ def restore(
         except_conflicts=except_conflicts.value,
         rename=tuple(rename or ()),
         events_disabled=events_disabled,
-        thaw=Thaw(thaw_tier, thaw_days, not no_wait) if thaw else None,
+        thaw=asked,
     )
     with restore_progress() as progress:
         result = operations.restore(context, request, progress)

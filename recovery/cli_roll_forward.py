@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -20,11 +19,26 @@ from recovery.cli_options import (
     stdout,
 )
 from recovery.cli_progress import restore_progress
+from recovery.cli_targets import (
+    BeforeOption,
+    DatabasesOption,
+    DryRunOption,
+    ExcludeOption,
+    MemoryOption,
+    NoWaitOption,
+    ScratchOption,
+    TablesOption,
+    ThawDaysOption,
+    ThawOption,
+    ThawTierOption,
+    ToOption,
+    patterns_of,
+    thaw_of,
+)
 from recovery.errors import ConfigError
 from recovery.roll_forward import RollForwardRequest, RollForwardResult
-from recovery.scope import of_databases, split_patterns
+from recovery.scope import split_patterns
 from recovery.sizes import parse_memory
-from recovery.tiers import Thaw
 
 
 def register(app: typer.Typer) -> None:
@@ -45,79 +59,39 @@ _EXAMPLES = """\
 
 def roll_forward(
     ctx: typer.Context,
-    to: Annotated[
-        str | None,
-        typer.Option(
-            "--to",
-            metavar="TARGET",
-            help="A time (UTC unless it has a zone), a GTID, FILE:POSITION or latest. Default: latest.",
-            show_default=False,
-        ),
-    ] = None,
-    before: Annotated[
-        str | None, typer.Option("--before", metavar="GTID", help="The state just before this transaction.")
-    ] = None,
-    tables: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tables",
-            "--table",
-            metavar="PATTERN",
-            help="db.table with * and ?; repeated or comma-separated. Default: all. A name in backticks is meant literally.",
-        ),
-    ] = None,
-    databases: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--databases", "--database", metavar="NAME", help="Whole databases, also with * and ?; as --tables."
-        ),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="Leave these tables out; as --tables.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
-    memory: Annotated[
-        str, typer.Option("--memory", metavar="SIZE", help="What the merge may use before it spills to --scratch.")
-    ] = "1GiB",
-    scratch: Annotated[
-        Path | None,
-        typer.Option("--scratch", metavar="DIR", help="For copies and spilled data. Default: the system's (TMPDIR)."),
-    ] = None,
-    thaw: Annotated[
-        bool,
-        typer.Option("--thaw", help="Ask the store for objects in an archive tier (S3 Glacier), and wait for them."),
-    ] = False,
-    no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="With --thaw: ask and end; try again when they are there.")
-    ] = False,
-    thaw_tier: Annotated[
-        str, typer.Option("--thaw-tier", metavar="TIER", help="Standard, Bulk (cheap, slow) or Expedited.")
-    ] = "Standard",
-    thaw_days: Annotated[
-        int, typer.Option("--thaw-days", metavar="N", min=1, help="Days that the readable copies stay.")
-    ] = 7,
+    to: ToOption = None,
+    before: BeforeOption = None,
+    tables: TablesOption = None,
+    databases: DatabasesOption = None,
+    exclude: ExcludeOption = None,
+    dry_run: DryRunOption = False,
+    memory: MemoryOption = "1GiB",
+    scratch: ScratchOption = None,
+    thaw: ThawOption = False,
+    no_wait: NoWaitOption = False,
+    thaw_tier: ThawTierOption = "Standard",
+    thaw_days: ThawDaysOption = 7,
     output_format: FormatOption = Format.table,
     config: ConfigOption = None,
     server: ServerOption = None,
 ) -> None:
     """Make a snapshot of a target from the archive alone: an older snapshot with the changes up to there folded in.
 
-    Later restores start from it and have less to fold. The source server isn't touched. What a restore of the target would
-    refuse is refused here, too.
+    Without --to and --before it is of the newest captured transaction. Later restores start from it and have less to fold.
+    The source server isn't touched. What a restore of the target would refuse is refused here, too.
     """
     if to is not None and before is not None:
         raise ConfigError("--to and --before can't be given together", hint="Give one of them.")
-    if no_wait and not thaw:
-        raise ConfigError("--no-wait goes with --thaw", hint="Give both, or neither.")
+    asked = thaw_of(thaw=thaw, no_wait=no_wait, tier=thaw_tier, days=thaw_days)
     context = context_for(ctx, config, server)
     request = RollForwardRequest(
         to=operations.just_before(context, before) if before is not None else to or "latest",
-        tables=(*split_patterns("--tables", tables), *of_databases(split_patterns("--databases", databases))),
+        tables=patterns_of(tables, databases),
         exclude=split_patterns("--exclude", exclude),
         dry_run=dry_run,
         memory_limit_bytes=parse_memory(memory),
         scratch_dir=scratch,
-        thaw=Thaw(thaw_tier, thaw_days, not no_wait) if thaw else None,
+        thaw=asked,
     )
     with restore_progress() as progress:
         result = operations.roll_forward(context, request, progress)

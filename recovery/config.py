@@ -87,9 +87,10 @@ class ServerOptions(BaseModel):
     scratch_host: str | None = Field(
         None,
         min_length=1,
-        description="An empty server of the source's kind and version on which DDL may be replayed; it is wiped after "
-        "each use. Only for sources without binlog_row_metadata=FULL: tables that change faster than their columns can "
-        "be read are settled there, where capture would stop otherwise.",
+        description="An empty server of the source's kind and version on which DDL may be replayed; what is made there is "
+        "dropped after each use. A restore or roll-forward has statements run there whose effect on rows can't be computed. "
+        "Capture, from sources without binlog_row_metadata=FULL, settles tables there that change faster than their columns "
+        "can be read, where it would stop otherwise.",
     )
     scratch_port: int = Field(3306, ge=1, le=65535, description="TCP port of the scratch server.")
     scratch_user: str = Field(
@@ -278,6 +279,11 @@ class Settings(BaseModel):
     def server_without_password(self, name: str | None = None) -> ServerSettings:
         """The server's settings for work that doesn't connect to it."""
         return self._resolved(self.server_name(name), SecretStr(""), SecretStr(""))
+
+    def scratch(self, name: str | None = None) -> ServerSettings | None:
+        """That server's scratch server, with its password; None if it has none. Raises ConfigError."""
+        label = self.server_name(name)
+        return self._resolved(label, SecretStr(""), self._scratch_password(label)).scratch()
 
     def password_file(self, name: str) -> Path | None:
         given = self.servers[name].password_file

@@ -36,6 +36,10 @@ class Context:
         """The server's settings with the password resolved. Raises ConfigError when it can't be had."""
         return self.settings.server(self.server.name)
 
+    def scratch(self) -> ServerSettings | None:
+        """The scratch server's settings with its password; None if none is configured. Raises ConfigError."""
+        return self.settings.scratch(self.server.name)
+
 
 def open_context(config_path: Path | str | None = None, server: str | None = None) -> Context:
     """Read the settings, pick the server (this one, else ROWBACK_SERVER's, else the only one) and open its archive.

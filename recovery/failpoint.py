@@ -48,6 +48,7 @@ PLACES: Final = {
     "gap.before": "a gap is about to be recorded",
     "restore.table-written": "a table's files are written; the restore's record doesn't have them",
     "restore.table-recorded": "a table of a restore is recorded as finished",
+    "replay.replayed": "a statement was replayed on the scratch server; what it left isn't read back",
     "roll-forward.table": "a table's new baseline is uploaded; no commit names it",
     "roll-forward.commit": "all of a synthetic snapshot is uploaded; its commit isn't begun",
     "restore.manifest": "a restore is whole but for its manifest",

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from recovery.archive.actions import DataObject, Segment
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.autoincrement import Counter
@@ -78,63 +79,58 @@ def derived_files(store: Store, scratch: Path, of: Derivation, progress: Report)
     return DerivedFiles(of, written)
 
 
-def through_stages(
-    store: Store,
-    table: TablePlan,
-    merger: Merger,
-    scratch: Path,
-    derived: Sequence[DerivedFiles],
-    counter: Counter,
-) -> MergedTable | None:
-    """The table's rows at the cut, as it was defined then; None if it surely has none. Raises DdlInRange, BadObject,
-    ArchiveDamaged and duckdb.Error as it comes."""
-    merged = last_stage(store, table, merger, scratch, derived, counter)
-    if merged is None:
-        return None
-    done = finished(merged, table.staged, (table.db, table.table))
-    if table.corrections:
-        check_unique(merger, done, table.schema, (table.db, table.table))
-    return done
+@dataclass(frozen=True)
+class Folding:
+    """What a plan's tables are folded with. scratch: for copies of objects, and rows between stages; derived: of all."""
 
+    store: Store
+    merger: Merger
+    scratch: Path
+    derived: Sequence[DerivedFiles]
 
-def last_stage(
-    store: Store,
-    table: TablePlan,
-    merger: Merger,
-    scratch: Path,
-    derived: Sequence[DerivedFiles],
-    counter: Counter,
-) -> MergedTable | None:
-    """The same under the definition of the last changes: statements behind them haven't been carried out, only checked.
-    What was derived is of the first stage: it reaches no further than the first statement on the table."""
-    added = [(d.of.high_seq, path) for d in derived if (path := d.file(table)) is not None]
-    merged: MergedTable | None = None
-    bases = [fetch(store, o.path, o.sha256, scratch / f"base-{n}.parquet") for n, o in enumerate(table.objects)]
-    for number, stage in enumerate(table.staged.stages):
-        if merged is not None:
-            converted = scratch / f"stage-{number}.parquet"
-            convert(merger, merged, stage.definition, stage.sources, converted, stage.removed)
-            for path in bases:
-                path.unlink()
-            bases = [converted]
-        changes = [
-            fetch(store, s.path, s.sha256, scratch / f"change-{number}-{n}.parquet")
-            for n, s in enumerate(dict.fromkeys(stage.segments))
-        ]
-        high_seq, derives = stage.high_seq, number == 0 and bool(added)
-        if derives:
-            changes += [path for _, path in added]
-            high_seq = max(high_seq, *(seq for seq, _ in added))
-        if number in table.corrections:
-            changes.append(scratch / f"correction-{number}.parquet")
-            pq.write_table(table.corrections[number], changes[-1])
-        merged = merger.merge(stage.definition, bases, changes, stage.low_seq, high_seq, derived=derives)
-        counter.look(merger, stage.definition)
-    if merged is None:
-        return None
-    for index, check, ddl in table.staged.checks:
-        check_rows(merger, merged, index, check, ddl, (table.db, table.table))
-    return merged
+    def rows(self, table: TablePlan, counter: Counter) -> MergedTable | None:
+        """The table's rows at the cut, as it was defined then; None if it surely has none. Raises DdlInRange, BadObject,
+        ArchiveDamaged and duckdb.Error as it comes."""
+        merged = self.last_stage(table, counter)
+        if merged is None:
+            return None
+        done = finished(merged, table.staged, (table.db, table.table))
+        if table.corrections:
+            check_unique(self.merger, done, table.schema, (table.db, table.table))
+        return done
+
+    def last_stage(self, table: TablePlan, counter: Counter) -> MergedTable | None:
+        """The same under the definition of the last changes: statements behind them haven't been carried out, only checked.
+        What was derived is of the first stage: it reaches no further than the first statement on the table."""
+        added = [(d.of.high_seq, path) for d in self.derived if (path := d.file(table)) is not None]
+        merged: MergedTable | None = None
+        bases = [self._fetched(o, f"base-{n}") for n, o in enumerate(table.objects)]
+        for number, stage in enumerate(table.staged.stages):
+            if merged is not None:
+                converted = self.scratch / f"stage-{number}.parquet"
+                convert(self.merger, merged, stage.definition, stage.sources, converted, stage.removed)
+                for path in bases:
+                    path.unlink()
+                bases = [converted]
+            segments = dict.fromkeys(stage.segments)
+            changes = [self._fetched(s, f"change-{number}-{n}") for n, s in enumerate(segments)]
+            high_seq, derives = stage.high_seq, number == 0 and bool(added)
+            if derives:
+                changes += [path for _, path in added]
+                high_seq = max(high_seq, *(seq for seq, _ in added))
+            if number in table.corrections:
+                changes.append(self.scratch / f"correction-{number}.parquet")
+                pq.write_table(table.corrections[number], changes[-1])
+            merged = self.merger.merge(stage.definition, bases, changes, stage.low_seq, high_seq, derived=derives)
+            counter.look(self.merger, stage.definition)
+        if merged is None:
+            return None
+        for index, check, ddl in table.staged.checks:
+            check_rows(self.merger, merged, index, check, ddl, (table.db, table.table))
+        return merged
+
+    def _fetched(self, held: DataObject | Segment, name: str) -> Path:
+        return fetch(self.store, held.path, held.sha256, self.scratch / f"{name}.parquet")
 
 
 def without(

@@ -206,7 +206,7 @@ def _create(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
         if words[1:3] != ["OR", "REPLACE"]:
             return  # IF NOT EXISTS
         del catalog[name]
-    like = _like(text, ddl.default_db)
+    like = model_of(text, ddl.default_db)
     if like is None:
         catalog[name] = _Live(Create(ddl.statement, ddl.default_db, ddl), None, ddl.seq - 1)
         return
@@ -231,7 +231,7 @@ def _uncounted(steps: Iterable[Step]) -> list[Step]:
     return [s for s in steps if not (s.held and counts_on(s.ddl.statement))]
 
 
-def _like(text: str, default_db: str) -> TableName | None:
+def model_of(text: str, default_db: str) -> TableName | None:
     """The model in CREATE TABLE t LIKE m, or CREATE TABLE t (LIKE m)."""
     tokens = [t for t in tokens_of(text) if t.token_type is not TokenType.L_PAREN]
     words = ["" if t.token_type in (TokenType.IDENTIFIER, TokenType.STRING) else t.text.upper() for t in tokens]

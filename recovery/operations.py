@@ -41,6 +41,7 @@ from recovery.gtid import is_gtid
 from recovery.initialise import Initialised, InitRequest
 from recovery.output.report import Report as RestoreReport
 from recovery.output.report import unreported as unwatched
+from recovery.replay import ReplayOptions, Replays
 from recovery.restore import RestoreRequest, RestoreResult
 from recovery.roll_forward import RollForwardRequest, RollForwardResult
 from recovery.snapshot import SnapshotRequest, SnapshotResult, take_snapshot
@@ -300,17 +301,28 @@ def changes(context: Context, table: str, query: ChangeQuery) -> ChangesResult:
 
 def restore(context: Context, request: RestoreRequest, progress: RestoreReport = unwatched) -> RestoreResult:
     """The tables at the target in a directory, in the request's format; with dry_run the plan alone."""
-    return restoring.restore(context.store, read_archive(context), request, progress)
+    with _replays(context, request, progress) as replays:
+        return replays.run(lambda store, state: restoring.restore(store, state, request, progress))
 
 
 def roll_forward(
     context: Context, request: RollForwardRequest, progress: RestoreReport = unwatched
 ) -> RollForwardResult:
-    """The tables at the target as a new snapshot, made from the archive alone; with dry_run the plan alone."""
+    """The tables at the target as a new snapshot, made without the source; with dry_run the plan alone."""
+    archive = context.store, context.layout, context.log
+    with _replays(context, request, progress) as replays:
+        return replays.run(
+            lambda store, state: rolling.roll_forward(
+                store, state, *archive, request, now=context.now, progress=progress
+            )
+        )
+
+
+def _replays(context: Context, request: RestoreRequest | RollForwardRequest, progress: RestoreReport) -> Replays:
+    """The archive, with statements replayed where that is needed and a scratch server is configured."""
+    options = ReplayOptions(request.dry_run, request.memory_limit_bytes, request.scratch_dir, request.thaw)
     state = read_archive(context)
-    return rolling.roll_forward(
-        context.store, context.layout, context.log, state, request, now=context.now, progress=progress
-    )
+    return Replays(context.store, state, context.layout, context.scratch, options, context.now, progress)
 
 
 def undo(context: Context, table: str, query: ChangeQuery) -> UndoScript:

@@ -100,7 +100,9 @@ def plan_restore(
                 notes.append(note)
                 continue
         usable = [c for c in candidates if name in c.lineages]
-        chosen = next((c for c in usable if _exact(state, c, name, segments)), None)
+        exact = [c for c in usable if _exact(state, c, name, segments)]
+        # A snapshot of some tables may not know what a statement copies; an older one of more does.
+        chosen = next((c for c in exact if c.lineages[name].obstacle is None), exact[0] if exact else None)
         if chosen is None:
             raise _inexact(state, usable[0], name)
         lineage = chosen.lineages[name]

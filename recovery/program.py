@@ -83,7 +83,7 @@ def _texts(state: ArchiveState, lineage: Lineage, flavor: str | None) -> Iterato
 
 def _allowed(state: ArchiveState, lineage: Lineage, given: _Text) -> _Text:
     statement, _, ddl, _ = given
-    if ddl is not None and _ACTION.search(statement) and not _logs_cascades(state):
+    if ddl is not None and unlogged_action(state, statement):
         raise refused(lineage.name, ddl, "its foreign key may have changed rows without the server logging it")
     return given
 
@@ -176,6 +176,11 @@ def _aside(texts: Sequence[str], name: TableName, flavor: str | None) -> tuple[s
     moved = [retargeted(rewritten(text, name[0], aside, flavor, lambda p: p), aside) for text in texts]
     old, new = (quote(db, table) for db, table in (aside, name))
     return (*(text for text in moved if text is not None), f"RENAME TABLE {old} TO {new}")
+
+
+def unlogged_action(state: ArchiveState, statement: str) -> bool:
+    """Whether the statement may make a foreign key that changes rows without the server logging it."""
+    return _ACTION.search(statement) is not None and not _logs_cascades(state)
 
 
 def _logs_cascades(state: ArchiveState) -> bool:

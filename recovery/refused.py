@@ -5,16 +5,33 @@ from __future__ import annotations
 from recovery.archive.actions import Ddl
 from recovery.ddl import TableName
 from recovery.errors import DdlInRange
+from recovery.replayable import why_not
 from recovery.scope import spelled
 from recovery.target import format_us
 
 
-def refused(name: TableName, ddl: Ddl, why: str) -> DdlInRange:
-    return DdlInRange(
-        f"table `{name[0]}.{name[1]}` can't be restored across `{shown(ddl)}` at {ddl.file}:{ddl.position}: {why}",
-        hint=f"Restore to just before it with `{just_before(ddl)}` (transaction {ddl.seq}, {format_us(ddl.cut_at_us)}), "
-        f"take a snapshot after it, or leave the table out with `--exclude '{spelled(name)}'`.",
-    )
+class Refused(DdlInRange):
+    """table: under its name at the target. why: of the restore."""
+
+    def __init__(self, table: TableName, ddl: Ddl, why: str, way_out: str) -> None:
+        text = (
+            f"table `{table[0]}.{table[1]}` can't be restored across `{shown(ddl)}` at {ddl.file}:{ddl.position}: {why}"
+        )
+        leave_out = f"leave the table out with `--exclude '{spelled(table)}'`"
+        before = f"`{just_before(ddl)}` (transaction {ddl.seq}, {format_us(ddl.cut_at_us)})"
+        super().__init__(
+            text, hint=f"Restore to just before it with {before}, {way_out}take a snapshot after it, or {leave_out}."
+        )
+        self.table, self.ddl, self.why, self.way_out = table, ddl, why, way_out
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Refused, (self.table, self.ddl, self.why, self.way_out))
+
+
+def refused(name: TableName, ddl: Ddl, why: str) -> Refused:
+    """To be raised where a restore would have to go on without the server's help."""
+    replayed = "" if why_not(ddl) else "have it replayed on an empty server (`scratch_host` in rowback.toml), "
+    return Refused(name, ddl, why, replayed)
 
 
 def shown(ddl: Ddl) -> str:

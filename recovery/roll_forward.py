@@ -9,10 +9,9 @@ gives; what can't be computed is refused as in a restore, never left out silentl
 from __future__ import annotations
 
 import errno
-import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,40 +21,35 @@ import duckdb
 import pyarrow as pa
 
 from recovery import tiers
-from recovery.archive.actions import Baseline, Cascade, Ddl, Mark, Snapshot, Synthetic
-from recovery.archive.definitions import read_definitions, write_definitions
+from recovery.archive.actions import Baseline, Snapshot
 from recovery.archive.log import Log
 from recovery.archive.names import Layout
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.autoincrement import Counter
 from recovery.convert import converted
-from recovery.errors import ArchiveDamaged, ObjectArchived, SnapshotError
+from recovery.errors import ObjectArchived, SnapshotError
 from recovery.failpoint import failpoint
 from recovery.folding import (
     BadObject,
-    DerivedFiles,
+    Folding,
     derived_files,
     emptied,
-    last_stage,
     no_space,
     note,
     scratch_folder,
     without,
 )
-from recovery.marks import locate_snapshot
 from recovery.merge import MergedTable, Merger, engine_error
-from recovery.objects.choose import Known, definitions_of, read_at
-from recovery.objects.fold import fold
 from recovery.output.report import Report, RestoreProgress, unreported
 from recovery.planning import plan_for
 from recovery.restore_plan import RestorePlan, TablePlan
 from recovery.schema import Table
 from recovery.sizes import DEFAULT_MEMORY_LIMIT_BYTES
-from recovery.snapshot.baseline import BaselineWriter
-from recovery.snapshot.coordinates import Clock, microseconds
+from recovery.snapshot.coordinates import Clock
 from recovery.stages import Source
-from recovery.synthetic import baseline_of, cascades_at, object_ddls, objects_at
+from recovery.synthetic import baseline_of
+from recovery.synthetic_snapshot import Begun, synthetic_snapshot
 from recovery.target import Cut
 
 # A file of a baseline takes rows up to this, in Arrow's memory.
@@ -93,19 +87,10 @@ class RollForwardResult:
 
 
 @dataclass(frozen=True)
-class _Base:
-    """The newest of the snapshots that tables come from: what isn't of a table comes of it."""
-
-    snapshot: Snapshot
-    low_seq: int
-
-
-@dataclass(frozen=True)
 class _Run:
     store: Store
     state: ArchiveState
-    layout: Layout
-    snapshot_id: str
+    begun: Begun
     scratch: Path
     memory_limit_bytes: int
     progress: Report
@@ -113,29 +98,30 @@ class _Run:
 
 def roll_forward(
     store: Store,
+    state: ArchiveState,
+    into: Store,
     layout: Layout,
     log: Log,
-    state: ArchiveState,
     request: RollForwardRequest,
     *,
     now: Clock,
     progress: Report = unreported,
 ) -> RollForwardResult:
-    """Make the tables' state at the target a snapshot. state: what `log` reads.
+    """Make the tables' state at the target a snapshot in the archive of `into`, `layout` and `log`. store, state: that
+    archive, maybe with what was replayed on top of it (recovery/replay.py).
 
     Raises TargetError for what can't be computed, SnapshotError if there is no table, ArchiveDamaged, NoSpace,
     ObjectArchived, ConfigError and the store's errors.
     """
-    begin, started_at = time.monotonic(), now()
+    begin, begun = time.monotonic(), Begun.at(now, into, layout)
     if request.dry_run:
         plan = _checked(_planned(store, state, request))
         away = tiers.notes(tiers.held_back(store, tiers.read_by(plan)))
         return RollForwardResult(plan, None, warnings=(*plan.warnings, *away))
     plan = _checked(_planned_thawed(store, state, request, progress))
-    snapshot_id = f"{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
     damaged: dict[str, str] = {}
     with scratch_folder(request.scratch_dir) as scratch:
-        run = _Run(store, state, layout, snapshot_id, scratch, request.memory_limit_bytes, progress)
+        run = _Run(store, state, begun, scratch, request.memory_limit_bytes, progress)
         while True:
             _check_space(plan, scratch)
             tiers.make_readable(store, tiers.read_by(plan), request.thaw, partial(note, progress))
@@ -150,10 +136,10 @@ def roll_forward(
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise no_space(f"no space left in `{scratch}`") from error
                 raise
-    snapshot, notes = _snapshot(run, plan, request, baselines, microseconds(started_at), now)
+    snapshot, notes = synthetic_snapshot(store, state, plan, begun, baselines, now, whole=not request.tables)
     failpoint("roll-forward.commit")
     # Whatever was committed meanwhile is behind the cut: nothing at or before it ever changes.
-    committed = log.commit(state, lambda _: [snapshot])
+    committed = log.commit(log.read(), lambda _: [snapshot])
     return RollForwardResult(plan, snapshot, time.monotonic() - begin, committed.version, (*plan.warnings, *notes))
 
 
@@ -202,11 +188,12 @@ def _baselines(run: _Run, plan: RestorePlan) -> tuple[Baseline, ...]:
     derived = [derived_files(run.store, run.scratch, d, run.progress) for d in plan.derivations]
     made: list[Baseline] = []
     with Merger(run.scratch, run.memory_limit_bytes) as merger:
+        folding = Folding(run.store, merger, run.scratch, derived)
         for table in plan.tables:
             label, total = table.label, len(plan.tables)
             run.progress(RestoreProgress(label, len(made), total, 0, 0))
             try:
-                made.append(_baseline(run, plan.cut, merger, table, derived))
+                made.append(_baseline(run, plan.cut, folding, table))
             except duckdb.Error as error:
                 raise engine_error(error, label) from error
             emptied(run.scratch)
@@ -216,14 +203,14 @@ def _baselines(run: _Run, plan: RestorePlan) -> tuple[Baseline, ...]:
     return tuple(made)
 
 
-def _baseline(run: _Run, cut: Cut, merger: Merger, table: TablePlan, derived: Sequence[DerivedFiles]) -> Baseline:
+def _baseline(run: _Run, cut: Cut, folding: Folding, table: TablePlan) -> Baseline:
     counter = Counter(table.schema)
-    merged = last_stage(run.store, table, merger, run.scratch, derived, counter)
+    merged = folding.last_stage(table, counter)
     name = (table.db, table.table)
     if merged is None:
         return baseline_of(run.state, table, cut, None, (), counter.statements(name))
-    writer = BaselineWriter(run.store, run.layout, run.snapshot_id, _named(merged, table), run.scratch)
-    for chunk in _chunks(merger, merged, writer.table):
+    writer = run.begun.writer(_named(merged, table), run.scratch)
+    for chunk in _chunks(folding.merger, merged, writer.table):
         writer.write_typed(chunk)
     return baseline_of(run.state, table, cut, writer.table, writer.objects, counter.statements(name))
 
@@ -236,95 +223,12 @@ def _chunks(merger: Merger, merged: MergedTable, definition: Table) -> Iterator[
     """The rows in tables of about _CHUNK_BYTES."""
     same = tuple(Source(i) for i in range(len(definition.columns)))
     held: list[pa.Table] = []
+    held_bytes = 0
     for rows in converted(merger, merged, definition, same):
         held.append(rows)
-        if sum(t.nbytes for t in held) >= _CHUNK_BYTES:
+        held_bytes += rows.get_total_buffer_size()
+        if held_bytes >= _CHUNK_BYTES:
             yield pa.concat_tables(held)
-            held = []
+            held, held_bytes = [], 0
     if held:
         yield pa.concat_tables(held)
-
-
-# --- the snapshot -----------------------------------------------------------------------------------------------------
-
-
-def _snapshot(
-    run: _Run,
-    plan: RestorePlan,
-    request: RollForwardRequest,
-    baselines: tuple[Baseline, ...],
-    started_at_us: int,
-    now: Clock,
-) -> tuple[Snapshot, list[str]]:
-    """The action, and what it lacks, in words."""
-    state, cut, base = run.state, plan.cut, _base(run.state, plan)
-    told = base.snapshot
-    mark = Mark("", cut.file, cut.position, cut.cut_at_us)
-    known = definitions_of(told, _known(run.store, told))
-    wanted = {b.db for b in baselines}
-    databases = tuple(d for d in told.databases if d[0] in wanted or not request.tables)
-    held = [d for d in known if d.db in dict(databases)]
-    ddls = object_ddls(told, base.low_seq, state.ddls, cut.seq)
-    definitions = write_definitions(run.store, run.layout, run.snapshot_id, held)
-    snapshot = Snapshot(
-        snapshot_id=run.snapshot_id,
-        mode="synthetic",
-        low=mark,
-        high=mark,
-        started_at_us=started_at_us,
-        finished_at_us=microseconds(now()),
-        path="",
-        size_bytes=sum(o.size_bytes for b in baselines for o in b.objects) + definitions.size_bytes,
-        databases=databases,
-        baselines=baselines,
-        skipped=told.skipped,
-        sql_mode=told.sql_mode,
-        cascades=_cascades(run, base, cut),
-        objects=objects_at(told, held, state.ddls, base.low_seq, cut.seq),
-        lineage=state.lineage_of(cut.seq),
-        definitions=definitions,
-        synthetic=Synthetic(
-            seq=cut.seq,
-            gtid=cut.gtid,
-            target=plan.target,
-            sources=tuple(dict.fromkeys(t.snapshot_id for t in plan.tables)),
-            definitions_read_at_us=read_at(told),
-            ddls=ddls,
-        ),
-    )
-    lacking = sorted(db for db in wanted - {db for db, _ in databases} if not _made(ddls, db))
-    return snapshot, [
-        f"views, triggers, routines and events of database `{db}` aren't in it: snapshot {told.snapshot_id} doesn't hold it"
-        for db in lacking
-    ]
-
-
-def _made(ddls: Sequence[Ddl], db: str) -> bool:
-    catalog = fold((), {}, ddls, -1, ddls[-1].seq if ddls else -1)
-    return db in catalog.created
-
-
-def _base(state: ArchiveState, plan: RestorePlan) -> _Base:
-    newest = max(plan.tables, key=lambda t: t.low_seq)
-    return _Base(next(s for s in state.snapshots if s.snapshot_id == newest.snapshot_id), newest.low_seq)
-
-
-def _known(store: Store, snapshot: Snapshot) -> Known | None:
-    if snapshot.definitions is None:
-        return None
-    try:
-        return read_definitions(store, snapshot.definitions)
-    except ArchiveDamaged as error:
-        return error.message
-
-
-def _cascades(run: _Run, base: _Base, cut: Cut) -> tuple[Cascade, ...]:
-    """Of the newest snapshot at or before the cut, for each lists those of the whole server."""
-    newest, low_seq = base.snapshot, base.low_seq
-    for snapshot in run.state.newest_first:
-        found = locate_snapshot(run.store, run.state, snapshot)
-        usable = found.high_seq is not None and found.high_seq <= cut.seq and not found.before_start
-        if usable and found.low_seq >= low_seq:
-            newest, low_seq = snapshot, found.low_seq
-            break
-    return cascades_at(newest.cascades, run.state.ddls, low_seq, cut.seq)

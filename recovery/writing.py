@@ -5,7 +5,7 @@ Promises: a table that is recorded in the journal is not written again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from recovery.archive.store import Store
 from recovery.autoincrement import Counter
 from recovery.dump import counted
 from recovery.failpoint import failpoint
-from recovery.folding import DerivedFiles, derived_files, emptied, note, through_stages
+from recovery.folding import Folding, derived_files, emptied, note
 from recovery.merge import Merger, engine_error
 from recovery.output import manifest as manifests
 from recovery.output.files import FileRecord, TableFiles, described, write_text
@@ -60,6 +60,7 @@ def write(run: Run, plan: RestorePlan) -> tuple[tuple[TableFiles, ...], tuple[st
     tables: list[TableFiles] = []
     resumed: list[str] = []
     with Merger(run.scratch, run.memory_limit_bytes) as merger:
+        folding = Folding(run.store, merger, run.scratch, derived)
         for table in plan.tables:
             facts = {"snapshot_id": table.snapshot_id, "low_seq": table.low_seq, "high_seq": table.high_seq}
             kept = run.journal.finished(f"table {table.label}", facts, partial(note, run.progress))
@@ -68,7 +69,7 @@ def write(run: Run, plan: RestorePlan) -> tuple[tuple[TableFiles, ...], tuple[st
                 resumed.append(table.label)
                 continue
             report = _reporter(run.progress, table.label, len(tables), len(plan.tables))
-            tables.append(_write_table(run, merger, writer, table, derived, report, told.get((table.db, table.table))))
+            tables.append(_write_table(folding, writer, table, report, told.get((table.db, table.table))))
             failpoint("restore.table-written")
             run.journal.record(
                 f"table {table.label}", facts, [*tables[-1].files, *tables[-1].definition], tables[-1].to_json()
@@ -100,28 +101,23 @@ def _reporter(progress: Report, label: str, before: int, total: int) -> _Reporte
 
 
 def _write_table(
-    run: Run,
-    merger: Merger,
-    writer: Writer,
-    table: TablePlan,
-    derived: Sequence[DerivedFiles],
-    report: _Reporter,
-    story: Story | None,
+    folding: Folding, writer: Writer, table: TablePlan, report: _Reporter, story: Story | None
 ) -> TableFiles:
     """With a story, the files have the table as it was where that begins, and the digest is that of its end."""
     report(0, 0)
+    merger = folding.merger
     begin, name = (table if story is None else story.base), (table.db, table.table)
     counter = Counter(begin.schema)
     try:
-        merged = through_stages(run.store, begin, merger, run.scratch, derived, counter)
+        merged = folding.rows(begin, counter)
         written = writer.table(merger, name, (*begin.schema, *counter.statements(name)), merged, report)
         if story is not None:
-            emptied(run.scratch)
-            merged = through_stages(run.store, table, merger, run.scratch, derived, Counter(()))
+            emptied(folding.scratch)
+            merged = folding.rows(table, Counter(()))
             written = counted(merger, written, table.schema, merged)
     except duckdb.Error as error:
         raise engine_error(error, table.label) from error
-    emptied(run.scratch)
+    emptied(folding.scratch)
     return written
 
 

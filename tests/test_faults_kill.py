@@ -88,5 +88,8 @@ def test_every_place_is_killed_at_in_some_test() -> None:
         "restore.table-written": "test_output_formats",
         "restore.table-recorded": "test_output_formats",
         "restore.manifest": "test_output_formats",
+        "replay.replayed": "test_replay",
+        "roll-forward.table": "test_roll_forward",
+        "roll-forward.commit": "test_roll_forward",
     }
     assert set(PLACES) == UNDER_LOAD.keys() | elsewhere.keys()

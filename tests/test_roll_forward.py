@@ -431,7 +431,7 @@ def rolled(context: Context, only: Snapshot, to: str, outcome: Counter[str]) -> 
         try:
             # The log itself has all snapshots; only the plan sees one.
             made = operations.rolling.roll_forward(
-                context.store, context.layout, _Seeing(context.log), state, request, now=context.now
+                context.store, state, context.store, context.layout, _Seeing(context.log), request, now=context.now
             )
         except (DdlInRange, NotComputable) as error:
             name = error.message.split("`")[1]

@@ -39,7 +39,6 @@ EVENT, AT, CHANGE, IMAGES, DIFFS = 0, 1, 2, 3, 4
 STATE_SLOTS: Final = 5
 
 _PARTIAL_UPDATE: Final = 39
-_BY_WORDS: Final = 128  # bytes of a value; up to there words are compared sooner than memcmp is called
 
 
 @njit(types.UniTuple(types.int64, 2)(BYTES, types.int64, types.int64), **INLINE)
@@ -153,11 +152,6 @@ def compare(data, limit, keep, row, offsets, lengths, changed):  # type: ignore[
             if length <= 8 and other + 8 <= limit:  # the after image stands behind the before image
                 difference = load_i64(data, one) ^ load_i64(data, other)
                 equal = difference << (64 - 8 * length) == 0
-            elif length <= _BY_WORDS:
-                at, last = 0, length - 8
-                while at < last and load_i64(data, one + at) == load_i64(data, other + at):
-                    at += 8
-                equal = at >= last and load_i64(data, one + last) == load_i64(data, other + last)
             else:
                 equal = same(data, one, other, length)
         if not equal:

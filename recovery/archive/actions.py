@@ -133,7 +133,8 @@ class Session:
     """The settings under which a statement ran, as its binlog event has them. sql_mode: as a number. charset: the client's
     character set; collation, server_collation: collation_connection and collation_server by their numbers. time_zone: as
     SET takes it; None where the event doesn't say (only statements that read it do). invoker: `user`@`host` that ran it, as
-    (user, host); None where the statement names its definer. started_at_us: what NOW() gave, in whole seconds for most."""
+    (user, host); None where the statement names its definer. started_at_us: what NOW() gave, in whole seconds for most.
+    numbering: auto_increment_increment and auto_increment_offset; None in logs of earlier versions."""
 
     sql_mode: int
     charset: str
@@ -142,6 +143,7 @@ class Session:
     time_zone: str | None
     invoker: tuple[str, str] | None
     started_at_us: int
+    numbering: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -424,8 +426,10 @@ def action_from_json(data: Mapping[str, Any]) -> Action:
 def _session(data: Mapping[str, Any] | None) -> Session | None:
     if data is None:
         return None
-    invoker = data["invoker"]
-    return Session(**{**data, "invoker": None if invoker is None else (invoker[0], invoker[1])})
+    pairs = {
+        name: None if (pair := data.get(name)) is None else (pair[0], pair[1]) for name in ("invoker", "numbering")
+    }
+    return Session(**{**data, **pairs})
 
 
 def _ddl(data: Mapping[str, Any]) -> Ddl:

@@ -1,0 +1,69 @@
+"""The scratch server: an empty one of the source's kind on which statements are replayed.
+
+Promises: one user at a time; a server that holds a table of anyone else is refused; only databases made by `make_database`
+are dropped: after each use, and before the next one if a use was killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from typing import Final
+
+from recovery.config import ServerSettings
+from recovery.errors import RowbackError, SourceMisconfigured
+from recovery.quoting import quote
+from recovery.source import Connection, connect, fetch, list_tables
+
+_LOCK_S: Final = 120  # how long another user may take
+_STATEMENT_S: Final = 86_400  # how long a statement may say nothing: a large table is rewritten in one
+_OURS: Final = "rowback_scratch"  # a database with the names of those that were made
+_MADE: Final = quote(_OURS, "made")
+
+
+@contextmanager
+def scratch_server(settings: ServerSettings) -> Iterator[Connection]:
+    """A connection to it, for its only user, without foreign key checks. Raises SourceMisconfigured and what connecting
+    raises."""
+    with closing(connect(settings, read_timeout=_STATEMENT_S, write_timeout=_STATEMENT_S)) as connection:
+        if fetch(connection, f"SELECT GET_LOCK('rowback_scratch', {_LOCK_S})")[0][0] != 1:
+            raise SourceMisconfigured("the scratch server is in use", hint="Give each server's capture one of its own.")
+        fetch(connection, "SET SESSION foreign_key_checks = 0")
+        if (_OURS,) in fetch(connection, "SHOW DATABASES"):
+            _wipe(connection)
+        if tables := list_tables(connection):
+            raise SourceMisconfigured(
+                f"the scratch server `{settings.host}:{settings.port}` is not empty: it has the table "
+                f"`{tables[0][0]}.{tables[0][1]}`",
+                hint="Give `scratch_host` a server that holds nothing; it is wiped after each use.",
+            )
+        fetch(connection, f"CREATE DATABASE {quote(_OURS)}")
+        fetch(
+            connection, f"CREATE TABLE {_MADE} (name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PRIMARY KEY)"
+        )
+        try:
+            yield connection
+        finally:
+            with suppress(RowbackError):  # the next use tries again
+                _wipe(connection)
+
+
+def make_database(connection: Connection, name: str, statement: str = "") -> None:
+    """A database, unless it was made before. statement: the source's SHOW CREATE DATABASE; a plain one without it."""
+    if not name or fetch(connection, f"SELECT name FROM {_MADE} WHERE name = %s", (name,)):
+        return
+    fetch(connection, f"INSERT INTO {_MADE} VALUES (%s)", (name,))
+    fetch(connection, statement or f"CREATE DATABASE {quote(name)}")
+
+
+def made_tables(connection: Connection) -> list[tuple[str, str]]:
+    """The tables that there are now, as (database, name)."""
+    return [(db, name) for db, name, _ in list_tables(connection) if db != _OURS]
+
+
+def _wipe(connection: Connection) -> None:
+    """The names go last: what is left by a wipe that failed is still known for ours."""
+    there = (_OURS, "made") in [(db, name) for db, name, _ in list_tables(connection)]
+    for (name,) in fetch(connection, f"SELECT name FROM {_MADE}") if there else ():
+        fetch(connection, f"DROP DATABASE IF EXISTS {quote(str(name))}")
+    fetch(connection, f"DROP DATABASE {quote(_OURS)}")
