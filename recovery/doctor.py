@@ -21,6 +21,7 @@ from recovery import doctor_binlog, doctor_server, source
 from recovery.archive.store import check_put_if_absent
 from recovery.checks import Check, Verdict, advice, fail, ok, skipped
 from recovery.context import Context, program
+from recovery.doctor_scratch import scratch_check
 from recovery.errors import AccessDenied, ConfigError, RowbackError
 
 _MYDUMPER_OLDEST = (0, 10)
@@ -116,6 +117,17 @@ def _server_checks(context: Context, version: list[str], data_bytes: list[int]) 
     yield from doctor_server.checks(replace(facts, tables=wanted))
     if settings.failover:
         yield doctor_binlog.failover_check(facts)
+    yield from _scratch_checks(context, facts)
+
+
+def _scratch_checks(context: Context, facts: doctor_server.Facts) -> Iterator[Check]:
+    try:
+        scratch = context.scratch()
+    except ConfigError as error:
+        yield fail("scratch server", error.message, "statements are replayed there", error.hint)
+        return
+    if scratch is not None:
+        yield scratch_check(scratch, facts.flavor, facts.version, facts.variables)
 
 
 def dumper_checks() -> Iterator[Check]:

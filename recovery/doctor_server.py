@@ -16,6 +16,7 @@ from recovery.errors import PrivilegeMissing, SourceError, UnsupportedColumn
 from recovery.grants import account_sql, read_grants
 from recovery.quoting import quote
 from recovery.schema import Table, check_supported
+from recovery.scratch_server import DECISIVE
 from recovery.snapshot.plan import unlogged_cascades
 
 _VARIABLES = (
@@ -37,6 +38,7 @@ _VARIABLES = (
     "max_binlog_cache_size",
     "max_binlog_total_size",
     "init_connect",
+    *DECISIVE,
 )
 _NAMED = 5  # tables named in one line of advice
 CLOCK_ADVICE_S = 2.0

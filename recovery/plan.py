@@ -268,7 +268,7 @@ def _altered_during(state: ArchiveState, candidate: _Candidate, name: TableName)
 def _inexact(state: ArchiveState, candidate: _Candidate, name: TableName) -> NotComputable | DdlInRange:
     ddl = _altered_during(state, candidate, name)
     if ddl is not None:
-        return refused(name, ddl, "it ran while the snapshot was being taken without a lock")
+        return refused(name, ddl, "it ran while the snapshot was being taken without a lock", replayed=False)
     return _keyless(name, candidate.snapshot)
 
 
@@ -290,11 +290,10 @@ def _absent(
         last = ddl
     assert last is not None, "only a statement takes a table away"
     if any(s.last_seq > last.seq for s in segments):
-        raise refused(
-            name, last, "there are changes to a table of this name behind it, and none of its statements made it"
-        )
+        why = "there are changes to a table of this name behind it, and none of its statements made it"
+        raise refused(name, last, why, replayed=False)
     if named:
-        raise refused(name, last, "there is no table of this name at the target")
+        raise refused(name, last, "there is no table of this name at the target", replayed=False)
     verb = "renamed" if last.verb in ("RENAME TABLE", "ALTER TABLE") else "dropped"
     return f"table `{label(name)}` was {verb} at {last.file}:{last.position} and is left out"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from recovery.archive.actions import Ddl
 from recovery.ddl import TableName
 from recovery.errors import DdlInRange
@@ -11,9 +13,9 @@ from recovery.target import format_us
 
 
 class Refused(DdlInRange):
-    """table: under its name at the target. why: of the restore."""
+    """table: under its name at the target. replayed: whether a server that runs the statement could help; way_out: that."""
 
-    def __init__(self, table: TableName, ddl: Ddl, why: str, way_out: str) -> None:
+    def __init__(self, table: TableName, ddl: Ddl, why: str, way_out: str = "", *, replayed: bool = True) -> None:
         text = (
             f"table `{table[0]}.{table[1]}` can't be restored across `{shown(ddl)}` at {ddl.file}:{ddl.position}: {why}"
         )
@@ -22,16 +24,17 @@ class Refused(DdlInRange):
         super().__init__(
             text, hint=f"Restore to just before it with {before}, {way_out}take a snapshot after it, or {leave_out}."
         )
-        self.table, self.ddl, self.why, self.way_out = table, ddl, why, way_out
+        self.table, self.ddl, self.why, self.way_out, self.replayed = table, ddl, why, way_out, replayed
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (Refused, (self.table, self.ddl, self.why, self.way_out))
+        return (partial(Refused, replayed=self.replayed), (self.table, self.ddl, self.why, self.way_out))
 
 
-def refused(name: TableName, ddl: Ddl, why: str) -> Refused:
-    """To be raised where a restore would have to go on without the server's help."""
-    replayed = "" if why_not(ddl) else "have it replayed on an empty server (`scratch_host` in rowback.toml), "
-    return Refused(name, ddl, why, replayed)
+def refused(name: TableName, ddl: Ddl, why: str, *, replayed: bool = True) -> Refused:
+    """To be raised where a restore can't go on. replayed: see Refused."""
+    able = replayed and why_not(ddl) is None
+    way_out = "have it replayed on an empty server (`scratch_host` in rowback.toml), " if able else ""
+    return Refused(name, ddl, why, way_out, replayed=replayed)
 
 
 def shown(ddl: Ddl) -> str:

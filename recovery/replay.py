@@ -24,7 +24,7 @@ from recovery.archive.names import Layout
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.config import ServerSettings
-from recovery.errors import RowbackError
+from recovery.errors import RowbackError, TargetError
 from recovery.failpoint import failpoint
 from recovery.folding import note, scratch_folder
 from recovery.loading import NotLoaded, load, run_as_logged
@@ -35,7 +35,7 @@ from recovery.replayable import copied_from, moves, why_not, why_not_on
 from recovery.restore import RestoreRequest, RestoreResult, restore
 from recovery.schema import check_supported
 from recovery.scope import TableName, label, spelled
-from recovery.scratch_server import made_tables, scratch_server
+from recovery.scratch_server import kind_of, made_tables, scratch_server
 from recovery.snapshot.coordinates import Clock
 from recovery.snapshot.reader import close, open_snapshot, read_rows
 from recovery.source import Connection, read_tables, server_info, show_create_table
@@ -90,13 +90,15 @@ class Replays:
 
     def _replay(self, refusal: Refused) -> None:
         ddl = refusal.ddl
+        if not refusal.replayed or ddl.seq in self._tried or unlogged_action(self.state, ddl.statement):
+            raise refusal
         settings = self.scratch()
-        if settings is None or ddl.seq in self._tried or unlogged_action(self.state, ddl.statement):
+        if settings is None:
             raise refusal
         reason = why_not(ddl)
         if reason:
             why = f"{refusal.why}, and it can't be replayed on a scratch server: {reason}"
-            raise Refused(refusal.table, ddl, why, "") from refusal
+            raise Refused(refusal.table, ddl, why) from refusal
         if self.options.planning:
             way_out = "have it replayed on the scratch server, which a restore does and a dry run doesn't, "
             raise Refused(refusal.table, ddl, refusal.why, way_out) from refusal
@@ -111,7 +113,7 @@ class Replays:
                 self._read_back(connection, settings, ddl, before)
         except NotLoaded as error:
             why = f"{refusal.why}, and it can't be replayed on {where}: {error}"
-            raise Refused(refusal.table, ddl, why, "") from error
+            raise Refused(refusal.table, ddl, why) from error
 
     def _before(self, ddl: Ddl) -> RestoreResult:
         """The statement's tables as they were in front of it, in files."""
@@ -126,7 +128,12 @@ class Replays:
             scratch_dir=self.options.scratch_dir,
             thaw=self.options.thaw,
         )
-        found = self.run(partial(restore, request=request, progress=self.progress))
+        try:
+            found = self.run(partial(restore, request=request, progress=self.progress))
+        except Refused:
+            raise  # names a statement further back
+        except TargetError as error:
+            raise NotLoaded(f"its table can't be restored to just before it: {error.message}") from error
         if found.plan.cut.seq != ddl.seq - 1:
             raise NotLoaded("its place in the binlog can't be told")
         if any(system_versioned(text) for table in found.plan.tables for text in table.schema):
@@ -135,10 +142,7 @@ class Replays:
 
     def _on_server(self, connection: Connection, ddl: Ddl, before: RestoreResult) -> None:
         identity, info = self.state.identity, server_info(connection)
-        if identity is not None and (identity.flavor, _series(identity.server_version)) != (
-            info.flavor,
-            _series(info.version),
-        ):
+        if identity is not None and kind_of((identity.flavor, identity.server_version)) != kind_of(info):
             was = f"{identity.flavor} {identity.server_version}"
             raise NotLoaded(f"that is {info.flavor} {info.version}, and the source was {was}")
         load(connection, before)
@@ -166,10 +170,6 @@ def _needed(ddl: Ddl) -> Sequence[TableName]:
         return (model,)
     assert ddl.tables
     return ddl.tables[:1] if moves(ddl) else tuple(dict.fromkeys(ddl.tables))
-
-
-def _series(version: str) -> str:
-    return ".".join(version.split(".")[:2])
 
 
 def _baselines(connection: Connection, settings: ServerSettings, begun: Begun, staging: Path) -> tuple[Baseline, ...]:

@@ -13,11 +13,18 @@ from typing import Final
 from recovery.config import ServerSettings
 from recovery.errors import RowbackError, SourceMisconfigured
 from recovery.quoting import quote
-from recovery.source import Connection, connect, fetch, list_tables
+from recovery.source import Connection, ServerInfo, connect, fetch, list_tables
 
 _LOCK_S: Final = 120  # how long another user may take
 _STATEMENT_S: Final = 86_400  # how long a statement may say nothing: a large table is rewritten in one
 _OURS: Final = "rowback_scratch"  # a database with the names of those that were made
+# Settings that decide what a statement makes, and that no binlog event has.
+DECISIVE: Final = (
+    "lower_case_table_names",
+    "explicit_defaults_for_timestamp",
+    "innodb_default_row_format",
+    "default_storage_engine",
+)
 _MADE: Final = quote(_OURS, "made")
 
 
@@ -54,6 +61,12 @@ def make_database(connection: Connection, name: str, statement: str = "") -> Non
         return
     fetch(connection, f"INSERT INTO {_MADE} VALUES (%s)", (name,))
     fetch(connection, statement or f"CREATE DATABASE {quote(name)}")
+
+
+def kind_of(server: ServerInfo | tuple[str, str]) -> tuple[str, str]:
+    """(flavor, series) of a server, or of its (flavor, version): what must be the source's, such as ("mysql", "9.7")."""
+    flavor, version = (server.flavor, server.version) if isinstance(server, ServerInfo) else server
+    return flavor, ".".join(version.split(".")[:2])
 
 
 def made_tables(connection: Connection) -> list[tuple[str, str]]:

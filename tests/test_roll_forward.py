@@ -27,7 +27,6 @@ from test_restore_ddl import KNOWN, SETTINGS, clear, differing, live, restored_w
 
 from recovery import operations
 from recovery.archive.actions import Snapshot
-from recovery.archive.log import Log
 from recovery.archive.sweeper import Sweeper
 from recovery.context import Context, open_context
 from recovery.errors import DdlInRange, NotComputable
@@ -429,9 +428,9 @@ def rolled(context: Context, only: Snapshot, to: str, outcome: Counter[str]) -> 
         state = replace(context.log.read(), snapshots=(only,))
         request = RollForwardRequest(to, exclude=tuple(exclude))
         try:
-            # The log itself has all snapshots; only the plan sees one.
+            # The archive has all snapshots; only the plan sees one.
             made = operations.rolling.roll_forward(
-                context.store, state, context.store, context.layout, _Seeing(context.log), request, now=context.now
+                context.store, state, context.store, context.layout, context.log, request, now=context.now
             )
         except (DdlInRange, NotComputable) as error:
             name = error.message.split("`")[1]
@@ -444,13 +443,3 @@ def rolled(context: Context, only: Snapshot, to: str, outcome: Counter[str]) -> 
         outcome["synthetic snapshots"] += 1
         assert json.dumps(made.plan.to_json())
         return made.snapshot
-
-
-class _Seeing(Log):
-    """Commits on top of what the log really holds."""
-
-    def __init__(self, log: Log) -> None:
-        self.log = log
-
-    def commit(self, state: Any, build: Any, **options: Any) -> Any:
-        return self.log.commit(self.log.read(), build, **options)
