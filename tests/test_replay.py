@@ -294,7 +294,9 @@ def test_what_the_server_can_t_repeat_is_refused_with_the_reason(
     rowback.catch_up()
 
     def refused(table: str, config: Rowback = rowback) -> str:
-        done = config.run("restore", "--tables", f"d.{table}", "--output", str(tmp_path / "out"), check=False)
+        done = config.run(
+            "restore", "--to", "latest", "--tables", f"d.{table}", "--output", str(tmp_path / "out"), check=False
+        )
         assert done.returncode == 7, (done.stdout, done.stderr)
         assert not (tmp_path / "out").exists()
         return done.stderr
@@ -317,12 +319,12 @@ def test_what_the_server_can_t_repeat_is_refused_with_the_reason(
     assert re.search(r"that is mariadb 10\..*, and the source was mysql 9\.", refused("two", wrong))
     extra = scratch_lines(scratch) + '\nscratch_password_env = "ROWBACK_TEST_NO_SUCH"'
     unset = Rowback(tmp_path / "unset", source, root=rowback.root, extra=extra)
-    done = unset.run("restore", "--tables", "d.two", "--output", str(tmp_path / "out"), check=False)
+    done = unset.run("restore", "--to", "latest", "--tables", "d.two", "--output", str(tmp_path / "out"), check=False)
     assert (done.returncode, "ROWBACK_TEST_NO_SUCH" in done.stderr) == (2, True)
     scratch.execute("CREATE USER poor@'%' IDENTIFIED BY 'x'")
     extra = scratch_lines(scratch).replace(f'"{scratch.user}"', '"poor"')
     denied = Rowback(tmp_path / "denied", source, root=rowback.root, extra=extra)
-    done = denied.run("restore", "--tables", "d.two", "--output", str(tmp_path / "out"), check=False)
+    done = denied.run("restore", "--to", "latest", "--tables", "d.two", "--output", str(tmp_path / "out"), check=False)
     assert done.returncode not in (0, 1)
     assert "Access denied" in done.stderr
 
