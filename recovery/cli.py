@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -107,8 +108,10 @@ def run(argv: list[str]) -> int:
 
 def _wants_json(argv: Sequence[str]) -> bool:
     """Read from the raw arguments, for they may be what is wrong."""
-    pairs = zip(argv, [*argv[1:], ""], strict=True)
-    return any(word == "--format=json" or (word == "--format" and following == "json") for word, following in pairs)
+    return any(
+        word == "--format=json" or (word == "--format" and following == "json")
+        for word, following in pairwise([*argv, ""])
+    )
 
 
 def _report(error: RowbackError, *, as_json: bool, debug: bool) -> int:
@@ -120,6 +123,9 @@ def _report(error: RowbackError, *, as_json: bool, debug: bool) -> int:
 
 def _unexpected(error: Exception, *, as_json: bool, debug: bool) -> int:
     if hasattr(error, "format_message"):  # the argument parser's own errors, whichever parser typer brings
+        if type(error).__name__ == "NoArgsIsHelpError":  # `rowback` alone, or `rowback index`: its message is the help
+            print(error.format_message(), file=sys.stderr)
+            return USAGE
         hint = "See `rowback --help`, and `rowback COMMAND --help` for its examples."
         _print_error("usage", _sentence(error.format_message()), hint, as_json=as_json)
         return USAGE

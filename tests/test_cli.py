@@ -86,6 +86,15 @@ def test_version_and_help(tmp_path: Path) -> None:
     assert "Examples:" in command_line("restore", "--help", cwd=tmp_path).stdout
 
 
+@pytest.mark.parametrize("arguments", [(), ("index",)])
+def test_a_group_alone_shows_its_help(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = command_line(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(" ".join(("Usage: rowback", *arguments)))
+    assert "Commands:" in done.stderr
+    assert done.stdout == ""
+
+
 def test_no_configuration(tmp_path: Path) -> None:
     message = error_of(command_line("status", cwd=tmp_path), 2, "config")
     assert "no rowback.toml was found" in message
