@@ -15,15 +15,14 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from recovery import cli_archive, cli_roll_forward, cli_source, cli_upkeep
-from recovery.cli_options import Globals
+from recovery.cli_commands import Commands
+from recovery.cli_globals import Globals
 from recovery.errors import RowbackError, StoreFull
 
 INTERRUPTED = 130
@@ -31,6 +30,7 @@ USAGE = 2
 
 app = typer.Typer(
     name="rowback",
+    cls=Commands,
     help="Backs up MySQL and MariaDB, and gives any row, table or database back as it was at any committed "
     "transaction.",
     no_args_is_help=True,
@@ -68,13 +68,9 @@ def options(
     ctx.obj = Globals(config, server, debug)
 
 
-cli_source.register(app)
-cli_archive.register(app)
-cli_roll_forward.register(app)
-cli_upkeep.register(app)
-
-
 def installed_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # brings the e-mail parser, and is asked for rarely
+
     try:
         return version("rowback")
     except PackageNotFoundError:

@@ -18,7 +18,7 @@ import pytest
 import typer
 from rowback import COMMAND, ROOT, Rowback
 
-from recovery import cli
+from recovery import cli, cli_commands
 from recovery.errors import RowbackError
 from testservers import MySQLServer, Server
 
@@ -55,8 +55,7 @@ def command_line(*arguments: str, cwd: Path, **environ: str) -> subprocess.Compl
 
 
 def commands() -> dict[str, Any]:
-    group = typer.main.get_command(cli.app)
-    return dict(group.commands)  # type: ignore[attr-defined]
+    return {name: cli_commands.command(name) for name in typer.main.get_group(cli.app).commands}
 
 
 def test_every_command_has_help_with_examples_that_parse() -> None:
