@@ -14,7 +14,7 @@ from flows.retries import DELAYS_S, is_retryable
 from recovery import operations
 from recovery.context import open_context
 from recovery.plain import to_plain
-from recovery.snapshot import SnapshotRequest
+from recovery.snapshot.request import SnapshotRequest
 
 
 class SnapshotParameters(BaseModel):

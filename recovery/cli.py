@@ -15,14 +15,14 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from recovery import cli_archive, cli_roll_forward, cli_source, cli_upkeep
-from recovery.cli_options import Globals
+from recovery.cli_commands import Commands
+from recovery.cli_globals import Globals
 from recovery.errors import RowbackError, StoreFull
 
 INTERRUPTED = 130
@@ -30,6 +30,7 @@ USAGE = 2
 
 app = typer.Typer(
     name="rowback",
+    cls=Commands,
     help="Backs up MySQL and MariaDB, and gives any row, table or database back as it was at any committed "
     "transaction.",
     no_args_is_help=True,
@@ -67,13 +68,9 @@ def options(
     ctx.obj = Globals(config, server, debug)
 
 
-cli_source.register(app)
-cli_archive.register(app)
-cli_roll_forward.register(app)
-cli_upkeep.register(app)
-
-
 def installed_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # brings the e-mail parser, and is asked for rarely
+
     try:
         return version("rowback")
     except PackageNotFoundError:
@@ -107,8 +104,10 @@ def run(argv: list[str]) -> int:
 
 def _wants_json(argv: Sequence[str]) -> bool:
     """Read from the raw arguments, for they may be what is wrong."""
-    pairs = zip(argv, [*argv[1:], ""], strict=True)
-    return any(word == "--format=json" or (word == "--format" and following == "json") for word, following in pairs)
+    return any(
+        word == "--format=json" or (word == "--format" and following == "json")
+        for word, following in pairwise([*argv, ""])
+    )
 
 
 def _report(error: RowbackError, *, as_json: bool, debug: bool) -> int:
@@ -120,6 +119,9 @@ def _report(error: RowbackError, *, as_json: bool, debug: bool) -> int:
 
 def _unexpected(error: Exception, *, as_json: bool, debug: bool) -> int:
     if hasattr(error, "format_message"):  # the argument parser's own errors, whichever parser typer brings
+        if type(error).__name__ == "NoArgsIsHelpError":  # `rowback` alone, or `rowback index`: its message is the help
+            print(error.format_message(), file=sys.stderr)
+            return USAGE
         hint = "See `rowback --help`, and `rowback COMMAND --help` for its examples."
         _print_error("usage", _sentence(error.format_message()), hint, as_json=as_json)
         return USAGE

@@ -1,4 +1,8 @@
-"""Commands that read the archive and never need the source server: status, changes, undo, restore."""
+"""Commands that read the archive and never need the source server: changes, undo, restore.
+
+What does a command's work is imported where it begins, after its arguments and rowback.toml were found to be right: it takes
+a second, which nobody shall wait for who asks for help or has mistyped.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recovery import cli_render, operations
-from recovery.changes import ChangeQuery
 from recovery.cli_options import (
     ChangeFormat,
     ConfigOption,
     Format,
-    FormatOption,
     ServerOption,
     context_for,
-    contexts_for_all,
     print_json,
     stdout,
 )
@@ -44,24 +45,24 @@ from recovery.cli_targets import (
     thaw_of,
 )
 from recovery.errors import ConfigError
-from recovery.except_report import DROP_LATER, KEEP_LATER, REFUSE
 from recovery.output.options import OutputOptions
 from recovery.plain import to_plain
-from recovery.render import changes_csv, changes_json, changes_table, iso_us, known_line, restore_document
-from recovery.restore import RestoreRequest
 from recovery.scope import split_patterns
-from recovery.seqrange import known_text, micros
 from recovery.sizes import parse_memory, parse_size
-from recovery.undo_script import script_sql
+
+if TYPE_CHECKING:
+    from recovery.changes import ChangeQuery
 
 TABLE_LIMIT = 100  # changes shown to a person unless --limit says otherwise
 PIPED_WIDTH = 200
 
 
 class ExceptConflicts(StrEnum):
-    refuse = REFUSE
-    keep_later = KEEP_LATER
-    drop_later = DROP_LATER
+    """recovery/except_report.py's POLICIES."""
+
+    refuse = "refuse"
+    keep_later = "keep-later"
+    drop_later = "drop-later"
 
 
 class UndoFormat(StrEnum):
@@ -105,39 +106,11 @@ LimitOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     for name, command, examples in (
-        ("status", status, _STATUS),
         ("changes", changes, _CHANGES),
         ("undo", undo, _UNDO),
         ("restore", restore, _RESTORE),
     ):
         app.command(name, epilog="\b\nExamples:\n" + examples)(command)
-
-
-_STATUS = """\
-  rowback status
-  rowback status --server shop --format json
-  rowback status --all
-"""
-
-
-def status(
-    ctx: typer.Context,
-    offline: Annotated[bool, typer.Option("--offline", help="Don't ask the server how far behind capture is.")] = False,
-    output_format: FormatOption = Format.table,
-    config: ConfigOption = None,
-    server: ServerOption = None,
-    every: Annotated[bool, typer.Option("--all", help="All configured servers; JSON is an array then.")] = False,
-) -> None:
-    """Show what the archive covers, how far behind it is, its snapshots and its gaps. Works with the server down."""
-    contexts = contexts_for_all(ctx, config, server) if every else [context_for(ctx, config, server)]
-    results = [operations.status(context, ask_server=not offline) for context in contexts]
-    if output_format is Format.json:
-        print_json(results if every else results[0])
-        return
-    for number, result in enumerate(results):
-        if number:
-            stdout().print()
-        cli_render.status(result)
 
 
 _CHANGES = """\
@@ -171,6 +144,9 @@ def changes(
     if limit is None and output_format is ChangeFormat.table:
         limit = TABLE_LIMIT
     context = context_for(ctx, config, server)
+    from recovery.render import changes_csv, changes_json, changes_table, known_line
+    from recovery.seqrange import micros
+
     query = _query(key, since, until, op, transaction, limit, newest_first=not oldest_first)
     result = operations.changes(context, table, replace(query, asked_at_us=micros(context.now())))
     if output_format is ChangeFormat.json:
@@ -217,6 +193,10 @@ def undo(
             hint="Give --since, --until, --key, --op, --transaction or --limit.",
         )
     context = context_for(ctx, config, server)
+    from recovery.render import iso_us
+    from recovery.seqrange import known_text, micros
+    from recovery.undo_script import script_sql
+
     asked_at_us = micros(context.now())
     query = replace(_query(key, since, until, op, transaction, limit), asked_at_us=asked_at_us)
     script = operations.undo(context, table, query)
@@ -365,6 +345,9 @@ def restore(
         )
     asked = thaw_of(thaw=thaw, no_wait=no_wait, tier=thaw_tier, days=thaw_days)
     context = context_for(ctx, config, server)
+    from recovery.render import restore_document
+    from recovery.restore import RestoreRequest
+
     target = to if to is not None else operations.just_before(context, before or "")
     if data_format in (RestoreFormat.table, RestoreFormat.json):
         report, data_format = Format(data_format.value), RestoreFormat.mydumper
@@ -408,6 +391,8 @@ def _query(
     *,
     newest_first: bool = True,
 ) -> ChangeQuery:
+    from recovery.changes import ChangeQuery
+
     return ChangeQuery(
         table=("", ""),  # the operation finds it in the archive
         key=key,

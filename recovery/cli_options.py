@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -13,8 +12,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from recovery.config import load
-from recovery.context import Context, context_of, open_context
+from recovery.cli_globals import Globals
+from recovery.config import Settings, load
+from recovery.context import Context, context_of, server_name
 from recovery.errors import ConfigError
 from recovery.plain import to_plain
 
@@ -44,27 +44,36 @@ ServerOption = Annotated[
 FormatOption = Annotated[Format, typer.Option("--format", help="Output for people or for programs.")]
 
 
-@dataclasses.dataclass
-class Globals:
-    """Options given before the command; the same options after it win."""
+def globals_of(ctx: typer.Context) -> Globals:
+    return ctx.find_object(Globals) or Globals()
 
-    config: Path | None = None
-    server: str | None = None
-    debug: bool = False
+
+def settings_for(ctx: typer.Context, config: Path | None) -> Settings:
+    return load(config or globals_of(ctx).config)
+
+
+def server_for(ctx: typer.Context, settings: Settings, server: str | None = None) -> str:
+    """The server's name, as it was given after the command, before it, or in the environment."""
+    return server_name(settings, server or globals_of(ctx).server)
+
+
+def all_servers(ctx: typer.Context, settings: Settings, *given: str) -> tuple[str, ...]:
+    """Of every configured server, by name. Raises ConfigError beside --server, and if there is none."""
+    if given or globals_of(ctx).server is not None:
+        raise ConfigError("--all and --server can't be given together", hint="Leave one of them out.")
+    return tuple(sorted(settings.servers)) or (settings.server_name(None),)
 
 
 def context_for(ctx: typer.Context, config: Path | None, server: str | None) -> Context:
-    given = ctx.find_object(Globals) or Globals()
-    return open_context(config or given.config, server or given.server)
+    settings = settings_for(ctx, config)
+    return context_of(settings, server_for(ctx, settings, server))
 
 
 def contexts_for_all(ctx: typer.Context, config: Path | None, server: str | None) -> list[Context]:
     """Of every configured server, by name. Raises ConfigError beside --server."""
-    given = ctx.find_object(Globals) or Globals()
-    if server is not None or given.server is not None:
-        raise ConfigError("--all and --server can't be given together", hint="Leave one of them out.")
-    settings = load(config or given.config)
-    return [context_of(settings, name) for name in sorted(settings.servers) or (None,)]
+    settings = settings_for(ctx, config)
+    given = () if server is None else (server,)
+    return [context_of(settings, name) for name in all_servers(ctx, settings, *given)]
 
 
 def stdout() -> Console:

@@ -10,7 +10,7 @@ from rich.progress import Progress as Bars
 
 from recovery.cli_options import size, stderr
 from recovery.output.report import RestoreProgress
-from recovery.snapshot import Progress
+from recovery.snapshot.request import Progress
 
 _PHASES = {
     "plan": "reading definitions",

@@ -1,19 +1,25 @@
-"""Results as text for people. Each function takes a result of recovery.operations and prints it; nothing else."""
+"""Results as text for people. Each function takes a result of recovery.operations and prints it; nothing else.
+
+The modules of the results are named for the types alone: what is printed exists, and what isn't needs no import.
+"""
 
 from __future__ import annotations
 
 import shlex
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
 from recovery.checks import Check, Verdict
 from recovery.cli_options import duration, size, stdout
-from recovery.doctor import Report
 from recovery.plain import iso
-from recovery.restore import RestoreResult
-from recovery.snapshot import SnapshotResult
-from recovery.status import Point, Process, Status
+
+if TYPE_CHECKING:
+    from recovery.doctor import Report
+    from recovery.restore import RestoreResult
+    from recovery.snapshot.request import SnapshotResult
+    from recovery.status import Point, Process, Status
 
 _STYLES = {Verdict.OK: "green", Verdict.FAIL: "bold red", Verdict.ADVICE: "yellow", Verdict.SKIPPED: "dim"}
 

@@ -1,8 +1,8 @@
-"""`rowback roll-forward`: a new baseline from the archive alone."""
+"""`rowback roll-forward`: a new baseline from the archive alone. Imports stand where they do in cli_archive.py."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -36,9 +36,11 @@ from recovery.cli_targets import (
     thaw_of,
 )
 from recovery.errors import ConfigError
-from recovery.roll_forward import RollForwardRequest, RollForwardResult
 from recovery.scope import split_patterns
 from recovery.sizes import parse_memory
+
+if TYPE_CHECKING:
+    from recovery.roll_forward import RollForwardResult
 
 
 def register(app: typer.Typer) -> None:
@@ -84,6 +86,8 @@ def roll_forward(
         raise ConfigError("--to and --before can't be given together", hint="Give one of them.")
     asked = thaw_of(thaw=thaw, no_wait=no_wait, tier=thaw_tier, days=thaw_days)
     context = context_for(ctx, config, server)
+    from recovery.roll_forward import RollForwardRequest
+
     request = RollForwardRequest(
         to=operations.just_before(context, before) if before is not None else to or "latest",
         tables=patterns_of(tables, databases),

@@ -1,8 +1,7 @@
-"""Commands that work with the source server: capture, snapshot, doctor, init."""
+"""Commands that work with the source server beside capture: snapshot, doctor, init."""
 
 from __future__ import annotations
 
-import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -11,137 +10,28 @@ from typing import Annotated
 import typer
 
 from recovery import cli_progress, cli_render, operations
+from recovery.cli_globals import Globals
 from recovery.cli_options import (
     ConfigOption,
     Format,
     FormatOption,
-    Globals,
     ServerOption,
     context_for,
-    contexts_for_all,
     print_json,
     split,
 )
 from recovery.context import Context, open_context
 from recovery.initialise import InitRequest
-from recovery.operations import CaptureRequest
-from recovery.snapshot import SnapshotRequest
+from recovery.snapshot.request import SnapshotRequest
 
 
 def register(app: typer.Typer) -> None:
     for name, command, examples in (
-        ("capture", capture, _CAPTURE),
         ("snapshot", snapshot, _SNAPSHOT),
         ("doctor", doctor, _DOCTOR),
         ("init", init, _INIT),
     ):
         app.command(name, epilog="\b\nExamples:\n" + examples)(command)
-
-
-_CAPTURE = """\
-  rowback capture
-  rowback capture --until-caught-up
-  rowback capture --server shop --window-seconds 2
-  rowback capture --from-position binlog.000007:4
-  rowback capture --from-earliest
-  rowback capture --skip-gap
-  rowback capture --server shop --server crm
-  rowback capture --all --workers 2 --metrics-port 9187
-  rowback capture --all --process-id 0 --addresses 127.0.0.1:7401,127.0.0.1:7402
-"""
-
-
-def capture(
-    ctx: typer.Context,
-    until_caught_up: Annotated[
-        bool, typer.Option("--until-caught-up", help="End when the source's current end is in the archive.")
-    ] = False,
-    window_seconds: Annotated[
-        float | None,
-        typer.Option(
-            "--window-seconds", min=0.05, max=300, help="Commit at least this often (default: the settings')."
-        ),
-    ] = None,
-    from_gtid: Annotated[
-        str | None,
-        typer.Option("--from-gtid", metavar="SET", help="First start only: begin after this GTID set."),
-    ] = None,
-    from_position: Annotated[
-        str | None,
-        typer.Option("--from-position", metavar="FILE:POS", help="First start only: begin at this binlog position."),
-    ] = None,
-    from_earliest: Annotated[
-        bool, typer.Option("--from-earliest", help="First start only: begin at the oldest binlog the server has.")
-    ] = False,
-    skip_gap: Annotated[
-        bool,
-        typer.Option(
-            "--skip-gap",
-            help="Give up what lies in the gap at the archive's end and go on at the source's current position, or at "
-            "--from-...; take a new snapshot afterwards.",
-        ),
-    ] = False,
-    server: Annotated[
-        list[str] | None,
-        typer.Option("--server", metavar="NAME", help="Server section; repeat it for several.", show_default=False),
-    ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All configured servers.")] = False,
-    workers: Annotated[int, typer.Option("--workers", "-w", min=1, max=64, help="Threads that share the servers.")] = 1,
-    process_id: Annotated[
-        int | None,
-        typer.Option("--process-id", "-i", min=0, help="Which of several processes this is, from 0 on."),
-    ] = None,
-    addresses: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--addresses", "-a", metavar="HOST:PORT,...", help="Of all the processes that share the servers, in order."
-        ),
-    ] = None,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            "--metrics-port", min=1, max=65535, help="Give figures on this port of 127.0.0.1: /metrics and /health."
-        ),
-    ] = None,
-    output_format: Annotated[Format, typer.Option("--format", help="Form of an error: text or JSON.")] = Format.table,
-    config: ConfigOption = None,
-) -> None:
-    """Capture the binary log into the archive until SIGTERM or Ctrl-C, which commit the open window first.
-
-    The first start begins at the server's current position, later ones where the archive ends. Of several servers one that
-    can't go on ends alone; the command ends when all have, with the first error's exit status.
-    """
-    context, names = _servers(ctx, config, split(server), every=every)
-    request = CaptureRequest(
-        until_caught_up,
-        window_seconds,
-        from_gtid,
-        from_position,
-        from_earliest,
-        skip_gap,
-        output_format is Format.json,
-        names,
-        workers,
-        process_id,
-        split(addresses),
-        metrics_port,
-    )
-    command = operations.capture_command(context, request)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # The dataflow becomes this process: signals reach it and its exit status is ours.
-    os.execve(command.argv[0], list(command.argv), {**os.environ, **command.environment})  # noqa: S606
-
-
-def _servers(
-    ctx: typer.Context, config: Path | None, given: tuple[str, ...], *, every: bool
-) -> tuple[Context, tuple[str, ...]]:
-    """The servers that a capture was asked for, and the context of the first."""
-    if every:
-        contexts = contexts_for_all(ctx, config, given[0] if given else None)
-        return contexts[0], tuple(context.server.name for context in contexts)
-    context = context_for(ctx, config, given[0] if given else None)
-    return context, given or (context.server.name,)
 
 
 _SNAPSHOT = """\

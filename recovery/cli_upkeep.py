@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from recovery import operations
-from recovery.archive.compaction import CompactionPlan, Merge
-from recovery.archive.compactor import Compacted
-from recovery.archive.rebuild import IndexRebuilt, IndexReport
-from recovery.archive.sweeping import SweepPlan
 from recovery.cli_options import (
     ConfigOption,
     Format,
@@ -26,9 +22,14 @@ from recovery.cli_options import (
 )
 from recovery.cli_progress import verify_progress
 from recovery.errors import ArchiveDamaged, ConfigError
-from recovery.plain import iso
-from recovery.status import moment
-from recovery.verify_report import ArchiveReport
+from recovery.plain import iso, moment
+
+if TYPE_CHECKING:
+    from recovery.archive.compaction import CompactionPlan, Merge
+    from recovery.archive.compactor import Compacted
+    from recovery.archive.rebuild import IndexRebuilt, IndexReport
+    from recovery.archive.sweeping import SweepPlan
+    from recovery.verify_report import ArchiveReport
 
 
 def register(app: typer.Typer) -> None:

@@ -1,4 +1,8 @@
-"""What every operation needs: the settings of one server and the way to its archive. Built once, at the edge."""
+"""What every operation needs: the settings of one server and the way to its archive. Built once, at the edge.
+
+The log's module is imported with the first archive that is opened, after its settings were found to be right: it brings
+pyarrow, which a command that ends with an error in rowback.toml needn't wait for.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recovery import config
-from recovery.archive.log import Log
 from recovery.archive.names import Layout
 from recovery.archive.store import Store, open_store
 from recovery.config import ArchiveSettings, ServerSettings, Settings
+
+if TYPE_CHECKING:
+    from recovery.archive.log import Log
 
 
 def utc_now() -> datetime:
@@ -42,14 +49,20 @@ class Context:
 
 
 def open_context(config_path: Path | str | None = None, server: str | None = None) -> Context:
-    """Read the settings, pick the server (this one, else ROWBACK_SERVER's, else the only one) and open its archive.
-
-    Raises ConfigError. Connects nowhere.
-    """
-    return context_of(config.load(config_path), server or os.environ.get("ROWBACK_SERVER") or None)
+    """Read the settings, pick the server and open its archive. Raises ConfigError. Connects nowhere."""
+    settings = config.load(config_path)
+    return context_of(settings, server_name(settings, server))
 
 
-def context_of(settings: Settings, server: str | None = None) -> Context:
+def server_name(settings: Settings, server: str | None = None) -> str:
+    """This server, else ROWBACK_SERVER's, else the only one. Raises ConfigError."""
+    return settings.server_name(server or os.environ.get("ROWBACK_SERVER") or None)
+
+
+def context_of(settings: Settings, server: str) -> Context:
+    """Raises ConfigError. Connects nowhere."""
+    from recovery.archive.log import Log
+
     chosen = settings.server_without_password(server)
     store = open_store(settings.archive)
     layout = Layout(settings.archive.tenant, chosen.name)

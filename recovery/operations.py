@@ -1,56 +1,46 @@
 """The user's verbs, one function each: what every surface (command line, flows) calls, and what it renders.
 
 Each takes a Context and a frozen request and returns a frozen result; none prints, exits or asks. Errors are those of
-recovery.errors.
+recovery.errors. (Starting a capture is recovery/capture_command.py's: it needs no Context.)
+
+Importing this module costs nothing: a verb imports what does its work when it is called. A surface has all verbs in reach
+and is asked for one, and DuckDB, sqlglot and the rest of a restore take a second that a `status` would wait for.
+tests/test_start.py keeps it so.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from recovery import changes as change_history
-from recovery import doctor as doctor_checks
-from recovery import initialise as initialisation
-from recovery import restore as restoring
-from recovery import roll_forward as rolling
-from recovery import seqrange, source
-from recovery import status as coverage
-from recovery import undo as undoing
-from recovery import verify as verification
-from recovery.archive import rebuild as indexing
-from recovery.archive.compaction import CompactionPlan, Merge, plan_compaction
-from recovery.archive.compactor import Compacted, Compactor
-from recovery.archive.rebuild import IndexRebuilt, IndexReport
-from recovery.archive.segments import read_transactions
-from recovery.archive.state import ArchiveState
-from recovery.archive.sweeper import Sweeper, SweepResult
-from recovery.archive.sweeping import SweepPlan
-from recovery.capture_process import capture_process
-from recovery.changes import ChangeQuery, ChangesResult
-from recovery.checks import Check
-from recovery.context import Context
-from recovery.doctor import Report as DoctorReport
 from recovery.errors import ArchiveMissing, ConfigError, RowbackError, StoreUnavailable, TargetOutsideCoverage
 from recovery.gtid import is_gtid
-from recovery.initialise import Initialised, InitRequest
-from recovery.output.report import Report as RestoreReport
 from recovery.output.report import unreported as unwatched
-from recovery.replay import ReplayOptions, Replays
-from recovery.restore import RestoreRequest, RestoreResult
-from recovery.roll_forward import RollForwardRequest, RollForwardResult
-from recovery.snapshot import SnapshotRequest, SnapshotResult, take_snapshot
-from recovery.snapshot.request import Progress as SnapshotProgress
-from recovery.snapshot.request import Report
-from recovery.spooled import spool_folder, waiting
-from recovery.status import Live, Status
-from recovery.undo import UndoScript
-from recovery.verify_report import ArchiveReport
+
+if TYPE_CHECKING:
+    from recovery.archive.compaction import CompactionPlan, Merge
+    from recovery.archive.compactor import Compacted
+    from recovery.archive.rebuild import IndexRebuilt, IndexReport
+    from recovery.archive.state import ArchiveState
+    from recovery.archive.sweeper import Sweeper, SweepResult
+    from recovery.archive.sweeping import SweepPlan
+    from recovery.changes import ChangeQuery, ChangesResult
+    from recovery.checks import Check
+    from recovery.context import Context
+    from recovery.doctor import Report as DoctorReport
+    from recovery.initialise import Initialised, InitRequest
+    from recovery.output.report import Report as RestoreReport
+    from recovery.replay import Replays
+    from recovery.restore import RestoreRequest, RestoreResult
+    from recovery.roll_forward import RollForwardRequest, RollForwardResult
+    from recovery.snapshot.request import Progress as SnapshotProgress
+    from recovery.snapshot.request import Report, SnapshotRequest, SnapshotResult
+    from recovery.status import Live, Status
+    from recovery.undo import UndoScript
+    from recovery.verify_report import ArchiveReport
 
 Progress = Callable[[str], None]
 
@@ -69,6 +59,10 @@ def unreported(progress: SnapshotProgress) -> None:
 def status(context: Context, *, ask_server: bool = True) -> Status:
     """What the archive covers. The server is asked for its newest position, and a capture on this machine that has a metrics
     port for its state; if one doesn't answer, the result says so."""
+    from recovery import status as coverage
+    from recovery.capture_process import capture_process
+    from recovery.spooled import spool_folder, waiting
+
     spooled = waiting(
         spool_folder(context.server.spool_folder, context.store.url, context.archive.tenant, context.server.name)
     )
@@ -96,6 +90,9 @@ def status(context: Context, *, ask_server: bool = True) -> Status:
 
 
 def _live(context: Context, state: ArchiveState) -> tuple[Live | None, str | None]:
+    from recovery import source
+    from recovery.status import Live, bytes_behind
+
     try:
         settings = context.source()
         quick = _quick_timeout_s(settings.connect_timeout_s)
@@ -109,7 +106,7 @@ def _live(context: Context, state: ArchiveState) -> tuple[Live | None, str | Non
     behind = None
     if state.checkpoint is not None:
         sizes = [(str(row[0]), int(row[1])) for row in logs]
-        behind = coverage.bytes_behind(sizes, state.checkpoint.file, state.checkpoint.position)
+        behind = bytes_behind(sizes, state.checkpoint.file, state.checkpoint.position)
     return Live(*position, behind), None
 
 
@@ -120,138 +117,25 @@ def _quick_timeout_s(connect_timeout_s: int) -> int:
 
 def doctor(context: Context, on_check: Callable[[Check], None] | None = None) -> DoctorReport:
     """Every check of source, tools and archive. Never raises for what it finds."""
-    return doctor_checks.examine(context, on_check)
+    from recovery.doctor import examine
+
+    return examine(context, on_check)
 
 
 def initialise(request: InitRequest) -> Initialised:
     """Write a commented rowback.toml."""
-    return initialisation.write(request)
+    from recovery.initialise import write
+
+    return write(request)
 
 
 # --- taking -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class CaptureRequest:
-    """Where the first start begins (later ones go on at the archive's checkpoint) and when to end. At most one of
-    from_gtid, from_position and from_earliest. skip_gap: go on behind the gap that the archive ends in. window_seconds:
-    None takes the server section's. servers: several at once, their names; empty for the context's. workers: threads that
-    share them; process_id and addresses (`host:port` of each process, the same for all): one of several processes that do.
-    metrics_port: None takes the settings' (plus process_id).
-    json_errors: an error goes to stderr as a JSON object."""
-
-    until_caught_up: bool = False
-    window_seconds: float | None = None
-    from_gtid: str | None = None
-    from_position: str | None = None
-    from_earliest: bool = False
-    skip_gap: bool = False
-    json_errors: bool = False
-    servers: tuple[str, ...] = ()
-    workers: int = 1
-    process_id: int | None = None
-    addresses: tuple[str, ...] = ()
-    metrics_port: int | None = None
-
-
-@dataclass(frozen=True)
-class Command:
-    """A process to become: argv without secrets, and what to add to the environment."""
-
-    argv: tuple[str, ...]
-    environment: dict[str, str]
-
-
-def capture_command(context: Context, request: CaptureRequest) -> Command:
-    """The dataflow as a process of its own. Raises ConfigError for arguments that don't fit together and for a password
-    that can't be had, before anything starts."""
-    begins = [name for name in ("from_gtid", "from_position", "from_earliest") if getattr(request, name)]
-    if len(begins) > 1:
-        options = " and ".join("--" + name.replace("_", "-") for name in begins)
-        raise ConfigError(f"{options} can't be given together", hint="Give one place to begin.")
-    if request.from_position is not None:
-        file, _, position = request.from_position.rpartition(":")
-        if not file or not position.isdigit():
-            raise ConfigError(
-                f"`{request.from_position}` is no binlog position",
-                hint="Write FILE:POSITION, for example binlog.000007:4.",
-            )
-    servers = request.servers or (context.server.name,)
-    _check_shared(request, servers)
-    for name in servers:
-        context.settings.server(name)
-    argv = [sys.executable, "-P", "-m", "dataflow.run"]
-    for name in servers:
-        argv += ["--server", name]
-    if context.settings.path is not None:
-        argv += ["--config", str(context.settings.path)]
-    if request.until_caught_up:
-        argv.append("--until-caught-up")
-    if request.window_seconds is not None:
-        argv += ["--window-seconds", f"{request.window_seconds:g}"]
-    if request.from_gtid is not None:
-        argv += ["--from-gtid", request.from_gtid]
-    if request.from_position is not None:
-        argv += ["--from-position", request.from_position]
-    if request.from_earliest:
-        argv.append("--from-earliest")
-    if request.skip_gap:
-        argv.append("--skip-gap")
-    if request.json_errors:
-        argv += ["--format", "json"]
-    if request.workers > 1:
-        argv += ["--workers", str(request.workers)]
-    if request.process_id is not None:
-        argv += ["--process-id", str(request.process_id), "--addresses", ",".join(request.addresses)]
-    port = request.metrics_port
-    if port is None and context.settings.capture.metrics_port is not None and not request.until_caught_up:
-        port = context.settings.capture.metrics_port + (request.process_id or 0)
-    if port is not None:
-        argv += ["--metrics-port", str(port)]
-    return Command(tuple(argv), _environment())
-
-
-def _check_shared(request: CaptureRequest, servers: tuple[str, ...]) -> None:
-    """Raises ConfigError where options for one server meet several, and for a half or wrong description of processes."""
-    if len(set(servers)) < len(servers):
-        raise ConfigError("a server is named twice", hint="Name each server once.")
-    one = request.from_gtid or request.from_position or request.from_earliest or request.skip_gap
-    if one and len(servers) > 1:
-        raise ConfigError(
-            "--from-... and --skip-gap are for one server at a time",
-            hint="Run that server's first capture alone with --until-caught-up, then all of them together.",
-        )
-    addresses, number = request.addresses, request.process_id
-    if (number is None) != (not addresses):
-        raise ConfigError(
-            "--process-id and --addresses go together",
-            hint="Give every process the same --addresses HOST:PORT,HOST:PORT and its own --process-id from 0 on.",
-        )
-    if number is None:
-        return
-    if any(not host or not port.isdigit() for host, _, port in (a.rpartition(":") for a in addresses)):
-        raise ConfigError(f"`{','.join(addresses)}` are no addresses", hint="Write HOST:PORT,HOST:PORT.")
-    if not 0 <= number < len(addresses):
-        raise ConfigError(
-            f"--process-id {number} is none of the {len(addresses)} processes", hint="They count from 0 on."
-        )
-
-
-def _environment() -> dict[str, str]:
-    """Bytewax's engine prints a backtrace of its own on every error unless told not to.
-
-    -P keeps a folder named like a package of ours in the working directory from being run instead. A checkout that is
-    not installed then needs its root named.
-    """
-    root = Path(__file__).resolve().parent.parent
-    quiet = {"RUST_BACKTRACE": "0"}
-    if "site-packages" in root.parts:
-        return quiet
-    return quiet | {"PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))}
-
-
 def snapshot(context: Context, request: SnapshotRequest, progress: Report = unreported) -> SnapshotResult:
     """Take a snapshot and commit it to the archive."""
+    from recovery.snapshot.take import take_snapshot
+
     return take_snapshot(
         context.source(), context.store, context.layout, context.log, request, now=context.now, progress=progress
     )
@@ -263,7 +147,9 @@ def snapshot(context: Context, request: SnapshotRequest, progress: Report = unre
 def table_name(state: ArchiveState, text: str) -> tuple[str, str]:
     """(database, table) of `db.table`. A name with dots in it is found if the archive holds it; backticks make it plain:
     `a.b`.`c.d`. Raises ConfigError for text without a dot; an unknown name is left to the operation to report."""
-    known = change_history.known_tables(state)
+    from recovery.changes import known_tables
+
+    known = known_tables(state)
     if text.startswith("`"):
         parts = [part.replace("``", "`") for part in text[1:-1].split("`.`")]
         if len(parts) == 2 and text.endswith("`"):
@@ -295,12 +181,16 @@ def _no_archive(context: Context) -> ArchiveMissing:
 
 def changes(context: Context, table: str, query: ChangeQuery) -> ChangesResult:
     """The change history of a table. query.table is taken from `table`."""
+    from recovery import changes as history
+
     state = read_archive(context)
-    return change_history.changes(context.store, state, replace(query, table=table_name(state, table)))
+    return history.changes(context.store, state, replace(query, table=table_name(state, table)))
 
 
 def restore(context: Context, request: RestoreRequest, progress: RestoreReport = unwatched) -> RestoreResult:
     """The tables at the target in a directory, in the request's format; with dry_run the plan alone."""
+    from recovery import restore as restoring
+
     with _replays(context, request, progress) as replays:
         return replays.run(lambda store, state: restoring.restore(store, state, request, progress))
 
@@ -309,6 +199,8 @@ def roll_forward(
     context: Context, request: RollForwardRequest, progress: RestoreReport = unwatched
 ) -> RollForwardResult:
     """The tables at the target as a new snapshot, made without the source; with dry_run the plan alone."""
+    from recovery import roll_forward as rolling
+
     archive = context.store, context.layout, context.log
     with _replays(context, request, progress) as replays:
         return replays.run(
@@ -320,6 +212,8 @@ def roll_forward(
 
 def _replays(context: Context, request: RestoreRequest | RollForwardRequest, progress: RestoreReport) -> Replays:
     """The archive, with statements replayed where that is needed and a scratch server is configured."""
+    from recovery.replay import ReplayOptions, Replays
+
     options = ReplayOptions(request.dry_run, request.memory_limit_bytes, request.scratch_dir, request.thaw)
     state = read_archive(context)
     return Replays(context.store, state, context.layout, context.scratch, options, context.now, progress)
@@ -327,6 +221,8 @@ def _replays(context: Context, request: RestoreRequest | RollForwardRequest, pro
 
 def undo(context: Context, table: str, query: ChangeQuery) -> UndoScript:
     """The inverse of the selected changes. query.table is taken from `table`. Nothing is applied anywhere."""
+    from recovery import undo as undoing
+
     state = read_archive(context)
     return undoing.undo(context.store, state, replace(query, table=table_name(state, table)))
 
@@ -341,12 +237,15 @@ def _is_time(text: str) -> bool:
 
 def just_before(context: Context, gtid: str) -> str:
     """The target that stands for "everything up to the transaction before this one": where it starts in the binlog."""
+    from recovery.archive.segments import read_transactions
+    from recovery.seqrange import seq_of_gtid
+
     hint = "`rowback changes` shows the GTID of each change; for the state at a time give `--to`."
     if not is_gtid(gtid) or _is_time(gtid):  # a date has the form of a MariaDB GTID
         raise ConfigError(f"`{gtid}` is no GTID", hint=hint)
     state = read_archive(context)
     try:
-        seq = seqrange.seq_of_gtid(context.store, state, gtid)
+        seq = seq_of_gtid(context.store, state, gtid)
     except TargetOutsideCoverage as error:
         raise TargetOutsideCoverage(error.message, hint=hint) from error
     segments = [s for s in state.transactions if s.first_seq <= seq <= s.last_seq]
@@ -361,7 +260,9 @@ def just_before(context: Context, gtid: str) -> str:
 
 def index_show(context: Context) -> IndexReport:
     """The archive's indexes, each read and checked."""
-    report = indexing.examine(context.log, context.server.name)
+    from recovery.archive.rebuild import examine
+
+    report = examine(context.log, context.server.name)
     if not report.log_version:
         raise _no_archive(context)
     return report
@@ -369,26 +270,34 @@ def index_show(context: Context) -> IndexReport:
 
 def index_rebuild(context: Context, on_version: Callable[[int], None] = lambda _: None) -> IndexRebuilt:
     """A new index at the log's head, made from the log alone. on_version: told how far the fold is."""
+    from recovery.archive.rebuild import rebuild
+
     if not context.log.newest():
         raise _no_archive(context)
-    return indexing.rebuild(context.log, context.server.name, on_version)
+    return rebuild(context.log, context.server.name, on_version)
 
 
 def compact_plan(context: Context) -> CompactionPlan:
     """What `compact` would do now."""
+    from recovery.archive.compaction import plan_compaction
+
     return plan_compaction(read_archive(context))
 
 
 def compact(context: Context, on_merge: Callable[[Merge, int], None] = lambda merge, size: None) -> Compacted:
     """Small segments of hours that are over become larger ones. on_merge: told of each new file and the bytes read."""
+    from recovery.archive.compactor import Compactor
+
     compactor = Compactor(context.store, context.layout, context.log, on_merge=on_merge)
     return compactor.run(read_archive(context))
 
 
 def verify_archive(
-    context: Context, *, quick: bool = False, progress: verification.Progress = verification.silent
+    context: Context, *, quick: bool = False, progress: Callable[[str, int, int], None] = lambda *_: None
 ) -> ArchiveReport:
-    """Proof from the bucket alone that the archive is whole. Damage is in the result."""
+    """Proof from the bucket alone that the archive is whole. Damage is in the result. progress: told phase, done, total."""
+    from recovery import verify as verification
+
     if not context.log.newest():
         raise _no_archive(context)
     return verification.verify_archive(context.store, context.layout, context.log, quick=quick, progress=progress)
@@ -407,4 +316,6 @@ def sweep(context: Context, *, grace_hours: float = 24, on_delete: Progress = si
 
 
 def _sweeper(context: Context, grace_hours: float, on_delete: Progress) -> Sweeper:
+    from recovery.archive.sweeper import Sweeper
+
     return Sweeper(context.store, context.layout, context.log, timedelta(hours=grace_hours), on_delete)

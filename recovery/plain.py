@@ -1,4 +1,4 @@
-"""Results as plain JSON data: what `--format json` prints and what a flow returns."""
+"""Results as plain JSON data: what `--format json` prints and what a flow returns; and the log's times as times."""
 
 from __future__ import annotations
 
@@ -33,3 +33,8 @@ def to_plain(value: object) -> Any:
 def iso(moment: datetime) -> str:
     """2026-05-02T10:00:00.123456Z: the same width always, sorts as text, and `--to` takes it back."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def moment(us: int) -> datetime:
+    """Microseconds since the epoch as an aware time; exact, unlike fromtimestamp of a float."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)

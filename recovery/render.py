@@ -25,7 +25,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -34,9 +34,11 @@ from rich.text import Text
 from recovery.changes import ChangesResult
 from recovery.images import Change, Image
 from recovery.literals import text_of
-from recovery.restore import RestoreResult
 from recovery.schema import INTEGER_BITS, TEXT_TYPES, Column
 from recovery.seqrange import known_text, moment_text
+
+if TYPE_CHECKING:
+    from recovery.restore import RestoreResult  # a restore's modules, which the changes of a table don't need
 
 _NUMBERS = frozenset(INTEGER_BITS) | {"bit", "year", "float", "double"}
 _ENUM = frozenset({"enum"})

@@ -12,13 +12,16 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
-from recovery.archive.actions import SchemaObject, Snapshot, Writer
-from recovery.archive.state import ArchiveState
 from recovery.config import wanted
 from recovery.errors import ConfigError, UnknownTable
 from recovery.near import near_names
 from recovery.quoting import quote
+
+if TYPE_CHECKING:
+    from recovery.archive.actions import SchemaObject, Snapshot, Writer
+    from recovery.archive.state import ArchiveState
 
 TableName = tuple[str, str]
 _QUOTED = r"`(?:[^`]|``)+`"

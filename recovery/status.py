@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from recovery.archive.actions import Checkpoint, Gap, Mark, Snapshot
 from recovery.archive.state import ArchiveState
 from recovery.gtid import binlog_order, is_subset
+from recovery.plain import moment
 from recovery.spooled import Spooled
 
 RATE_S = 600
@@ -268,11 +269,6 @@ def _snapshot_needed(state: ArchiveState) -> str | None:
         if not any((s.lineage, binlog_order(s.low.file, s.low.position)) >= end for s in state.snapshots):
             return f"none was taken since the gap at {hole.from_file}:{hole.from_position}"
     return None
-
-
-def moment(us: int) -> datetime:
-    """Microseconds since the epoch as an aware time; exact, unlike fromtimestamp of a float."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
 
 
 def covers(state: ArchiveState, mark: Mark) -> bool:

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from recovery.archive.state import ArchiveState
 from recovery.archive.store import HeldBack, Store, Tiered
 from recovery.errors import ConfigError, ObjectArchived
-from recovery.restore_plan import RestorePlan
+
+if TYPE_CHECKING:
+    from recovery.archive.state import ArchiveState
+    from recovery.restore_plan import RestorePlan
 
 TIERS: Final = ("Standard", "Bulk", "Expedited")  # S3 API Reference, RestoreObject, GlacierJobParameters
 _NAMED: Final = 5  # of many objects; the count says the rest

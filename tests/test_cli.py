@@ -18,7 +18,7 @@ import pytest
 import typer
 from rowback import COMMAND, ROOT, Rowback
 
-from recovery import cli
+from recovery import cli, cli_commands
 from recovery.errors import RowbackError
 from testservers import MySQLServer, Server
 
@@ -55,8 +55,7 @@ def command_line(*arguments: str, cwd: Path, **environ: str) -> subprocess.Compl
 
 
 def commands() -> dict[str, Any]:
-    group = typer.main.get_command(cli.app)
-    return dict(group.commands)  # type: ignore[attr-defined]
+    return {name: cli_commands.command(name) for name in typer.main.get_group(cli.app).commands}
 
 
 def test_every_command_has_help_with_examples_that_parse() -> None:
@@ -84,6 +83,15 @@ def test_every_option_is_described() -> None:
 def test_version_and_help(tmp_path: Path) -> None:
     assert command_line("--version", cwd=tmp_path).stdout.startswith("rowback ")
     assert "Examples:" in command_line("restore", "--help", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize("arguments", [(), ("index",)])
+def test_a_group_alone_shows_its_help(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = command_line(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(" ".join(("Usage: rowback", *arguments)))
+    assert "Commands:" in done.stderr
+    assert done.stdout == ""
 
 
 def test_no_configuration(tmp_path: Path) -> None:

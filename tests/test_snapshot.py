@@ -45,7 +45,9 @@ from recovery.errors import (
 )
 from recovery.quoting import quote
 from recovery.schema import table_of
-from recovery.snapshot import Progress, SnapshotRequest, SnapshotResult, dumper, take, take_snapshot, window
+from recovery.snapshot import dumper, take, window
+from recovery.snapshot.request import Progress, SnapshotRequest, SnapshotResult
+from recovery.snapshot.take import take_snapshot
 from recovery.source import connect, server_info
 from testservers import Server
 
@@ -759,7 +761,8 @@ from recovery.archive.filestore import FileStore
 from recovery.archive.log import Log
 from recovery.archive.names import Layout
 from recovery.config import ServerSettings
-from recovery.snapshot import SnapshotRequest, take_snapshot
+from recovery.snapshot.request import SnapshotRequest
+from recovery.snapshot.take import take_snapshot
 port, root, staging, db = sys.argv[1:]
 store, layout = FileStore(Path(root)), Layout("default", "s")
 take_snapshot(ServerSettings(name="s", port=int(port), user="root"), store, layout, Log(store, layout),

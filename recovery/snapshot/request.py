@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from recovery.archive.actions import Snapshot
 from recovery.errors import ConfigError
+
+if TYPE_CHECKING:
+    from recovery.archive.actions import Snapshot
 
 LOCKS: Final = ("auto", "brief", "none")
 
