@@ -25,7 +25,7 @@ from recovery.plain import to_plain
 from recovery.render import restore_document
 from recovery.restore import RestoreRequest
 from recovery.scope import of_databases
-from recovery.sizes import parse_size
+from recovery.sizes import parse_memory, parse_size
 from recovery.undo_script import script_sql
 
 ARTIFACT_MAX_CHARACTERS = 1_000_000  # an artifact is a row in Prefect's database
@@ -54,6 +54,8 @@ class RestoreParameters(BaseModel):
     compress: str = Field("", description="none, gzip or zstd; empty: what the format is used to.")
     statement_size: str = Field("1MB", description="An INSERT's bytes.")
     rows_per_file: int | None = Field(None, ge=1, description="Start a table's next file after so many rows.")
+    memory: str = Field("1GiB", description="What the merge may use before it spills to the disk.")
+    scratch: str | None = Field(None, description="Folder on the worker for copies and spilled data; else its TMPDIR.")
     resume: bool = Field(False, description="Go on with what an interrupted run left in the folder.")
 
 
@@ -87,6 +89,8 @@ def write_restore(parameters: RestoreParameters) -> dict[str, Any]:
         (*parameters.tables, *of_databases(parameters.databases)),
         output,
         parameters.dry_run,
+        memory_limit_bytes=parse_memory(parameters.memory),
+        scratch_dir=Path(parameters.scratch) if parameters.scratch else None,
         options=options,
         resume=parameters.resume,
         exclude=tuple(parameters.exclude),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
@@ -15,6 +16,7 @@ from recovery import operations
 from recovery.context import open_context
 from recovery.plain import to_plain
 from recovery.roll_forward import RollForwardRequest
+from recovery.scope import of_databases
 from recovery.sizes import parse_memory
 
 
@@ -27,8 +29,10 @@ class RollForwardParameters(BaseModel):
     server: str | None = Field(None, description="Server section; not needed if there is one.")
     to: str = Field("latest", description="A time, a GTID, FILE:POSITION or latest.")
     tables: list[str] = Field([], description="Patterns db.table; empty: every table.")
+    databases: list[str] = Field([], description="Whole databases, with those tables.")
     exclude: list[str] = Field([], description="Patterns db.table to leave out.")
     memory: str = Field("1GiB", description="What the merge may use before it spills to the disk.")
+    scratch: str | None = Field(None, description="Folder on the worker for copies and spilled data; else its TMPDIR.")
 
 
 @task(name="roll-forward", retries=len(DELAYS_S), retry_delay_seconds=DELAYS_S, retry_condition_fn=is_retryable)
@@ -36,9 +40,10 @@ def roll_forward(parameters: RollForwardParameters) -> dict[str, Any]:
     """The operation; its result as plain data. Tried again only after an error that may pass by itself."""
     request = RollForwardRequest(
         to=parameters.to,
-        tables=tuple(parameters.tables),
+        tables=(*parameters.tables, *of_databases(parameters.databases)),
         exclude=tuple(parameters.exclude),
         memory_limit_bytes=parse_memory(parameters.memory),
+        scratch_dir=Path(parameters.scratch) if parameters.scratch else None,
     )
     result = operations.roll_forward(open_context(parameters.config, parameters.server), request)
     made = result.snapshot
@@ -64,8 +69,10 @@ def main() -> None:
     parser.add_argument("--server")
     parser.add_argument("--to", default="latest")
     parser.add_argument("--tables", action="append", default=[])
+    parser.add_argument("--databases", action="append", default=[])
     parser.add_argument("--exclude", action="append", default=[])
     parser.add_argument("--memory", default="1GiB")
+    parser.add_argument("--scratch")
     result = roll_baseline_forward(RollForwardParameters(**vars(parser.parse_args())))
     print(json.dumps(result, indent=2))  # noqa: T201
 

@@ -38,11 +38,13 @@ def load(connection: Connection, restored: RestoreResult) -> None:
         for table in restored.plan.tables:
             make_database(connection, table.db)
             fetch(connection, f"USE {quote(table.db)}")
-            for statement in table.schema:
-                fetch(connection, statement.strip().rstrip(";"))
+            for text in table.schema:
+                fetch(connection, text.strip().rstrip(";"))
             for file in written[table.db, table.table].files:
-                for statements in _statements(restored.output / file.name):
-                    connection.query(statements)
+                connection.begin()
+                for statement in _statements(restored.output / file.name):
+                    connection.query(statement)
+                connection.commit()
     except RowbackError as error:
         raise NotLoaded(error.message) from error
     except (pymysql.MySQLError, OSError) as error:

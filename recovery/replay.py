@@ -8,6 +8,7 @@ a statement that fails there: all are refused with the statement.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -146,9 +147,13 @@ class Replays:
             was = f"{identity.flavor} {identity.server_version}"
             raise NotLoaded(f"that is {info.flavor} {info.version}, and the source was {was}")
         load(connection, before)
-        needed = list(_needed(ddl))
-        definitions = {(t.db, t.name): t for t in read_tables(connection, needed)}
-        why = why_not_on(ddl, [definitions[name] for name in needed])
+        assert before.output is not None
+        shutil.rmtree(before.output)
+        definitions = {(t.db, t.name): t for t in read_tables(connection, made_tables(connection))}
+        lost = [name for name in _needed(ddl) if name not in definitions]
+        if lost:
+            raise NotLoaded(f"table `{label(lost[0])}` has another name there: compare lower_case_table_names")
+        why = why_not_on(ddl, [definitions[name] for name in _needed(ddl)])
         if why:
             raise NotLoaded(why)
         run_as_logged(connection, ddl)

@@ -21,6 +21,7 @@ from rowback import Rowback
 
 from flows import replay, retries, roll_forward, snapshots
 from flows.replay import RestoreParameters, UndoParameters
+from flows.roll_forward import RollForwardParameters
 from flows.snapshots import SnapshotParameters
 from recovery.errors import AccessDenied, RowbackError, SourceUnreachable, StoreUnavailable, UnknownTable
 from testservers import MySQLServer
@@ -91,7 +92,11 @@ def test_the_tasks_do_what_the_commands_do(rowback: Rowback, mysql_source: MySQL
     assert (taken["tables"], taken["rows"]) == (1, 0)
     mysql_source.execute(f"INSERT INTO {DB}.t VALUES (1), (2), (3)")
     rowback.run("capture", "--until-caught-up")
-    restored = replay.write_restore.fn(RestoreParameters(config=config, to="latest", output=str(tmp_path / "out")))
+    restored = replay.write_restore.fn(
+        RestoreParameters(
+            config=config, to="latest", output=str(tmp_path / "out"), memory="512MiB", scratch=str(tmp_path)
+        )
+    )
     assert restored["rows"] == 3
     assert (tmp_path / "out" / f"{DB}.t-schema.sql").exists()
     insert = rowback.json("changes", "--table", f"{DB}.t")["changes"][0]["gtid"]
@@ -117,6 +122,13 @@ def test_real_runs_with_their_artifact(rowback: Rowback, monkeypatch: pytest.Mon
         taken = snapshots.take_snapshot(SnapshotParameters(config=config))
         listed = [line["snapshot_id"] for line in rowback.json("status", "--offline")["snapshots"]]
         assert taken["snapshot_id"] in listed
+
+        made = roll_forward.roll_baseline_forward(
+            RollForwardParameters(config=config, databases=[DB], memory="512MiB", scratch=str(rowback.folder))
+        )
+        listed = {line["snapshot_id"]: line["mode"] for line in rowback.json("status", "--offline")["snapshots"]}
+        assert listed[made["snapshot_id"]] == "synthetic"
+        assert made["tables"] == 1
 
         result = replay.undo(UndoParameters(config=config, table=f"{DB}.t", limit=10))
         (artifact,) = [a for a in _artifacts() if a["key"] == "undo-sql"]
