@@ -282,6 +282,7 @@ def test_what_the_server_can_t_repeat_is_refused_with_the_reason(
     source.load(
         "CREATE DATABASE d; USE d; CREATE TABLE a (id INT PRIMARY KEY); CREATE TABLE heap (v INT);"
         "CREATE TABLE two (a INT PRIMARY KEY, b INT); INSERT INTO two VALUES (1, 5), (2, 5);"
+        "CREATE TABLE three (a INT PRIMARY KEY, b INT); INSERT INTO three VALUES (1, 5);"
     )
     rowback.catch_up()
     rowback.run("snapshot")
@@ -310,21 +311,21 @@ def test_what_the_server_can_t_repeat_is_refused_with_the_reason(
     assert "goes by the order of the rows, and `d.heap` has no key" in text
     assert "time zone of the source's operating system" in refused("two")
 
-    source.load("USE d; ALTER TABLE two DROP t; ALTER TABLE two MODIFY b VARCHAR(9), ADD UNIQUE (a);")
+    source.load("USE d; ALTER TABLE three MODIFY b VARCHAR(9)")
     rowback.catch_up()
-    source.load("USE d; INSERT INTO two VALUES (3, 'x')")
     other = fresh_mariadb(name="other", binlog=False)
-    rowback.catch_up()
     wrong = Rowback(tmp_path / "wrong", source, root=rowback.root, extra=scratch_lines(other))
-    assert re.search(r"that is mariadb 10\..*, and the source was mysql 9\.", refused("two", wrong))
+    assert re.search(r"that is mariadb 10\..*, and the source was mysql 9\.", refused("three", wrong))
     extra = scratch_lines(scratch) + '\nscratch_password_env = "ROWBACK_TEST_NO_SUCH"'
     unset = Rowback(tmp_path / "unset", source, root=rowback.root, extra=extra)
-    done = unset.run("restore", "--to", "latest", "--tables", "d.two", "--output", str(tmp_path / "out"), check=False)
+    done = unset.run("restore", "--to", "latest", "--tables", "d.three", "--output", str(tmp_path / "out"), check=False)
     assert (done.returncode, "ROWBACK_TEST_NO_SUCH" in done.stderr) == (2, True)
     scratch.execute("CREATE USER poor@'%' IDENTIFIED BY 'x'")
     extra = scratch_lines(scratch).replace(f'"{scratch.user}"', '"poor"')
     denied = Rowback(tmp_path / "denied", source, root=rowback.root, extra=extra)
-    done = denied.run("restore", "--to", "latest", "--tables", "d.two", "--output", str(tmp_path / "out"), check=False)
+    done = denied.run(
+        "restore", "--to", "latest", "--tables", "d.three", "--output", str(tmp_path / "out"), check=False
+    )
     assert done.returncode not in (0, 1)
     assert "Access denied" in done.stderr
 
