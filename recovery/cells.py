@@ -23,7 +23,8 @@ from recovery.schema import Column, Table
 @dataclass
 class Cell:
     """A column while statements are played: its index in the definition before them, or what it was added as. spec: the
-    last statement's definition, None if none has one; ddl: that statement. redefaulted: its default was set on its own."""
+    last statement's definition, None if none has one; ddl: that statement. redefaulted: its default was set on its own.
+    unknown: why what rows got when it was added can't be told, and the statement: no matter if it is dropped again."""
 
     name: str
     index: int | None
@@ -31,6 +32,7 @@ class Cell:
     spec: ColumnSpec | None = None
     ddl: Ddl | None = None
     redefaulted: bool = False
+    unknown: tuple[str, Ddl] | None = None
 
 
 def play(name: TableName, before: Table, steps: Iterable[Step]) -> list[Cell]:
@@ -43,9 +45,11 @@ def play(name: TableName, before: Table, steps: Iterable[Step]) -> list[Cell]:
     for step in steps:
         for operation in step.operations:
             if isinstance(operation, AddColumn):
-                _check_added(name, operation.spec, step.ddl)
-                if find(operation.spec.column.name) is None:
-                    cells.append(Cell(operation.spec.column.name, None, operation.spec, operation.spec, step.ddl))
+                spec = operation.spec
+                if find(spec.column.name) is None:
+                    why = _why_unknown(spec)
+                    unknown = (why, step.ddl) if why else None
+                    cells.append(Cell(spec.column.name, None, spec, spec, step.ddl, unknown=unknown))
                 continue
             column = _named(operation)
             cell = find(column) if column is not None else None
@@ -58,7 +62,7 @@ def play(name: TableName, before: Table, steps: Iterable[Step]) -> list[Cell]:
             elif isinstance(operation, RenameColumn):
                 cell.name = operation.new
             elif isinstance(operation, ChangeColumn):
-                if cell.added is not None and cell.spec is not None:
+                if cell.added is not None and cell.spec is not None and cell.unknown is None:
                     _check_redefined(name, cell.spec, operation.spec, step.ddl)
                 cell.name, cell.spec, cell.ddl = operation.spec.column.name, operation.spec, step.ddl
             elif isinstance(operation, ChangeDefault):
@@ -72,13 +76,21 @@ def _named(operation: Operation) -> str | None:
     return operation.old if isinstance(operation, RenameColumn | ChangeColumn) else None
 
 
-def _check_added(name: TableName, spec: ColumnSpec, ddl: Ddl) -> None:
+def _why_unknown(spec: ColumnSpec) -> str | None:
     if spec.column.generated:
-        return
+        return None
     if spec.auto_increment:
-        raise refused(name, ddl, f"column `{spec.column.name}` numbered the rows that were there")
+        return f"column `{spec.column.name}` numbered the rows that were there"
     if spec.default is not None and not spec.default.known:
-        raise refused(name, ddl, f"the default of column `{spec.column.name}` isn't a literal")
+        return f"the default of column `{spec.column.name}` isn't a literal"
+    return None
+
+
+def check_known(name: TableName, cell: Cell) -> None:
+    """Raises DdlInRange if what rows have in the column can't be told."""
+    if cell.unknown is not None:
+        why, ddl = cell.unknown
+        raise refused(name, ddl, why)
 
 
 def _check_charset(name: TableName, before: Table, cells: Sequence[Cell], charset: str, ddl: Ddl) -> None:
@@ -97,6 +109,7 @@ def added_value(name: TableName, cell: Cell, column: Column) -> str | None:
     """The value that rows got which were there when the column was added, and have kept. column: as it is now."""
     assert cell.added is not None
     assert cell.ddl is not None
+    check_known(name, cell)
     then = column if cell.spec is cell.added else defined(cell.added.column, column.charset)
     if _is_null(cell.added):
         return None

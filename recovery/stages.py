@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from recovery.alter import RemoveRows
 from recovery.archive.actions import Ddl, Segment
-from recovery.cells import added_value, play, refilled
+from recovery.cells import added_value, check_known, play, refilled
 from recovery.conversions import Check, checks_of, defined, loss
 from recovery.ddl import TableName
 from recovery.errors import NotComputable
@@ -227,6 +227,7 @@ def _final(
     checks: list[tuple[int, Check, Ddl]] = []
     for cell in play(name, last, steps):
         if cell.index is None:
+            check_known(name, cell)
             if cell.ddl is not None and not refilled(cell):
                 raise refused(name, cell.ddl, f"the default of column `{cell.name}` was changed after it was added")
             continue

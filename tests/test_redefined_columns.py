@@ -26,6 +26,9 @@ CASES = (
     (("ADD c datetime NOT NULL DEFAULT '2026-01-02 03:04:05'", "MODIFY c datetime(3) NULL"), True, ""),
     (("ADD c enum('a','b') NOT NULL", "MODIFY c enum('z','a','b') NOT NULL"), True, ""),
     (("ADD c int AS (id + 1) STORED", "MODIFY c int"), True, "which was added before, was generated"),
+    (("ADD c datetime DEFAULT CURRENT_TIMESTAMP", "MODIFY c date"), False, "the default of column `c` isn't a literal"),
+    (("ADD c datetime DEFAULT CURRENT_TIMESTAMP", "DROP c"), False, ""),
+    (("ADD c int AUTO_INCREMENT UNIQUE", "DROP c", "ADD c int"), True, ""),
     (("ADD c int DEFAULT 7", "MODIFY c varchar(9)"), True, "was of type int and became varchar"),
 )
 
