@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from oracle import load_with_client
+from replaying import scratch_lines
 from rowback import COMMAND, Rowback
 
 from recovery.archive.actions import Ddl, Session
@@ -118,10 +119,6 @@ def position(server: Server) -> str:
     server.execute("FLUSH BINARY LOGS")
     row = server.execute("SHOW BINARY LOGS")[-1]
     return f"{row[0]}:4"
-
-
-def scratch_lines(scratch: Server) -> str:
-    return f'scratch_host = "{scratch.host}"\nscratch_port = {scratch.port}\nscratch_user = "{scratch.user}"'
 
 
 @pytest.fixture(scope="module", params=FLAVORS)

@@ -6,30 +6,24 @@ The oracle is the source itself at that moment. Statements: few in the suite, ma
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ddlkinds import Story
-from ddlstory import DBS, TYPES, Moment, Part, state_of
+from ddlstory import DBS, TYPES, Moment, Part
 from oracle import load_with_client
+from replaying import restored_with_replays, scratch_lines
 from rowback import Rowback
-from test_replay import scratch_lines
-from test_restore_ddl import clear, differing
+from test_restore_ddl import assert_equal, clear
 
-from recovery import operations
-from recovery.context import Context, open_context
-from recovery.errors import DdlInRange
-from recovery.restore import RestoreRequest
+from recovery.context import open_context
 from testservers import Server
 
 STEPS = int(os.environ.get("ROWBACK_REPLAY_STEPS", "48"))
 EVERY = 8
 SNAPSHOT_EVERY = 32
-# What no server repeats: a table of such a life may be left out for these reasons alone.
-UNREPEATABLE = ("has no key", "may have changed rows without the server logging it")
 
 
 class ReplayedStory(Story):
@@ -116,37 +110,9 @@ def test_any_moment_of_a_life_that_is_replayed(
         left_out = restored_with_replays(context, to, output, outcome)
         clear(target)
         load_with_client(target, output)
-        found = target.execute(
-            f"SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema IN {DBS}"
-        )
-        restored = state_of(target, [(db, name) for db, name in found])
-        expected = {name: held for name, held in moment.tables.items() if name not in left_out}
-        assert not differing(restored, expected), (to, differing(restored, expected))
-        outcome["tables equal"] += len(expected)
+        outcome["tables equal"] += assert_equal(target, moment, left_out)
     print(f"\n{flavor}: {len(moments)} points; {dict(sorted(outcome.items()))}")
     print(f"  {dict(sorted(story.counts.items()))}")
     assert outcome["statements replayed"] >= len(moments)
-    assert outcome["tables equal"] >= 4 * outcome["tables left out"]
+    assert outcome["tables equal"] >= 4 * outcome["tables left out of replays"]
     assert not {row[0] for row in scratch.execute("SHOW DATABASES")} & {*DBS, "rowback_scratch"}
-
-
-def restored_with_replays(context: Context, to: str, output: Path, outcome: Counter[str]) -> set[tuple[str, str]]:
-    """Restore; what no server repeats is left out. Returns the tables left out."""
-    left_out: set[tuple[str, str]] = set()
-
-    def heard(progress: Any) -> None:
-        outcome["statements replayed"] += "is replayed on" in (progress.note or "")
-
-    while True:
-        request = RestoreRequest(to=to, output=output, exclude=tuple(f"{db}.{name}" for db, name in left_out))
-        try:
-            operations.restore(context, request, heard)
-        except DdlInRange as error:
-            named = re.search(r"`(story2?)\.(\w+)`", error.message)
-            if named is None or not any(why in error.message for why in UNREPEATABLE):
-                raise
-            assert (named[1], named[2]) not in left_out
-            left_out.add((named[1], named[2]))
-            outcome["tables left out"] += 1
-            continue
-        return left_out
