@@ -207,7 +207,7 @@ def _at_position(server: ServerSettings, info: ServerInfo, logs: Sequence[tuple[
     target = (file, int(offset))
     with closing(Scan(server, info, file)) as scan:
         scan.until(lambda s: binlog_order(s.file, s.position) >= binlog_order(*target))
-        if (scan.file, scan.position) != target or not (scan.at_transaction or scan.ended):
+        if (scan.file, scan.position) != target or not (scan.between_transactions or scan.ended):
             raise ConfigError(
                 f"`{text}` is not the start of a transaction",
                 hint="Choose a position that `mysqlbinlog` shows in front of a GTID event, or the file's end.",

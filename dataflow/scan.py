@@ -21,8 +21,8 @@ SCAN_SILENCE_S = 10
 class Scan:
     """Reads a file from its beginning for GTIDs and transaction starts only.
 
-    Its fields describe the place in front of the next event: whether a transaction starts there, with which GTID, and the
-    GTIDs of everything before it.
+    Its fields describe the place in front of the next event: whether a transaction starts there, with which GTID, or could
+    (between_transactions), and the GTIDs of everything before it.
     """
 
     def __init__(self, server: ServerSettings, info: ServerInfo, file: str) -> None:
@@ -31,6 +31,7 @@ class Scan:
         self.gtids: GtidSet = parse_gtid_set("", info.flavor)
         self.began = False  # the file's list of earlier GTIDs has been read
         self.at_transaction = False
+        self.between_transactions = False
         self.next_gtid: str | None = None
         self.next_original_us: int | None = None  # when it was committed on the server where it began (MySQL)
         self.ended = False  # the server has nothing more to send
@@ -80,6 +81,9 @@ class Scan:
     def _look(self, event: ev.Event) -> None:
         self.next_gtid = self.next_original_us = None
         self.at_transaction = event.type in (ev.GTID, ev.GTID_TAGGED, ev.ANONYMOUS_GTID, ev.MARIADB_GTID)
+        # MariaDB writes a checkpoint when it is done with an older file, behind whatever transaction was last then.
+        alone = event.type in (ev.ROTATE, ev.STOP, ev.MARIADB_BINLOG_CHECKPOINT)
+        self.between_transactions = self.at_transaction or alone
         if event.type == ev.MARIADB_GTID:
             self.next_gtid = ev.mariadb_gtid_text(event)
         elif self.at_transaction:

@@ -25,13 +25,12 @@ from rowback import COMMAND, Rowback
 from test_objects_restore import LOST, counters_of, defaults_of, rows_of
 from test_restore_ddl import KNOWN, SETTINGS, clear, differing, live, restored_without
 
-from recovery import operations
 from recovery.archive.actions import Snapshot
 from recovery.archive.sweeper import Sweeper
 from recovery.context import Context, open_context
 from recovery.errors import DdlInRange, NotComputable
 from recovery.failpoint import VARIABLE
-from recovery.roll_forward import RollForwardRequest
+from recovery.roll_forward import RollForwardRequest, roll_forward
 from testservers import Server
 
 DB = "roll"
@@ -429,7 +428,7 @@ def rolled(context: Context, only: Snapshot, to: str, outcome: Counter[str]) -> 
         request = RollForwardRequest(to, exclude=tuple(exclude))
         try:
             # The archive has all snapshots; only the plan sees one.
-            made = operations.rolling.roll_forward(
+            made = roll_forward(
                 context.store, state, context.store, context.layout, context.log, request, now=context.now
             )
         except (DdlInRange, NotComputable) as error:
