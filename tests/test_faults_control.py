@@ -61,7 +61,8 @@ def several_windows(ground: Ground, rowback: Rowback, alteration: str) -> None:
     try:
         for number in range(3):
             wait_for(lambda n=number: rowback.capture_log().count("window committed") > n, 60, "a window")
-            workload.Load(ground.source, writers=1, transactions=2, seed=time.time_ns()).start().wait()
+            # So many that some commit: others roll back or change nothing.
+            workload.Load(ground.source, writers=1, transactions=8, seed=time.time_ns()).start().wait()
         drain(capture)
     finally:
         capture.kill()
