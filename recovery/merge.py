@@ -13,6 +13,7 @@ DuckDB folds the case of identifiers, and a column may be named like anything.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,8 +29,9 @@ from recovery.errors import ArchiveDamaged, NoSpace, RowbackError
 from recovery.schema import BINARY_TYPES, EXACT, EXACT_TYPE, INTEGER_BITS, Table, value_fields
 
 _META = ("_rb_op", "_rb_seq", "_rb_ordinal", EXACT)
-# DuckDB keeps vectors of 2,048 rows per thread, outside its limit: few threads keep the limit honest.
-THREADS = 2
+# DuckDB keeps vectors of 2,048 rows per thread, outside its limit: a thread more for each of these keeps the limit honest.
+THREAD_BYTES = 512 * 1024**2
+MIN_THREADS = 2
 # What a restoring process holds besides DuckDB's buffers: interpreter, Arrow, readers' and allocators' pages. Chosen
 # beforehand; two restores of 20 million rows then took 302 and 331 MiB more than the engine's limit (docs/BENCHMARKS.md).
 RESERVE_BYTES = 384 * 1024**2
@@ -40,6 +42,11 @@ def engine_limit_bytes(memory_limit_bytes: int) -> int:
     """DuckDB's share of the memory that the process may take: the limit less the reserve, but at least half of it (small
     limits then hold for the merge alone)."""
     return max(memory_limit_bytes - RESERVE_BYTES, memory_limit_bytes // 2, ENGINE_MIN_BYTES)
+
+
+def threads_for(memory_limit_bytes: int) -> int:
+    """How many threads merge: as many as this process has processors, if the limit has room for them."""
+    return max(MIN_THREADS, min(len(os.sched_getaffinity(0)), memory_limit_bytes // THREAD_BYTES))
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Merger:
         settings = {
             "memory_limit": f"{engine_limit_bytes(memory_limit_bytes)}B",
             "temp_directory": str(scratch / "duckdb"),
-            "threads": THREADS,
+            "threads": threads_for(memory_limit_bytes),
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,

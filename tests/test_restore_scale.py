@@ -11,7 +11,7 @@ import bench_archive
 import bench_restore
 from recovery.archive.filestore import FileStore
 from recovery.cost import Cost, TableCost, cost_of
-from recovery.merge import ENGINE_MIN_BYTES, RESERVE_BYTES, Merger, engine_limit_bytes
+from recovery.merge import ENGINE_MIN_BYTES, RESERVE_BYTES, Merger, engine_limit_bytes, threads_for
 from recovery.restore import RestoreRequest, restore
 
 MIB = 1024**2
@@ -33,9 +33,21 @@ def test_rows_after_many_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert bench_archive.counted(tmp_path / "output") != truth.sums()
 
 
+@pytest.mark.parametrize(
+    ("memory", "processors", "threads"), [(64, 1, 2), (1024, 16, 2), (2048, 16, 4), (4096, 3, 3), (65_536, 16, 16)]
+)
+def test_threads_by_processors_and_memory(
+    memory: int, processors: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(processors)))
+    assert threads_for(memory * MIB) == threads
+
+
 def test_the_benchmark_checks_what_it_measured(tmp_path: Path) -> None:
     found = bench_restore.synthetic(tmp_path, 20_000, 30_000)
     assert found["right"]
+    assert found["roll_forward"]["right"]
+    assert found["roll_forward"]["rows"] == found["rows"]
     assert 50 * MIB < found["peak_rss_bytes"] < 1024 * MIB
     assert json.dumps(found)
 
