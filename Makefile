@@ -20,7 +20,7 @@ demo: $(STAMP) provision kernels ## the main job on real servers: back up, break
 	$(BIN)/python deploy/demo.py
 
 test: $(STAMP) provision kernels ## the whole test suite, with real servers (ARGS="-k name" narrows it, JOBS=4 widens it)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 soak: $(STAMP) provision kernels ## random tables, and bent row events by the hundred thousand (hours)
 	ROWBACK_CAMPAIGN=1 ROWBACK_PROPERTY_TABLES=$${ROWBACK_PROPERTY_TABLES:-300} ROWBACK_FUZZ_ROUNDS=$${ROWBACK_FUZZ_ROUNDS:-300000} \

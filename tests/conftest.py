@@ -30,7 +30,21 @@ USES_SOCKETS = frozenset(
         "s3_bucket",
     }
 )
+# Modules that take minutes, the longest first: one that is begun last leaves the other test processes without work.
+LONGEST = (
+    "test_faults_store", "test_oracle", "test_types_restore", "test_replay", "test_roll_forward", "test_derived_cascades",
+    "test_undo_source", "test_compaction", "test_damage_real", "test_faults_kill", "test_minimal_metadata",
+    "test_capture_faults", "test_archive_matrix", "test_redefined_columns", "test_events", "test_failover",
+    "test_faults_control", "test_restore_ddl", "test_faults_source", "test_partitions", "test_cli_upkeep",
+    "test_capture_large", "test_capture_spool", "test_faults_network", "test_replay_lives",
+)  # fmt: skip
 _numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Within a module the order stays."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
 
 
 def provide(what: str) -> None:
