@@ -87,14 +87,20 @@ class Definitions:
         other tables that have row events before the next DDL, so that one reading serves all. A TABLE_MAP with names is
         good enough by itself if nothing better can be proved: what may be a UUID is kept as its bytes then.
 
-        Raises SourceMisconfigured if it can't be proved, SourceUnreachable if the server stays away.
+        Raises SourceMisconfigured if it can't be proved, SourceUnreachable if a server stays away or, being the scratch
+        server, in use.
         """
         name = (logged.table.db, logged.table.name)
         decision = self._ledger.decide(name)
         if not isinstance(decision, Known):
             decision = self._read([name, *(n for n in also if n != name and not self._knows(n))], logged, where)
         if isinstance(decision, Unproved) and self._scratch is not None:
-            decision = self._rebuild(self._scratch, logged, where, decision)
+            try:
+                decision = self._rebuild(self._scratch, logged, where, decision)
+            except SourceError as error:
+                if not logged.named:
+                    raise
+                log.info("schema not rebuilt table=%s reason=%s", logged.table.label, error.message)
         if isinstance(decision, Unproved):
             if logged.named:
                 return logged.table
@@ -134,6 +140,8 @@ class Definitions:
             return why
         try:
             table = scratch.build(name, steps)
+        except SourceUnreachable:
+            raise  # it may pass
         except RowbackError as error:
             raise unproved(logged.table.label, where, f"{_why(why)}, and {error.message}") from error
         if not self._lineage.spelt_out(name) and not charsets_proved(logged.table, table):
@@ -141,6 +149,11 @@ class Definitions:
                 logged.table.label,
                 where,
                 f"{_why(why)}, and its CREATE TABLE leaves character sets to the server's defaults",
+            )
+        reason = misfit(logged, table)
+        if reason is not None:
+            raise unproved(
+                logged.table.label, where, f"{_why(why)}, and its DDL doesn't make what its rows are: {reason}"
             )
         log.info("schema rebuilt table=%s statements=%d", logged.table.label, len(steps))
         self._ledger.learn(name, table)

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import Final
 
 from recovery.config import ServerSettings
-from recovery.errors import RowbackError, SourceMisconfigured
+from recovery.errors import RowbackError, SourceMisconfigured, SourceUnreachable
 from recovery.quoting import quote
 from recovery.source import Connection, ServerInfo, connect, fetch, list_tables
 
@@ -30,11 +30,13 @@ _MADE: Final = quote(_OURS, "made")
 
 @contextmanager
 def scratch_server(settings: ServerSettings) -> Iterator[Connection]:
-    """A connection to it, for its only user, without foreign key checks. Raises SourceMisconfigured and what connecting
-    raises."""
+    """A connection to it, for its only user, without foreign key checks. Raises SourceMisconfigured, and SourceUnreachable
+    if it stays in use."""
     with closing(connect(settings, read_timeout=_STATEMENT_S, write_timeout=_STATEMENT_S)) as connection:
         if fetch(connection, f"SELECT GET_LOCK('rowback_scratch', {_LOCK_S})")[0][0] != 1:
-            raise SourceMisconfigured("the scratch server is in use", hint="Give each server's capture one of its own.")
+            raise SourceUnreachable(
+                "the scratch server is in use", hint="Try again; or give captures and restores one each."
+            )
         fetch(connection, "SET SESSION foreign_key_checks = 0")
         if (_OURS,) in fetch(connection, "SHOW DATABASES"):
             _wipe(connection)

@@ -265,7 +265,11 @@ def state_of(server: Server, tables: list[Name]) -> dict[Name, tuple[str, Rows]]
             cursor.execute(f"SHOW CREATE TABLE `{db}`.`{name}`")
             create = cursor.fetchall()[0][1]
             cursor.execute(f"SELECT * FROM `{db}`.`{name}`")
-            # A default collation is printed or not, by how the column came about: on a replica already it may differ.
+            # A default collation or character set is printed or not, by how the column came about (CREATE .. SELECT doesn't
+            # count as naming it, what SHOW CREATE TABLE gave of it does): on a replica already it may differ.
+            default = re.search(r"DEFAULT CHARSET=(\w+)", create)
+            if default is not None:
+                create = create.replace(f" CHARACTER SET {default[1]} ", " ")
             create = re.sub(
                 rf" COLLATE ({'|'.join(DEFAULT_COLLATIONS)})\b", "", re.sub(r" AUTO_INCREMENT=\d+", "", create)
             )

@@ -14,14 +14,15 @@ from rowback import Rowback
 
 from dataflow import live_schema
 from dataflow.definitions import Reading
+from dataflow.lineage import Lineage
 from dataflow.live_schema import Definitions, LiveSource
 from dataflow.resume import collations, identity_of
 from dataflow.tablemap import TableMap
 from recovery.archive.actions import Checkpoint
 from recovery.config import ServerSettings
-from recovery.errors import SourceUnreachable
+from recovery.errors import SourceMisconfigured, SourceUnreachable
 from recovery.gtid import binlog_order
-from recovery.schema import Table
+from recovery.schema import Column, Table
 from recovery.source import binlog_status, connect, server_info
 from testservers import Server
 
@@ -111,6 +112,53 @@ def test_a_server_that_is_away_is_waited_for_and_another_one_refused(monkeypatch
     with pytest.raises(SourceUnreachable, match="another server"):
         definitions.table(TableMap(0, Table("d", "t", ()), (), named=False), "binlog.000001:4")
     assert pauses == [0.5, 1.0, 2.0]
+
+
+class Dropped:
+    """A server that has no such table any more."""
+
+    def read(self, names: object) -> Reading:
+        return Reading({}, (1, 1))
+
+    def ddls(self, after: Checkpoint, until: object) -> tuple[list[object], Checkpoint]:
+        return [], after
+
+
+class FailingScratch:
+    """A scratch server that makes another table than the binlog's, or none."""
+
+    def __init__(self, made: Table | Exception) -> None:
+        self.made = made
+
+    def build(self, name: object, steps: object) -> Table:
+        if isinstance(self.made, Exception):
+            raise self.made
+        return self.made
+
+
+@pytest.mark.parametrize(
+    ("made", "raised"),
+    [
+        (SourceMisconfigured("no", hint=""), SourceMisconfigured),
+        (SourceUnreachable("in use", hint=""), SourceUnreachable),  # it may pass: no gap
+        (Table("d", "t", (Column("a", "int"), Column("b", "int"))), SourceMisconfigured),
+    ],
+)
+def test_a_scratch_server_that_can_t_help_stops_only_what_nothing_else_tells(
+    made: Table | Exception, raised: type[Exception]
+) -> None:
+    table = Table("d", "t", (Column("a", "binary", octets=16),))
+    for named in (True, False):
+        lineage = Lineage()
+        lineage.read(("d", "t"), "CREATE TABLE t (a UUID)", (0, 0))
+        start = Checkpoint(0, "binlog.000001", 4, "", 0, 0)
+        definitions = Definitions(Dropped(), start, {}, lineage=lineage, scratch=FailingScratch(made))  # type: ignore[arg-type]
+        logged = TableMap(0, table, (), named=named)
+        if named:
+            assert definitions.table(logged, "binlog.000001:4") == table
+        else:
+            with pytest.raises(raised):
+                definitions.table(logged, "binlog.000001:4")
 
 
 @pytest.mark.slow
