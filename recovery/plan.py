@@ -282,7 +282,8 @@ def _absent(
 ) -> str | None:
     """A note for a table that the newest snapshot says isn't there at the cut; None if an older one knows better. Raises
     DdlInRange for one that the user named."""
-    if name not in candidates[0].baselines and any(name in c.lineages for c in candidates):
+    # The newest may hold some tables alone: what was renamed to this name since may have been none of them.
+    if any(name in c.lineages for c in candidates):
         return None
     chosen = next(c for c in candidates if name in c.baselines)
     last = None

@@ -431,6 +431,23 @@ def test_a_table_dropped_since_an_older_snapshot(tmp_path: Path) -> None:
     assert [t.label for t in planned(archive, f"{UUID}:20").tables] == ["shop.items", "shop.orders"]
 
 
+def test_tables_that_were_swapped_since_a_snapshot_of_one_of_them(tmp_path: Path) -> None:
+    """The newest knows that its table went, and nothing of the one that took its name."""
+    archive = filled(tmp_path)
+    snap(archive, "a", 3, 3)
+    snap(archive, "b", 12, 12, ORDERS)
+    swap = "RENAME TABLE orders TO swapping, items TO orders, swapping TO items"
+    names = [("shop", n) for n in ("orders", "swapping", "items", "orders", "swapping", "items")]
+    archive.window([], ddls=[archive.ddl(21, swap, names)])
+    for tables in ((), ("shop.*",), ("shop.orders", "shop.items")):
+        plan = planned(archive, "latest", *tables)
+        assert [(t.label, t.snapshot_id, t.origin) for t in plan.tables] == [
+            ("shop.items", "b", ("shop", "orders")),
+            ("shop.orders", "a", ("shop", "items")),
+        ]
+        assert not [w for w in plan.warnings if "left out" in w]
+
+
 def test_a_table_dropped_since_the_newest_snapshot(tmp_path: Path) -> None:
     archive = filled(tmp_path)
     snap(archive, "a", 3, 3)
