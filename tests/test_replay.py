@@ -369,6 +369,7 @@ def test_the_settings_must_be_known() -> None:
     assert "settings under which it ran" in (why_not(ddl(change, None)) or "")
     assert "operating system" in (why_not(ddl(change, replace(SESSION, time_zone="SYSTEM"))) or "")
     assert why_not(ddl(change, replace(SESSION, time_zone="+02:00"))) is None
+    assert why_not(ddl("CREATE TABLE t (LIKE u)", replace(SESSION, time_zone="SYSTEM"))) is None  # no rows
     clock = ddl("ALTER TABLE t ADD n DATETIME DEFAULT CURRENT_TIMESTAMP", replace(SESSION, time_zone="+02:00"))
     assert why_not(clock) is None
     assert "sql_mode" in (
