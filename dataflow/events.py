@@ -343,6 +343,10 @@ _LENGTHS: Final = {
     20: 1, _MICROSECONDS_MARIADB: 3, 129: 8,
 }  # fmt: skip
 
+# lc_time_names en_US, explicit_defaults_for_timestamp ON, default_collation_for_utf8mb4 utf8mb4_0900_ai_ci, and
+# default_table_encryption OFF: what a Session doesn't have, and is taken for granted.
+_USUAL: Final = {7: b"\0\0", 16: b"\1", 18: b"\xff\0", 20: b"\0"}
+
 
 def _status_variables(status: bytes) -> dict[int, bytes]:
     """The variables up to the first one that isn't known; those that a session has always come first."""
@@ -392,6 +396,7 @@ def _session(variables: Mapping[int, bytes], charsets: Mapping[int, str], timest
         invoker=None if invoker is None else _account(invoker),
         started_at_us=timestamp_s * 1_000_000 + int.from_bytes(fraction, "little"),
         numbering=(increment, offset),
+        complete=all(variables.get(code, usual) == usual for code, usual in _USUAL.items()),
     )
 
 

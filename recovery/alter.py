@@ -134,6 +134,7 @@ def parse_alter(statement: str, default_db: str) -> tuple[Operation, ...]:
     """The operations of an ALTER TABLE statement, behind its table's name. Never raises."""
     try:
         reader = Reader(tokens_of(bare(statement)), default_db)
+        ignore = "IGNORE" in (reader.peek(1), reader.peek(2))
         reader.skip("ALTER", "ONLINE", "OFFLINE", "IGNORE", "TABLE", "IF", "EXISTS")
         reader.table()
         while reader.skip("WAIT", "NOWAIT") and reader.peek().isdigit():
@@ -142,7 +143,9 @@ def parse_alter(statement: str, default_db: str) -> tuple[Operation, ...]:
         partitioned = _partition_operation(reader)
         if partitioned is not None:
             return (partitioned if reader.done else Unknown(" ".join(t.text for t in rest)),)
-        return tuple(op for clause in clauses(reader.rest()) for op in _operations(clause, default_db))
+        found = tuple(op for clause in clauses(reader.rest()) for op in _operations(clause, default_db))
+        # It takes rows away that break a new key, and cuts values.
+        return (*found, Unknown(" ".join(statement.split()))) if ignore else found
     except (SqlglotError, IndexError):
         return (Unknown(" ".join(statement.split())),)
 

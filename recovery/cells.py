@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from recovery.alter import AddColumn, ChangeColumn, ChangeDefault, ConvertCharset, DropColumn, Operation, RenameColumn
 from recovery.archive.actions import Ddl
 from recovery.column_spec import ColumnSpec
-from recovery.conversions import FRACTIONAL, UNICODE, defined, loss
+from recovery.conversions import FRACTIONAL, UNICODE, Check, checks_of, defined, loss
 from recovery.ddl import TableName
 from recovery.defaults import implicit, stored
 from recovery.lineage import Step
@@ -24,7 +24,8 @@ from recovery.schema import Column, Table
 class Cell:
     """A column while statements are played: its index in the definition before them, or what it was added as. spec: the
     last statement's definition, None if none has one; ddl: that statement. redefaulted: its default was set on its own.
-    unknown: why what rows got when it was added can't be told, and the statement: no matter if it is dropped again."""
+    unknown: why what rows got when it was added can't be told, and the statement: no matter if it is dropped again.
+    checks: what must have held for every row on the way, besides what the first and the last definition say."""
 
     name: str
     index: int | None
@@ -33,6 +34,7 @@ class Cell:
     ddl: Ddl | None = None
     redefaulted: bool = False
     unknown: tuple[str, Ddl] | None = None
+    checks: tuple[Check, ...] = ()
 
 
 def play(name: TableName, before: Table, steps: Iterable[Step]) -> list[Cell]:
@@ -64,6 +66,8 @@ def play(name: TableName, before: Table, steps: Iterable[Step]) -> list[Cell]:
             elif isinstance(operation, ChangeColumn):
                 if cell.added is not None and cell.spec is not None and cell.unknown is None:
                     _check_redefined(name, cell.spec, operation.spec, step.ddl)
+                if cell.index is not None:
+                    _pass(name, before.columns[cell.index], cell, operation.spec, step.ddl)
                 cell.name, cell.spec, cell.ddl = operation.spec.column.name, operation.spec, step.ddl
             elif isinstance(operation, ChangeDefault):
                 cell.redefaulted = True
@@ -74,6 +78,19 @@ def _named(operation: Operation) -> str | None:
     if isinstance(operation, DropColumn | ChangeDefault):
         return operation.name
     return operation.old if isinstance(operation, RenameColumn | ChangeColumn) else None
+
+
+def _pass(name: TableName, first: Column, cell: Cell, spec: ColumnSpec, ddl: Ddl) -> None:
+    """Of several definitions each one counts: a value that the second bent isn't what the third could hold."""
+    if cell.spec is not None and cell.ddl is not None:
+        was, now = defined(cell.spec.column, first.charset), defined(spec.column, first.charset)
+        for one, other, by in ((first, was, cell.ddl), (was, now, ddl)):
+            why = loss(one, other)
+            if why:
+                raise refused(name, by, f"column `{cell.name}` {why}")
+            cell.checks += checks_of(one, other)
+    if spec.auto_increment:
+        cell.checks += ("no zero", "not null") if first.nullable else ("no zero",)
 
 
 def _why_unknown(spec: ColumnSpec) -> str | None:

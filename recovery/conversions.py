@@ -19,9 +19,9 @@ _BEYOND_BMP: Final = frozenset({"utf8mb4", "utf16", "utf16le", "utf32", "gb18030
 FRACTIONAL: Final = frozenset({"time", "datetime", "timestamp"})
 UNICODE: Final = frozenset({"utf8mb4", "utf8mb3", "utf8", "utf16", "utf16le", "utf32", "ucs2"})
 
-Check: TypeAlias = Literal["not null", "valid text", "three bytes"]
+Check: TypeAlias = Literal["not null", "valid text", "three bytes", "no zero"]
 """What only the rows tell: none is NULL; none is text that isn't valid in its character set (its bytes would mean something
-else in the next one); none has a character above U+FFFF."""
+else in the next one); none has a character above U+FFFF; none is 0, which AUTO_INCREMENT numbers."""
 
 
 def defined(spec: Column, charset: str | None) -> Column:

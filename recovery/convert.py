@@ -81,6 +81,7 @@ def check_rows(merger: Merger, merged: MergedTable, index: int, check: Check, dd
     exact = f"(e IS NOT NULL AND e[{literal(column)}] IS NOT NULL)"
     wrong, why = {
         "not null": (f"v{index} IS NULL AND NOT {exact}", "became NOT NULL and has NULLs before it"),
+        "no zero": (f"v{index} = 0", "became AUTO_INCREMENT, and rows with 0 were numbered"),
         "valid text": (exact, "got another character set and has text that wasn't valid in the old one"),
         "three bytes": (
             f"regexp_matches(v{index}, '[^\\x{{0}}-\\x{{FFFF}}]')",

@@ -20,6 +20,7 @@ from recovery.source import Connection, fetch, source_error
 _END: Final = b";\n"  # no literal has a line feed in it (recovery/dump_values.py)
 # Settings of the server that would add something to a table, or refuse one.
 _OFF: Final = ("sql_generate_invisible_primary_key", "sql_require_primary_key", "innodb_strict_mode")
+_EXPLICIT: Final = "explicit_defaults_for_timestamp"  # on, where a Session is complete
 
 
 class NotLoaded(Exception):
@@ -32,15 +33,16 @@ def load(connection: Connection, restored: RestoreResult) -> None:
     try:
         _switch_off(connection)
         _run(connection, HEAD.encode())
-        for db, create_statement in restored.plan.databases:
-            make_database(connection, db, create_statement)
-        written = {(t.db, t.table): t for t in restored.tables}
-        for table in restored.plan.tables:
-            make_database(connection, table.db)
+        known = dict(restored.plan.databases)
+        for table in restored.tables:
+            if not known.get(table.db):
+                raise NotLoaded(f"the archive doesn't have the definition of database `{table.db}`")
+            make_database(connection, table.db, known[table.db])
             fetch(connection, f"USE {quote(table.db)}")
-            for text in table.schema:
-                fetch(connection, text.strip().rstrip(";"))
-            for file in written[table.db, table.table].files:
+            for file in table.definition:
+                for statement in _statements(restored.output / file.name):
+                    connection.query(statement)
+            for file in table.files:
                 connection.begin()
                 for statement in _statements(restored.output / file.name):
                     connection.query(statement)
@@ -90,6 +92,8 @@ def _switch_off(connection: Connection) -> None:
     for name in _OFF:
         if fetch(connection, f"SHOW VARIABLES LIKE '{name}'"):
             fetch(connection, f"SET SESSION {name} = OFF")
+    if fetch(connection, f"SELECT @@{_EXPLICIT}")[0][0] != 1:
+        raise NotLoaded(f"it has {_EXPLICIT} off")
 
 
 def _run(connection: Connection, script: bytes) -> None:

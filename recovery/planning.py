@@ -86,7 +86,9 @@ def _locate(
     ranges: dict[str, SnapshotRange] = {}
     missing = {(b.db, b.table) for s in state.snapshots for b in s.baselines}
     for snapshot in state.newest_first:
-        if snapshot.snapshot_id in damaged:
+        # A synthetic one says its own place, and stands by a commit's time, which MariaDB has in whole seconds only: it may
+        # be the newest all the same.
+        if snapshot.snapshot_id in damaged or (not missing and snapshot.synthetic is None):
             continue
         found = locate_snapshot(store, state, snapshot)
         ranges[snapshot.snapshot_id] = found
@@ -95,8 +97,6 @@ def _locate(
         if serves and not state.gaps:
             # A table without a key may need an older snapshot; one with a key takes this.
             missing -= {(b.db, b.table) for b in snapshot.baselines if b.definition.key or snapshot.mode != "none"}
-        if not missing:
-            break
     return ranges
 
 

@@ -91,8 +91,10 @@ class Replays:
 
     def _replay(self, refusal: Refused) -> None:
         ddl = refusal.ddl
-        if not refusal.replayed or ddl.seq in self._tried or unlogged_action(self.state, ddl.statement):
+        if not refusal.replayed or unlogged_action(self.state, ddl.statement):
             raise refusal
+        if ddl.seq in self._tried:  # what it left doesn't serve, as with a transaction in front of it left out
+            raise Refused(refusal.table, ddl, refusal.why) from refusal
         settings = self.scratch()
         if settings is None:
             raise refusal
@@ -153,7 +155,9 @@ class Replays:
         lost = [name for name in _needed(ddl) if name not in definitions]
         if lost:
             raise NotLoaded(f"table `{label(lost[0])}` has another name there: compare lower_case_table_names")
-        why = why_not_on(ddl, [definitions[name] for name in _needed(ddl)])
+        needed = [definitions[name] for name in _needed(ddl)]
+        creates = [show_create_table(connection, t.db, t.name) for t in needed]
+        why = why_not_on(ddl, needed, creates, info.flavor)
         if why:
             raise NotLoaded(why)
         run_as_logged(connection, ddl)

@@ -6,7 +6,8 @@ zone, another server's random numbers, the order in which rows lie) is looked fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -30,20 +31,24 @@ _UNREPEATABLE: Final = frozenset({
     "NEXTVAL", "LASTVAL", "SETVAL", "GET_LOCK", "RELEASE_LOCK", "IS_FREE_LOCK", "IS_USED_LOCK",
     "LOAD_FILE", "SLEEP", "BENCHMARK", "FORMAT", "DATE_FORMAT", "TIME_FORMAT", "STR_TO_DATE", "DAYNAME", "MONTHNAME",
     "WEEK", "YEARWEEK", "ENCRYPT", "DES_ENCRYPT", "AES_ENCRYPT", "AES_DECRYPT", "PASSWORD", "STATEMENT_DIGEST",
+    "EXTRACT", "TO_CHAR", "REGEXP_REPLACE", "REGEXP_SUBSTR", "REGEXP_INSTR", "REGEXP_LIKE", "REPEAT", "LPAD", "RPAD",
+    "SPACE",
 })  # fmt: skip
-_WITHOUT_PARENTHESES: Final = frozenset({"CURRENT_USER", "CURRENT_ROLE"})
+_WITHOUT_PARENTHESES: Final = frozenset({"CURRENT_USER", "CURRENT_ROLE", "RLIKE", "REGEXP"})
 _CLOCK: Final = frozenset({
     "NOW", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP", "CURDATE", "CURRENT_DATE", "CURTIME", "CURRENT_TIME",
     "UTC_DATE", "UTC_TIME", "UTC_TIMESTAMP", "UNIX_TIMESTAMP", "FROM_UNIXTIME", "CONVERT_TZ",
 })  # fmt: skip
 _BY_ORDER: Final = ("AUTO_INCREMENT", "IGNORE", "ORDER")
+_INNODB: Final = re.compile(r"\) ENGINE=InnoDB\b")
+_COUNTS: Final = re.compile(r"^  `.*\bAUTO_INCREMENT\b", re.MULTILINE)
 
 
 def why_not(ddl: Ddl) -> str | None:
     """Why the statement isn't replayed, whatever the tables; None if it is."""
     if not ddl.tables or any(not table for _, table in ddl.tables):
         return "which tables it touches isn't known"
-    if ddl.session is None:
+    if ddl.session is None or not ddl.session.complete or ddl.session.numbering is None:
         return "the archive doesn't have the settings under which it ran"
     if ddl.session.sql_mode & NO_BACKSLASH_ESCAPES and "\\" in ddl.statement:
         return "it can't be read under its sql_mode"
@@ -59,13 +64,18 @@ def why_not(ddl: Ddl) -> str | None:
     kinds = {t.token_type for t in tokens}
     if "TABLESPACE" in words:
         return "it takes rows from a file"
+    pairs = set(pairwise(t.text.upper() for t in tokens))
+    if ("WITHOUT", "VALIDATION") in pairs:
+        return "rows may lie in another partition than their values say"
+    if {("SET", "DEFAULT"), ("CHARSET", "DEFAULT"), ("COLLATE", "DEFAULT")} & pairs and "CONVERT" in words:
+        return "it goes by a database's character set"
     if words & {"VERSIONING", "PERIOD"}:
         return "it is about the history of rows"
     if kinds & {TokenType.PARAMETER, TokenType.SESSION_PARAMETER}:
         return "it depends on a variable"
     if found := _called(tokens) & _UNREPEATABLE | words & _WITHOUT_PARENTHESES:
         return f"{min(found)} may give something else there"
-    if {("NEXT", "VALUE"), ("PREVIOUS", "VALUE")} & set(pairwise(t.text.upper() for t in tokens)):
+    if {("NEXT", "VALUE"), ("PREVIOUS", "VALUE")} & pairs:
         return "it takes numbers of a sequence"
     if TokenType.SLASH in kinds:
         return "the digits of a division depend on div_precision_increment"
@@ -77,19 +87,29 @@ def why_not(ddl: Ddl) -> str | None:
     return None
 
 
-def why_not_on(ddl: Ddl, before: Iterable[Table]) -> str | None:
-    """Why it isn't replayed on these tables, as they were before it; None if it is."""
+def why_not_on(ddl: Ddl, before: Sequence[Table], creates: Sequence[str], flavor: str) -> str | None:
+    """Why it isn't replayed on these tables, as they were before it; None if it is. creates: their SHOW CREATE TABLE."""
     assert ddl.session is not None
+    if copied_from(ddl) is not None:
+        return None
     words = _words(_tokens(ddl))
-    tables = list(before)
-    if "AUTO_INCREMENT" in words and ddl.session.numbering is None:
-        return "the archive doesn't have the auto_increment_increment under which it ran"
+    if any(c.generated for t in before for c in t.columns):
+        return "it works on generated columns, whose values were computed under other settings"
+    if not all(_INNODB.search(text) for text in creates):
+        return "only InnoDB keeps rows in the order of a key"
+    if "AUTO_INCREMENT" in words and any(_COUNTS.search(text) for text in creates):
+        return "numbers go on from a counter that the binlog doesn't have"
     for word in _BY_ORDER:
-        keyless = next((t for t in tables if not t.key), None)
+        keyless = next((t for t in before if not t.key), None)
         if word in words and keyless is not None:
             return f"what it does goes by the order of the rows, and `{keyless.label}` has no key"
-    if ddl.session.time_zone is None and _converts_instants(ddl, tables[0]):
+    changed = set(_retyped(ddl, before[0]))
+    if ddl.session.time_zone is None and any("timestamp" in kinds for kinds in changed):
         return "the binlog doesn't have the time zone that it ran under"
+    if flavor == "mariadb" and ("UTF8" in words or ("time", "datetime") in changed or ("time", "timestamp") in changed):
+        return "it depends on old_mode, which the binlog doesn't have"
+    if flavor == "mariadb" and "TIMESTAMP" in words:
+        return "it depends on explicit_defaults_for_timestamp, which the binlog doesn't have"
     return None
 
 
@@ -119,14 +139,13 @@ def _called(tokens: Iterable[Token]) -> frozenset[str]:
     return frozenset(a.text.upper() for a, b in pairwise(tokens) if b.token_type is TokenType.L_PAREN)
 
 
-def _converts_instants(ddl: Ddl, before: Table) -> bool:
-    """Whether a column becomes or was TIMESTAMP, whose values are moments, and is or was of another type."""
+def _retyped(ddl: Ddl, before: Table) -> Iterator[tuple[str, str]]:
+    """(old type, new type) of columns that get another one; of each column if a clause can't be read."""
     was = {c.name.casefold(): c.type for c in before.columns}
     for operation in parse_alter(ddl.statement, ddl.default_db) if ddl.verb == "ALTER TABLE" else ():
         if isinstance(operation, ChangeColumn):
-            kinds = {was.get(operation.old.casefold()), operation.spec.column.type}
-            if len(kinds) > 1 and "timestamp" in kinds:
-                return True
-        elif isinstance(operation, Unknown) and "timestamp" in was.values():
-            return True
-    return False
+            kinds = was.get(operation.old.casefold(), ""), operation.spec.column.type
+            if kinds[0] != kinds[1]:
+                yield kinds
+        elif isinstance(operation, Unknown):
+            yield from ((kind, "") for kind in was.values())

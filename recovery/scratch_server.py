@@ -25,6 +25,7 @@ DECISIVE: Final = (
     "innodb_default_row_format",
     "default_storage_engine",
 )
+_EMPTY: Final = "Give `scratch_host` a server that holds nothing: what is made there is dropped after each use."
 _MADE: Final = quote(_OURS, "made")
 
 
@@ -38,13 +39,14 @@ def scratch_server(settings: ServerSettings) -> Iterator[Connection]:
                 "the scratch server is in use", hint="Try again; or give captures and restores one each."
             )
         fetch(connection, "SET SESSION foreign_key_checks = 0")
-        if (_OURS,) in fetch(connection, "SHOW DATABASES"):
+        held = {name for db, name, _ in list_tables(connection) if db == _OURS}
+        if (_OURS,) in fetch(connection, "SHOW DATABASES") and held <= {"made"}:  # a use that was killed
             _wipe(connection)
         if tables := list_tables(connection):
             raise SourceMisconfigured(
                 f"the scratch server `{settings.host}:{settings.port}` is not empty: it has the table "
                 f"`{tables[0][0]}.{tables[0][1]}`",
-                hint="Give `scratch_host` a server that holds nothing; it is wiped after each use.",
+                hint=_EMPTY,
             )
         fetch(connection, f"CREATE DATABASE {quote(_OURS)}")
         fetch(
@@ -61,6 +63,8 @@ def make_database(connection: Connection, name: str, statement: str = "") -> Non
     """A database, unless it was made before. statement: the source's SHOW CREATE DATABASE; a plain one without it."""
     if not name or fetch(connection, f"SELECT name FROM {_MADE} WHERE name = %s", (name,)):
         return
+    if name in {str(row[0]) for row in fetch(connection, "SHOW DATABASES")}:
+        raise SourceMisconfigured(f"the scratch server has a database `{name}` of its own", hint=_EMPTY)
     fetch(connection, f"INSERT INTO {_MADE} VALUES (%s)", (name,))
     fetch(connection, statement or f"CREATE DATABASE {quote(name)}")
 

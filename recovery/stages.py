@@ -198,7 +198,8 @@ def _sources(name: TableName, before: Table, after: Table, steps: Sequence[Step]
                 raise refused(name, cell.ddl or last, f"column `{column.name}` {why}")  # type: ignore[arg-type]
             if why:
                 raise _misfit(name, column, last)
-            sources.append(Source(cell.index, checks=checks_of(old, column), ddl=cell.ddl or last))
+            checks = tuple(dict.fromkeys((*checks_of(old, column), *cell.checks)))
+            sources.append(Source(cell.index, checks=checks, ddl=cell.ddl or last))
     return tuple(sources)
 
 
@@ -239,5 +240,6 @@ def _final(
         why = loss(old, new)
         if why:
             raise refused(name, cell.ddl, f"column `{cell.name}` {why}")
-        checks += [(cell.index, check, cell.ddl) for check in checks_of(old, new)]
+        found = dict.fromkeys((*checks_of(old, new), *cell.checks))
+        checks += [(cell.index, check, cell.ddl) for check in found]
     return tuple(names), tuple(checks)

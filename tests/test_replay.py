@@ -327,7 +327,7 @@ def test_what_the_server_can_t_repeat_is_refused_with_the_reason(
     assert "Access denied" in done.stderr
 
 
-SESSION = Session(0, "utf8mb4", 45, 45, None, None, 1_700_000_000_000_000, (1, 1))
+SESSION = Session(0, "utf8mb4", 45, 45, None, None, 1_700_000_000_000_000, (1, 1), complete=True)
 
 
 def ddl(statement: str, session: Session | None = SESSION) -> Ddl:
@@ -342,6 +342,10 @@ def ddl(statement: str, session: Session | None = SESSION) -> Ddl:
         ("ALTER TABLE t ADD version INT AUTO_INCREMENT UNIQUE, ADD user VARCHAR(9), ADD format INT", None),
         ("ALTER TABLE t ADD v CHAR(5) DEFAULT (CONCAT(a, 'RAND()'))", None),
         ("ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u", None),
+        ("ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u WITHOUT VALIDATION", "another partition than"),
+        ("ALTER TABLE t CONVERT TO CHARACTER SET DEFAULT, MODIFY a INT", "a database's character set"),
+        ("ALTER TABLE t ADD w INT DEFAULT (EXTRACT(WEEK FROM d))", "EXTRACT may give"),
+        ("ALTER TABLE t ADD w INT DEFAULT (a REGEXP 'x')", "REGEXP may give"),
         ("CREATE TABLE t LIKE u", None),
         ("CREATE UNIQUE INDEX i ON t (a)", None),
         ("CREATE TABLE t (a INT)", "it isn't of a kind"),
@@ -366,7 +370,8 @@ def test_which_statements_are_replayed(statement: str, why: str | None) -> None:
 
 def test_the_settings_must_be_known() -> None:
     change = "ALTER TABLE t MODIFY a INT"
-    assert "settings under which it ran" in (why_not(ddl(change, None)) or "")
+    for session in (None, replace(SESSION, complete=False), replace(SESSION, numbering=None)):
+        assert "settings under which it ran" in (why_not(ddl(change, session)) or "")
     assert "operating system" in (why_not(ddl(change, replace(SESSION, time_zone="SYSTEM"))) or "")
     assert why_not(ddl(change, replace(SESSION, time_zone="+02:00"))) is None
     assert why_not(ddl("CREATE TABLE t (LIKE u)", replace(SESSION, time_zone="SYSTEM"))) is None  # no rows
@@ -377,15 +382,29 @@ def test_the_settings_must_be_known() -> None:
     )
 
 
-def test_what_goes_by_the_order_of_rows_needs_a_key() -> None:
-    keyed = Table("d", "t", (Column("a", "int"), Column("m", "timestamp")), ("a",))
-    heap = replace(keyed, key=())
-    for statement in ("ALTER TABLE t ADD n INT AUTO_INCREMENT UNIQUE", "ALTER IGNORE TABLE t ADD UNIQUE (m)"):
-        assert why_not_on(ddl(statement), [keyed]) is None
-        assert "has no key" in (why_not_on(ddl(statement), [heap]) or "")
-    numbered = ddl("ALTER TABLE t ADD n INT AUTO_INCREMENT UNIQUE", replace(SESSION, numbering=None))
-    assert "auto_increment_increment" in (why_not_on(numbered, [keyed]) or "")
-    instants = ddl("ALTER TABLE t MODIFY m DATETIME")
-    assert "time zone" in (why_not_on(instants, [keyed]) or "")
-    assert why_not_on(replace(instants, session=replace(SESSION, time_zone="+00:00")), [keyed]) is None
-    assert why_not_on(ddl("ALTER TABLE t MODIFY m TIMESTAMP(3)"), [keyed]) is None
+CREATE = "CREATE TABLE `t` (\n  `a` int NOT NULL,\n  PRIMARY KEY (`a`)\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"
+
+
+def test_what_goes_by_more_than_rows_is_refused() -> None:
+    keyed = Table("d", "t", (Column("a", "int"), Column("m", "timestamp"), Column("c", "time")), ("a",))
+
+    def why(statement: str, table: Table = keyed, create: str = CREATE, flavor: str = "mysql", **session: Any) -> str:
+        return why_not_on(ddl(statement, replace(SESSION, **session)), [table], [create], flavor) or ""
+
+    for statement in ("ALTER TABLE t ADD n INT AUTO_INCREMENT UNIQUE", "ALTER IGNORE TABLE t ADD UNIQUE (a)"):
+        assert not why(statement, replace(keyed, columns=keyed.columns[:1]))
+        assert "has no key" in why(statement, replace(keyed, key=()))
+        assert "only InnoDB" in why(statement, create=CREATE.replace("InnoDB", "MyISAM"))
+    counted = CREATE.replace("NOT NULL", "NOT NULL AUTO_INCREMENT")
+    assert "counter" in why("ALTER TABLE t DROP a, ADD n INT AUTO_INCREMENT UNIQUE", create=counted)
+    assert not why("ALTER TABLE t MODIFY a BIGINT", create=counted + " AUTO_INCREMENT=7")
+    generated = replace(keyed, columns=(*keyed.columns, Column("g", "int", generated=True)))
+    assert "generated columns" in why("ALTER TABLE t MODIFY a VARCHAR(9)", generated)
+    assert not why("CREATE TABLE u LIKE t", generated)
+    assert "time zone" in why("ALTER TABLE t MODIFY m DATETIME")
+    assert not why("ALTER TABLE t MODIFY m DATETIME", time_zone="+00:00")
+    assert not why("ALTER TABLE t MODIFY m TIMESTAMP(3)")
+    assert not why("ALTER TABLE t MODIFY c DATETIME, MODIFY a VARCHAR(9) CHARACTER SET utf8")
+    for statement in ("MODIFY c DATETIME", "MODIFY a VARCHAR(9) CHARACTER SET utf8"):
+        assert "old_mode" in why(f"ALTER TABLE t {statement}", flavor="mariadb")
+    assert "explicit_defaults" in why("ALTER TABLE t ADD x TIMESTAMP", flavor="mariadb")

@@ -134,7 +134,8 @@ class Session:
     character set; collation, server_collation: collation_connection and collation_server by their numbers. time_zone: as
     SET takes it; None where the event doesn't say (only statements that read it do). invoker: `user`@`host` that ran it, as
     (user, host); None where the statement names its definer. started_at_us: what NOW() gave, in whole seconds for most.
-    numbering: auto_increment_increment and auto_increment_offset; None in logs of earlier versions."""
+    numbering: auto_increment_increment and auto_increment_offset. complete: whether the event has no other setting that
+    bears on what a statement makes; both None and False in logs of earlier versions."""
 
     sql_mode: int
     charset: str
@@ -144,6 +145,7 @@ class Session:
     invoker: tuple[str, str] | None
     started_at_us: int
     numbering: tuple[int, int] | None = None
+    complete: bool = False
 
 
 @dataclass(frozen=True)
