@@ -82,6 +82,13 @@ def test_operations(clauses: str, expected: list[tuple[object, ...]]) -> None:
     assert [brief(o) for o in parse_alter(f"ALTER TABLE `a b`.t {clauses}", "d")] == expected
 
 
+def test_ignore_is_never_passed_over() -> None:
+    """It takes rows away, and cuts values."""
+    for text in ("ALTER IGNORE TABLE t ADD UNIQUE (v)", "ALTER ONLINE IGNORE TABLE t MODIFY v TINYINT"):
+        assert isinstance(parse_alter(text, "d")[-1], Unknown)
+    assert not any(isinstance(o, Unknown) for o in parse_alter("ALTER TABLE t ADD `ignore` INT", "d"))
+
+
 def test_kinds_that_the_table_above_names() -> None:
     assert {ChangeDefault, ConvertCharset, DropColumn, RenameColumn, RenameTable} <= {
         type(o)

@@ -39,6 +39,7 @@ class Case:
     create: str = CREATE
     tables: tuple[str, ...] = ("shop.orders",)
     native: bool = False  # the server doesn't log what foreign keys do
+    id: int = 1  # of the row that is there before
 
 
 def orders(*columns: object, key: Sequence[str] = ("id",)) -> Table:
@@ -108,6 +109,21 @@ CASES = [
         (*alter("ADD n int DEFAULT 1"), *alter("ALTER n SET DEFAULT 2")),
     ),
     Case("column `v` became NOT NULL and has NULLs before it", alter("MODIFY v varchar(20) NOT NULL")),
+    # There and back: the first of two definitions has bent what the second one could hold.
+    Case("column `v` became shorter", (*alter("MODIFY v varchar(5)"), *alter("MODIFY v varchar(20)"))),
+    Case("column `v` became shorter", (*alter("MODIFY v varchar(5)"), *alter("CHANGE v v varchar(20)")), T),
+    Case("column `v` was of type varchar and became int", (*alter("MODIFY v int"), *alter("MODIFY v varchar(20)")), T),
+    Case(
+        "column `v` became NOT NULL and has NULLs before it",
+        (*alter("MODIFY v varchar(20) NOT NULL"), *alter("MODIFY v varchar(20)")),
+    ),
+    Case(
+        "column `v` became NOT NULL and has NULLs before it",
+        (*alter("MODIFY v varchar(20) NOT NULL"), *alter("MODIFY v varchar(20)")),
+        T,
+    ),
+    Case("and rows with 0 were numbered", alter("MODIFY id int AUTO_INCREMENT"), id=0),
+    Case("and rows with 0 were numbered", alter("MODIFY id int NOT NULL AUTO_INCREMENT"), T, id=0),
     Case(
         "the constraints that the other table had by then aren't those of the copy",
         (
@@ -126,7 +142,7 @@ CASES = [
 
 def built(tmp_path: Path, case: Case) -> Archive:
     archive = Archive(tmp_path / "archive")
-    rows = [({"id": 1, "v": None}, {})]
+    rows = [({"id": case.id, "v": None}, {})]
     other = table("shop", "other", column("id"), column("p"))
     cascades = [Cascade("shop", "unrelated", "shop", "nobody", "CASCADE", "CASCADE")] if case.native else []
     baselines = [

@@ -210,6 +210,23 @@ def test_a_dry_run_replays_nothing_and_says_who_would(life: Life) -> None:
 def test_a_scratch_server_with_a_table_is_refused_and_what_a_killed_use_left_is_dropped(
     life: Life, tmp_path: Path
 ) -> None:
+    def refused() -> str:
+        done = life.rowback.run("restore", "--to", to, "--output", str(out), check=False)
+        assert done.returncode != 0
+        assert not out.exists()
+        return done.stderr
+
+    to, out = life.moments[0].position, tmp_path / "out"
+    life.scratch.execute("CREATE DATABASE rowback_scratch")
+    life.scratch.execute("CREATE TABLE rowback_scratch.theirs (a INT)")
+    assert "is not empty: it has the table `rowback_scratch.theirs`" in refused()
+    assert life.scratch.execute("SELECT COUNT(*) FROM rowback_scratch.theirs") == ((0,),)
+    life.scratch.execute("DROP DATABASE rowback_scratch")
+    life.scratch.execute(f"CREATE DATABASE {DB}")
+    life.scratch.execute(f"CREATE PROCEDURE {DB}.theirs() SELECT 1")
+    assert f"has a database `{DB}` of its own" in refused()
+    assert life.scratch.execute(f"SHOW CREATE PROCEDURE {DB}.theirs")
+    life.scratch.execute(f"DROP DATABASE {DB}")
     life.scratch.execute("CREATE DATABASE precious")
     life.scratch.execute("CREATE TABLE precious.t (a INT PRIMARY KEY)")
     life.scratch.execute("CREATE DATABASE rowback_scratch")
@@ -217,11 +234,7 @@ def test_a_scratch_server_with_a_table_is_refused_and_what_a_killed_use_left_is_
     life.scratch.execute(f"CREATE DATABASE {DB}")
     life.scratch.execute(f"CREATE TABLE {DB}.hashed (a INT)")
     life.scratch.execute(f"INSERT INTO rowback_scratch.made VALUES ('{DB}'), ('never made')")
-    to, out = life.moments[0].position, tmp_path / "out"
-    done = life.rowback.run("restore", "--to", to, "--output", str(out), check=False)
-    assert done.returncode != 0
-    assert "is not empty: it has the table `precious.t`" in done.stderr
-    assert not out.exists()
+    assert "is not empty: it has the table `precious.t`" in refused()
     assert life.scratch.execute("SELECT COUNT(*) FROM precious.t") == ((0,),)
     life.scratch.execute("DROP DATABASE precious")
     assert restored(life, life.rowback, to, out) == life.moments[0].tables
