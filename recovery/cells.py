@@ -83,7 +83,8 @@ def _named(operation: Operation) -> str | None:
 def _pass(name: TableName, first: Column, cell: Cell, spec: ColumnSpec, ddl: Ddl) -> None:
     """Of several definitions each one counts: a value that the second bent isn't what the third could hold."""
     if cell.spec is not None and cell.ddl is not None:
-        was, now = defined(cell.spec.column, first.charset), defined(spec.column, first.charset)
+        was = defined(cell.spec.column, first.charset)
+        now = defined(spec.column, was.charset)
         for one, other, by in ((first, was, cell.ddl), (was, now, ddl)):
             why = loss(one, other)
             if why:
