@@ -84,11 +84,12 @@ def _locate(
     """Snapshots' places in the stream, newest first, until those that serve the cut hold every table there is. before_seq:
     of a transaction that they mustn't hold."""
     ranges: dict[str, SnapshotRange] = {}
+    enough = False
     missing = {(b.db, b.table) for s in state.snapshots for b in s.baselines}
     for snapshot in state.newest_first:
         # A synthetic one says its own place, and stands by a commit's time, which MariaDB has in whole seconds only: it may
         # be the newest all the same.
-        if snapshot.snapshot_id in damaged or (not missing and snapshot.synthetic is None):
+        if snapshot.snapshot_id in damaged or (enough and snapshot.synthetic is None):
             continue
         found = locate_snapshot(store, state, snapshot)
         ranges[snapshot.snapshot_id] = found
@@ -97,6 +98,7 @@ def _locate(
         if serves and not state.gaps:
             # A table without a key may need an older snapshot; one with a key takes this.
             missing -= {(b.db, b.table) for b in snapshot.baselines if b.definition.key or snapshot.mode != "none"}
+        enough = not missing
     return ranges
 
 
