@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recovery import cli_render, operations
+from recovery import cli_render, cli_targets, operations
 from recovery.cli_options import (
     ChangeFormat,
     ConfigOption,
@@ -28,22 +28,6 @@ from recovery.cli_options import (
     stdout,
 )
 from recovery.cli_progress import restore_progress
-from recovery.cli_targets import (
-    BeforeOption,
-    DatabasesOption,
-    DryRunOption,
-    ExcludeOption,
-    MemoryOption,
-    NoWaitOption,
-    ScratchOption,
-    TablesOption,
-    ThawDaysOption,
-    ThawOption,
-    ThawTierOption,
-    ToOption,
-    patterns_of,
-    thaw_of,
-)
 from recovery.errors import ConfigError
 from recovery.output.options import OutputOptions
 from recovery.plain import to_plain
@@ -245,11 +229,11 @@ _RESTORE = """\
 
 def restore(
     ctx: typer.Context,
-    to: ToOption = None,
-    before: BeforeOption = None,
-    tables: TablesOption = None,
-    databases: DatabasesOption = None,
-    exclude: ExcludeOption = None,
+    to: cli_targets.ToOption = None,
+    before: cli_targets.BeforeOption = None,
+    tables: cli_targets.TablesOption = None,
+    databases: cli_targets.DatabasesOption = None,
+    exclude: cli_targets.ExcludeOption = None,
     rename: Annotated[
         list[str] | None,
         typer.Option(
@@ -277,9 +261,9 @@ def restore(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="DIR", help="New or empty folder for the dump directory.")
     ] = None,
-    dry_run: DryRunOption = False,
-    memory: MemoryOption = "1GiB",
-    scratch: ScratchOption = None,
+    dry_run: cli_targets.DryRunOption = False,
+    memory: cli_targets.MemoryOption = "1GiB",
+    scratch: cli_targets.ScratchOption = None,
     data_format: Annotated[
         RestoreFormat,
         typer.Option(
@@ -323,10 +307,10 @@ def restore(
     events_disabled: Annotated[
         bool, typer.Option("--events-disabled", help="Create events DISABLED. Default: as they were at the target.")
     ] = False,
-    thaw: ThawOption = False,
-    no_wait: NoWaitOption = False,
-    thaw_tier: ThawTierOption = "Standard",
-    thaw_days: ThawDaysOption = 7,
+    thaw: cli_targets.ThawOption = False,
+    no_wait: cli_targets.NoWaitOption = False,
+    thaw_tier: cli_targets.ThawTierOption = "Standard",
+    thaw_days: cli_targets.ThawDaysOption = 7,
     config: ConfigOption = None,
     server: ServerOption = None,
 ) -> None:
@@ -343,7 +327,7 @@ def restore(
         raise ConfigError(
             "a restore needs an output folder", hint="Give --output DIR, or --dry-run for the plan alone."
         )
-    asked = thaw_of(thaw=thaw, no_wait=no_wait, tier=thaw_tier, days=thaw_days)
+    asked = cli_targets.thaw_of(thaw=thaw, no_wait=no_wait, tier=thaw_tier, days=thaw_days)
     context = context_for(ctx, config, server)
     from recovery.render import restore_document
     from recovery.restore import RestoreRequest
@@ -359,7 +343,7 @@ def restore(
     )
     request = RestoreRequest(
         target,
-        patterns_of(tables, databases),
+        cli_targets.patterns_of(tables, databases),
         output,
         dry_run,
         memory_limit_bytes=parse_memory(memory),

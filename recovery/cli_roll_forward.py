@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from recovery import operations
+from recovery import cli_targets, operations
 from recovery.cli_options import (
     ConfigOption,
     Format,
@@ -19,22 +19,6 @@ from recovery.cli_options import (
     stdout,
 )
 from recovery.cli_progress import restore_progress
-from recovery.cli_targets import (
-    BeforeOption,
-    DatabasesOption,
-    DryRunOption,
-    ExcludeOption,
-    MemoryOption,
-    NoWaitOption,
-    ScratchOption,
-    TablesOption,
-    ThawDaysOption,
-    ThawOption,
-    ThawTierOption,
-    ToOption,
-    patterns_of,
-    thaw_of,
-)
 from recovery.errors import ConfigError
 from recovery.scope import split_patterns
 from recovery.sizes import parse_memory
@@ -61,18 +45,18 @@ _EXAMPLES = """\
 
 def roll_forward(
     ctx: typer.Context,
-    to: ToOption = None,
-    before: BeforeOption = None,
-    tables: TablesOption = None,
-    databases: DatabasesOption = None,
-    exclude: ExcludeOption = None,
-    dry_run: DryRunOption = False,
-    memory: MemoryOption = "1GiB",
-    scratch: ScratchOption = None,
-    thaw: ThawOption = False,
-    no_wait: NoWaitOption = False,
-    thaw_tier: ThawTierOption = "Standard",
-    thaw_days: ThawDaysOption = 7,
+    to: cli_targets.ToOption = None,
+    before: cli_targets.BeforeOption = None,
+    tables: cli_targets.TablesOption = None,
+    databases: cli_targets.DatabasesOption = None,
+    exclude: cli_targets.ExcludeOption = None,
+    dry_run: cli_targets.DryRunOption = False,
+    memory: cli_targets.MemoryOption = "1GiB",
+    scratch: cli_targets.ScratchOption = None,
+    thaw: cli_targets.ThawOption = False,
+    no_wait: cli_targets.NoWaitOption = False,
+    thaw_tier: cli_targets.ThawTierOption = "Standard",
+    thaw_days: cli_targets.ThawDaysOption = 7,
     output_format: FormatOption = Format.table,
     config: ConfigOption = None,
     server: ServerOption = None,
@@ -84,13 +68,13 @@ def roll_forward(
     """
     if to is not None and before is not None:
         raise ConfigError("--to and --before can't be given together", hint="Give one of them.")
-    asked = thaw_of(thaw=thaw, no_wait=no_wait, tier=thaw_tier, days=thaw_days)
+    asked = cli_targets.thaw_of(thaw=thaw, no_wait=no_wait, tier=thaw_tier, days=thaw_days)
     context = context_for(ctx, config, server)
     from recovery.roll_forward import RollForwardRequest
 
     request = RollForwardRequest(
         to=operations.just_before(context, before) if before is not None else to or "latest",
-        tables=patterns_of(tables, databases),
+        tables=cli_targets.patterns_of(tables, databases),
         exclude=split_patterns("--exclude", exclude),
         dry_run=dry_run,
         memory_limit_bytes=parse_memory(memory),
