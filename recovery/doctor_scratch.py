@@ -20,12 +20,13 @@ def scratch_check(settings: ServerSettings, flavor: str, version: str, variables
     where = f"{settings.host}:{settings.port}"
     try:
         with scratch_server(settings) as connection:
-            found = kind_of(server_info(connection))
+            info = server_info(connection)
             own = {str(name): str(value) for name, value in fetch(connection, "SHOW GLOBAL VARIABLES")}
     except RowbackError as error:
         return fail(_NAME, error.message, _WHY, error.hint)
-    if found != kind_of((flavor, version)):
-        fix = f"point `scratch_host` to an empty {' '.join(kind_of((flavor, version)))} server"
+    found, wanted = kind_of(info.flavor, info.version), kind_of(flavor, version)
+    if found != wanted:
+        fix = f"point `scratch_host` to an empty {' '.join(wanted)} server"
         return fail(_NAME, f"`{where}` is {' '.join(found)}, the source is {flavor} {version}", _WHY, fix)
     other = [name for name in DECISIVE if name in own and own[name] != variables.get(name, own[name])]
     if other:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import pymysql
 
 from recovery.archive.actions import Ddl
-from recovery.dump import HEAD
 from recovery.errors import RowbackError
 from recovery.objects.load import NotLoadable, encoded
 from recovery.quoting import quote
@@ -30,34 +30,26 @@ class NotLoaded(Exception):
 def load(connection: Connection, restored: RestoreResult) -> None:
     """Tables and rows of a dump directory, without views and what fires on changes. Raises NotLoaded."""
     assert restored.output is not None
-    try:
+    known = dict(restored.plan.databases)
+    with _refusals(connection):
         _switch_off(connection)
-        _run(connection, HEAD.encode())
-        known = dict(restored.plan.databases)
         for table in restored.tables:
             if not known.get(table.db):
                 raise NotLoaded(f"the archive doesn't have the definition of database `{table.db}`")
             make_database(connection, table.db, known[table.db])
             fetch(connection, f"USE {quote(table.db)}")
-            for file in table.definition:
-                for statement in _statements(restored.output / file.name):
-                    connection.query(statement)
-            for file in table.files:
+            for file in (*table.definition, *table.files):
                 connection.begin()
                 for statement in _statements(restored.output / file.name):
                     connection.query(statement)
                 connection.commit()
-    except RowbackError as error:
-        raise NotLoaded(error.message) from error
-    except (pymysql.MySQLError, OSError) as error:
-        raise NotLoaded(source_error(error, connection=connection).message) from error
 
 
 def run_as_logged(connection: Connection, ddl: Ddl) -> None:
     """Raises NotLoaded."""
     session = ddl.session
     assert session is not None
-    increment, offset = session.numbering or (1, 1)
+    increment, offset = session.numbering
     values = {
         "foreign_key_checks": "0",
         "sql_mode": f"{session.sql_mode}",
@@ -69,10 +61,9 @@ def run_as_logged(connection: Connection, ddl: Ddl) -> None:
         "character_set_client": session.charset,
         "collation_connection": f"{session.collation}",
     }
-    try:
+    with _refusals(connection):
         body = encoded(ddl.statement, session.charset)
-        make_database(connection, ddl.default_db)
-        for db, _ in ddl.tables or ():
+        for db in (ddl.default_db, *(db for db, _ in ddl.tables or ())):
             make_database(connection, db)
         if ddl.default_db:
             fetch(connection, f"USE {quote(ddl.default_db)}")
@@ -80,6 +71,13 @@ def run_as_logged(connection: Connection, ddl: Ddl) -> None:
         connection.query(body)
         fetch(connection, "SET NAMES utf8mb4")
         fetch(connection, "SET SESSION time_zone = '+00:00', sql_mode = '', timestamp = DEFAULT")
+
+
+@contextmanager
+def _refusals(connection: Connection) -> Iterator[None]:
+    """Whatever the server, the files or the text have against it, as NotLoaded."""
+    try:
+        yield
     except NotLoadable as error:
         raise NotLoaded(str(error)) from error
     except RowbackError as error:
@@ -94,12 +92,6 @@ def _switch_off(connection: Connection) -> None:
             fetch(connection, f"SET SESSION {name} = OFF")
     if fetch(connection, f"SELECT @@{_EXPLICIT}")[0][0] != 1:
         raise NotLoaded(f"it has {_EXPLICIT} off")
-
-
-def _run(connection: Connection, script: bytes) -> None:
-    for statement in script.split(_END):
-        if statement.strip():
-            connection.query(statement)
 
 
 def _statements(path: Path) -> Iterator[bytes]:

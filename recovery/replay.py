@@ -145,7 +145,9 @@ class Replays:
 
     def _on_server(self, connection: Connection, ddl: Ddl, before: RestoreResult) -> None:
         identity, info = self.state.identity, server_info(connection)
-        if identity is not None and kind_of((identity.flavor, identity.server_version)) != kind_of(info):
+        if identity is not None and kind_of(identity.flavor, identity.server_version) != kind_of(
+            info.flavor, info.version
+        ):
             was = f"{identity.flavor} {identity.server_version}"
             raise NotLoaded(f"that is {info.flavor} {info.version}, and the source was {was}")
         load(connection, before)
@@ -195,15 +197,5 @@ def _baselines(connection: Connection, settings: ServerSettings, begun: Begun, s
             writer = begun.writer(table, staging)
             for values in read_rows(reader, table):
                 writer.write([c.name for c in table.columns], values)
-            found.append(
-                Baseline(
-                    db=table.db,
-                    table=table.name,
-                    schema_id=table.schema_id,
-                    definition=table,
-                    create_statement=show_create_table(connection, table.db, table.name),
-                    rows=writer.rows,
-                    objects=tuple(writer.objects),
-                )
-            )
+            found.append(writer.baseline(show_create_table(connection, table.db, table.name)))
     return tuple(found)

@@ -48,7 +48,7 @@ def why_not(ddl: Ddl) -> str | None:
     """Why the statement isn't replayed, whatever the tables; None if it is."""
     if not ddl.tables or any(not table for _, table in ddl.tables):
         return "which tables it touches isn't known"
-    if ddl.session is None or not ddl.session.complete or ddl.session.numbering is None:
+    if ddl.session is None or not ddl.session.complete:
         return "the archive doesn't have the settings under which it ran"
     if ddl.session.sql_mode & NO_BACKSLASH_ESCAPES and "\\" in ddl.statement:
         return "it can't be read under its sql_mode"

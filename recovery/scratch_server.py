@@ -13,7 +13,7 @@ from typing import Final
 from recovery.config import ServerSettings
 from recovery.errors import RowbackError, SourceMisconfigured, SourceUnreachable
 from recovery.quoting import quote
-from recovery.source import Connection, ServerInfo, connect, fetch, list_tables
+from recovery.source import Connection, connect, fetch, list_tables
 
 _LOCK_S: Final = 120  # how long another user may take
 _STATEMENT_S: Final = 86_400  # how long a statement may say nothing: a large table is rewritten in one
@@ -69,9 +69,8 @@ def make_database(connection: Connection, name: str, statement: str = "") -> Non
     fetch(connection, statement or f"CREATE DATABASE {quote(name)}")
 
 
-def kind_of(server: ServerInfo | tuple[str, str]) -> tuple[str, str]:
-    """(flavor, series) of a server, or of its (flavor, version): what must be the source's, such as ("mysql", "9.7")."""
-    flavor, version = (server.flavor, server.version) if isinstance(server, ServerInfo) else server
+def kind_of(flavor: str, version: str) -> tuple[str, str]:
+    """(flavor, series): what must be the source's, such as ("mysql", "9.7")."""
     return flavor, ".".join(version.split(".")[:2])
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from handmade import ITEMS, ORDERS, SECOND, T0, UUID, Archive, column, delete, insert, table
 
-from recovery.archive.actions import Checkpoint, SchemaObject
+from recovery.archive.actions import Checkpoint, SchemaObject, Synthetic
 from recovery.archive.state import EMPTY
 from recovery.errors import (
     ArchiveDamaged,
@@ -446,6 +446,26 @@ def test_tables_that_were_swapped_since_a_snapshot_of_one_of_them(tmp_path: Path
             ("shop.orders", "a", ("shop", "items")),
         ]
         assert not [w for w in plan.warnings if "left out" in w]
+
+
+def test_a_synthetic_snapshot_is_looked_at_whatever_its_clock_says(tmp_path: Path) -> None:
+    """MariaDB's commits have whole seconds: a later state may bear an earlier time than a snapshot of the same second."""
+    archive = filled(tmp_path)
+    snap(archive, "a", 12, 12)
+    (whole,) = archive.state.snapshots
+    mark = replace(archive.mark(15), read_at_us=whole.high.read_at_us - 1)
+    made = replace(
+        whole,
+        snapshot_id="made",
+        low=mark,
+        high=mark,
+        baselines=(archive.baseline("made", ORDERS, [], CREATE),),
+        synthetic=Synthetic(15, None, "latest", ("a",), 0, ()),
+    )
+    plan = plan_for(archive.store, replace(archive.state, snapshots=(whole, made)), "latest")
+    assert [(t.label, t.snapshot_id, t.low_seq) for t in plan.tables] == [
+        ("shop.items", "a", 12), ("shop.orders", "made", 15),
+    ]  # fmt: skip
 
 
 def test_a_table_dropped_since_the_newest_snapshot(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ FIRST = [
     "CREATE TABLE counted (id INT PRIMARY KEY AUTO_INCREMENT, v INT, KEY (v))",
     "CREATE TABLE parent (id INT PRIMARY KEY)",
     "CREATE TABLE child (id INT PRIMARY KEY, p INT, n INT, CONSTRAINT own FOREIGN KEY (p) REFERENCES parent (id))",
+    "CREATE TABLE spare (id INT PRIMARY KEY AUTO_INCREMENT, v INT)",
     "INSERT INTO hashed VALUES (1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (-7, 7)",
     "INSERT INTO keyed VALUES ('a'), ('b'), ('c'), ('d'), ('e'), ('f'), ('g')",
     "INSERT INTO ranged VALUES (1, 'one'), (11, 'eleven')",
@@ -68,6 +69,8 @@ FIRST = [
 # A moment behind each list.
 BEHIND: list[list[str]] = [
     ["INSERT INTO hashed VALUES (6, 6)", "ALTER TABLE hashed TRUNCATE PARTITION p1, p2"],
+    ["INSERT INTO spare (v) VALUES (1), (2), (3), (4)", "DELETE FROM spare WHERE v > 1",  # the next number stays
+     "ALTER TABLE spare MODIFY v VARCHAR(5)"],
     ["INSERT INTO keyed VALUES ('h')", "ALTER TABLE keyed TRUNCATE PARTITION p2", "INSERT INTO keyed VALUES ('i')"],
     ["UPDATE ranged SET v = 'I' WHERE id = 1", "ALTER TABLE ranged EXCHANGE PARTITION p0 WITH TABLE single"],
     ["UPDATE ranged SET v = 'II' WHERE id = 2", "UPDATE single SET v = 'i' WHERE id = 1"],
@@ -279,6 +282,39 @@ def test_killed_in_a_replay_the_next_restore_goes_on(life: Life, tmp_path: Path)
     assert (DB,) not in life.scratch.execute("SHOW DATABASES")
 
 
+@pytest.mark.sockets
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_the_archive_has_the_settings_that_statements_ran_under(
+    flavor: str, request: pytest.FixtureRequest, tmp_path: Path, unique_name: Callable[[str], str]
+) -> None:
+    source: Server = request.getfixturevalue(f"{flavor}_source")
+    db = unique_name("settings")
+    rowback = Rowback(tmp_path, source, extra=f'include = ["{db}.*"]')
+    rowback.catch_up()
+    unusual = ["lc_time_names = 'de_DE'"]
+    if flavor == "mysql":
+        unusual += ["explicit_defaults_for_timestamp = OFF", "default_collation_for_utf8mb4 = 'utf8mb4_general_ci'"]
+    with source.connect(autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {db}")
+        cursor.execute(f"CREATE TABLE {db}.t (a INT)")
+        cursor.execute("SET auto_increment_increment = 3, auto_increment_offset = 2")
+        cursor.execute(f"ALTER TABLE {db}.t ADD b INT")
+        for setting in unusual:
+            name = setting.partition(" ")[0]
+            cursor.execute(f"SET {setting}")
+            cursor.execute(
+                f"ALTER TABLE {db}.t ADD {name} VARCHAR(9) CHARACTER SET utf8mb4, ADD t_{name} TIMESTAMP NULL"
+            )
+            cursor.execute(f"SET {name} = DEFAULT")
+    rowback.catch_up()
+    found = {d.statement.split(" ")[4]: d.session for d in archive(rowback).ddls if d.verb == "ALTER TABLE"}
+    usual = found.pop("b")
+    assert usual is not None
+    assert (usual.numbering, usual.complete) == ((3, 2), True)
+    assert len(found) == len(unusual)
+    assert not [name for name, session in found.items() if session is None or session.complete]
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
@@ -383,7 +419,7 @@ def test_which_statements_are_replayed(statement: str, why: str | None) -> None:
 
 def test_the_settings_must_be_known() -> None:
     change = "ALTER TABLE t MODIFY a INT"
-    for session in (None, replace(SESSION, complete=False), replace(SESSION, numbering=None)):
+    for session in (None, replace(SESSION, complete=False)):
         assert "settings under which it ran" in (why_not(ddl(change, session)) or "")
     assert "operating system" in (why_not(ddl(change, replace(SESSION, time_zone="SYSTEM"))) or "")
     assert why_not(ddl(change, replace(SESSION, time_zone="+02:00"))) is None

@@ -134,8 +134,8 @@ class Session:
     character set; collation, server_collation: collation_connection and collation_server by their numbers. time_zone: as
     SET takes it; None where the event doesn't say (only statements that read it do). invoker: `user`@`host` that ran it, as
     (user, host); None where the statement names its definer. started_at_us: what NOW() gave, in whole seconds for most.
-    numbering: auto_increment_increment and auto_increment_offset. complete: whether the event has no other setting that
-    bears on what a statement makes; both None and False in logs of earlier versions."""
+    numbering: auto_increment_increment and auto_increment_offset. complete: whether these are all settings of the event that
+    bear on what a statement makes; False in logs of earlier versions, which don't have the numbering either."""
 
     sql_mode: int
     charset: str
@@ -144,7 +144,7 @@ class Session:
     time_zone: str | None
     invoker: tuple[str, str] | None
     started_at_us: int
-    numbering: tuple[int, int] | None = None
+    numbering: tuple[int, int] = (1, 1)
     complete: bool = False
 
 
@@ -428,9 +428,7 @@ def action_from_json(data: Mapping[str, Any]) -> Action:
 def _session(data: Mapping[str, Any] | None) -> Session | None:
     if data is None:
         return None
-    pairs = {
-        name: None if (pair := data.get(name)) is None else (pair[0], pair[1]) for name in ("invoker", "numbering")
-    }
+    pairs = {name: (pair[0], pair[1]) for name in ("invoker", "numbering") if (pair := data.get(name)) is not None}
     return Session(**{**data, **pairs})
 
 

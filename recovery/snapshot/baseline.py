@@ -14,7 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recovery.archive.actions import DataObject
+from recovery.archive.actions import Baseline, DataObject
 from recovery.archive.names import Layout
 from recovery.archive.store import Store
 from recovery.errors import DumperFailed
@@ -52,6 +52,19 @@ class BaselineWriter:
         """The same with rows that are typed already, in the schema of `baseline_schema`."""
         if data.num_rows:
             self._upload(data)
+
+    def baseline(self, create_statement: str) -> Baseline:
+        """What has been written, for the commit. create_statement: the server's SHOW CREATE TABLE."""
+        table = self.table
+        return Baseline(
+            db=table.db,
+            table=table.name,
+            schema_id=table.schema_id,
+            definition=table,
+            create_statement=create_statement,
+            rows=self.rows,
+            objects=tuple(self.objects),
+        )
 
     def _upload(self, data: pa.Table) -> None:
         path = self._staging / f"baseline-{len(self.objects)}.parquet"

@@ -227,18 +227,7 @@ def _load_baselines(reading: Reading, writer: Any, progress: Report) -> tuple[Ba
             written = writer(planned)
             assert written is not None
             directory.load(planned.table, written)
-        table = planned.table
-        baselines.append(
-            Baseline(
-                db=table.db,
-                table=table.name,
-                schema_id=table.schema_id,
-                definition=table,
-                create_statement=planned.create_statement,
-                rows=written.rows,
-                objects=tuple(written.objects),
-            )
-        )
+        baselines.append(written.baseline(planned.create_statement))
     return tuple(baselines)
 
 
