@@ -7,6 +7,7 @@ may have changed since. The statements are the truth: a restore must neither wri
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 
 from sqlglot.errors import SqlglotError
@@ -16,6 +17,8 @@ from recovery.alter import AddColumn, ChangeColumn, DropColumn, Operation, Renam
 from recovery.lineage import Lineage
 from recovery.tokens import bare, clauses, tokens_of
 
+_STORED = re.compile(r"\b(STORED|PERSISTENT)\b", re.IGNORECASE)
+_BOUND = re.compile(r"\bTIMESTAMP\b|/", re.IGNORECASE)
 _NOT_COLUMNS = frozenset(
     {"INDEX", "KEY", "FULLTEXT", "SPATIAL", "UNIQUE", "PRIMARY", "CONSTRAINT", "FOREIGN", "CHECK", "PERIOD", "LIKE"}
 )
@@ -35,6 +38,13 @@ def generated_at(lineage: Lineage, seq: int) -> frozenset[str] | None:
     passed = lineage.baseline is not None  # the baseline's definition is behind these
     steps = (s for s in lineage.program if s.ddl.seq <= seq and not (passed and s.applied))
     return after(names, (o for step in steps for o in step.operations))
+
+
+def bound_to_session(schema: Iterable[str]) -> bool:
+    """Whether the server that loads what these statements make may compute STORED columns otherwise than the source did: by
+    the session's time zone for a TIMESTAMP, by its div_precision_increment for a division. Says yes in doubt."""
+    texts = [bare(text) for text in schema]
+    return any(map(_STORED.search, texts)) and any(map(_BOUND.search, texts))
 
 
 def declared(create_statement: str) -> frozenset[str] | None:

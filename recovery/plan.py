@@ -20,6 +20,7 @@ from recovery.archive.state import ArchiveState
 from recovery.cascades import Boundary, Cause, affected, unlogged_after
 from recovery.derive_plan import Derivation, Obstacle, derivation
 from recovery.errors import DdlInRange, NotComputable, TargetOutsideCoverage
+from recovery.generated import bound_to_session
 from recovery.gtid import binlog_order
 from recovery.lineage import Lineage, follow, touching
 from recovery.marks import SnapshotRange
@@ -117,6 +118,12 @@ def plan_restore(
     used = [c.snapshot for c in candidates if c.snapshot.snapshot_id in planned.values()]
     notes.extend(left_out(newest, set(planned), wanted, segments, unwanted))
     notes.extend(unrestored(used, planned, wanted, unwanted))
+    computed = [t.label for t in tables if bound_to_session(t.schema)]
+    if computed:
+        notes.append(
+            f"STORED generated columns of {', '.join(computed)} are computed anew by the server that loads them, which may "
+            "give other values than the source's sessions did (a TIMESTAMP's time zone, div_precision_increment)"
+        )
     objects = choose_objects(
         [(c.snapshot, c.low_seq) for c in candidates],
         definitions or {},

@@ -448,6 +448,26 @@ def test_tables_that_were_swapped_since_a_snapshot_of_one_of_them(tmp_path: Path
         assert not [w for w in plan.warnings if "left out" in w]
 
 
+@pytest.mark.parametrize(
+    ("column", "warned"),
+    [
+        ("`y` int GENERATED ALWAYS AS (year(`t`)) STORED, `t` timestamp NULL", True),
+        ("`y` varchar(30) GENERATED ALWAYS AS (`n` / 3) STORED", True),
+        ("`y` int GENERATED ALWAYS AS (year(`t`)) VIRTUAL, `t` timestamp NULL", False),
+        ("`y` int GENERATED ALWAYS AS (`n` + 1) STORED, `d` datetime DEFAULT CURRENT_TIMESTAMP", False),
+        ("`y` int, `t` timestamp NULL", False),
+    ],
+)
+def test_stored_columns_that_another_session_may_compute_otherwise(tmp_path: Path, column: str, warned: bool) -> None:
+    archive = filled(tmp_path)
+    create = f"CREATE TABLE `items` (`id` int NOT NULL, `n` int, {column}, PRIMARY KEY (`id`))"
+    baselines = archive.baseline("a", ORDERS, [], CREATE), archive.baseline("a", ITEMS, [], create)
+    archive.snapshot("a", archive.mark(3), archive.mark(3), *baselines)
+    found = [w for w in planned(archive, "latest").warnings if "computed anew" in w]
+    assert found == [w for w in found if "STORED generated columns of shop.items are" in w]
+    assert bool(found) == warned
+
+
 def test_a_synthetic_snapshot_is_looked_at_whatever_its_clock_says(tmp_path: Path) -> None:
     """MariaDB's commits have whole seconds: a later state may bear an earlier time than a snapshot of the same second."""
     archive = filled(tmp_path)
