@@ -540,7 +540,7 @@ class MotoServer:
             return self
         self.base_dir.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
-            command = [sys.executable, "-m", "moto.server", "-H", self.host, "-p", str(self.port)]
+            command = [sys.executable, str(Path(__file__).parent / "moto_server.py"), str(self.port)]
             self._process = _spawn(command, log)
         deadline = time.monotonic() + START_TIMEOUT_S
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through the machine's proxy
@@ -554,7 +554,7 @@ class MotoServer:
             else:
                 return self
         self.stop()
-        raise ServerStartError(f"moto_server did not start on port {self.port}\n{_tail(self.log_file)}")
+        raise ServerStartError(f"moto did not start on port {self.port}\n{_tail(self.log_file)}")
 
     def stop(self) -> None:
         """End it; its data is gone."""
