@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from dataflow import events as ev
 from dataflow.grammar import Grammar, Xa, damaged
+from dataflow.kernels import gtids as gk
 from dataflow.kernels import transactions as tk
 from dataflow.transactions import Transactions
 from recovery.archive.actions import Checkpoint, Ddl
@@ -147,33 +147,9 @@ class Numbering:
         self, grammar: Grammar, buffer: np.ndarray, raw: np.ndarray, offset: int
     ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray]:
         """(sources, source, number, committed_at_us) of raw transactions. Raises BinlogDamaged."""
-        sources: list[str] = []
-        source = np.full(len(raw), -1, np.int64)
-        number = np.zeros(len(raw), np.int64)
-        committed = raw[:, tk.TX_TIMESTAMP] * 1_000_000
-        sequence = np.zeros(len(raw), np.int64)
-        at, kind = raw[:, tk.TX_GTID], raw[:, tk.TX_TYPE]
-        in_buffer = at >= 0
-        mariadb = np.flatnonzero(in_buffer & (kind == ev.MARIADB_GTID))
-        if len(mariadb):
-            number[mariadb] = _integers(buffer, at[mariadb], 8)
-            pairs = _integers(buffer, at[mariadb] + 8, 4) << 32 | raw[mariadb, tk.TX_SERVER_ID]
-            known, source[mariadb] = np.unique(pairs, return_inverse=True)
-            sources = [f"{pair >> 32}-{pair & 0xFFFFFFFF}-" for pair in known.tolist()]
-        mysql = np.flatnonzero(in_buffer & (kind != ev.MARIADB_GTID))
-        if len(mysql):
-            sequence[mysql] = _integers(buffer, at[mysql] + 34, 8)
-            # immediate_commit_timestamp: 7 bytes, bit 55 says that another one follows; in every server since 8.0.1.
-            times = _integers(buffer, at[mysql] + 42, 7) & ((1 << 55) - 1)
-            committed[mysql] = np.where(raw[mysql, tk.TX_TIMED] & (times > 0), times, committed[mysql])
-        named = mysql[kind[mysql] == ev.GTID]
-        if len(named):
-            number[named] = _integers(buffer, at[named] + 17, 8)
-            uuids = np.ascontiguousarray(sliding_window_view(buffer, 16)[at[named] + 1]).view("V16").ravel()
-            same = bool((uuids == uuids[0]).all())
-            known, where = (uuids[:1], 0) if same else np.unique(uuids, return_inverse=True)
-            source[named] = where
-            sources = [f"{ev.uuid_text(uuid.tobytes())}:" for uuid in known]
+        source, number, committed, sequence, firsts = np.empty((5, len(raw)), np.int64)
+        count = gk.read(buffer, raw, source, number, committed, sequence, firsts)
+        sources = [_source(buffer, raw[first]) for first in firsts[:count]]
         for tx, gtid in grammar.known.items():
             i = tx - offset
             if not 0 <= i < len(raw):
@@ -203,8 +179,10 @@ class Numbering:
         self._sequence = int(sequence[-1])
 
 
-def _integers(buffer: np.ndarray, at: np.ndarray, width: int) -> np.ndarray:
-    """Little-endian integers of `width` bytes at these offsets, as int64."""
-    wide = np.zeros((len(at), 8), np.uint8)
-    wide[:, :width] = sliding_window_view(buffer, width)[at]  # a third of the time of an index for each byte
-    return wide.view("<i8").ravel()
+def _source(buffer: np.ndarray, transaction: np.ndarray) -> str:
+    """What stands before the number in the GTID of a transaction (TX_* fields)."""
+    body = int(transaction[tk.TX_GTID])
+    if transaction[tk.TX_TYPE] != ev.MARIADB_GTID:
+        return f"{ev.uuid_text(buffer[body + 1 : body + 17].tobytes())}:"
+    domain = int.from_bytes(buffer[body + 8 : body + 12].tobytes(), "little")
+    return f"{domain}-{transaction[tk.TX_SERVER_ID]}-"

@@ -8,8 +8,8 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from dataflow.kernels import gtids as gk
 from recovery.archive.actions import Checkpoint
 from recovery.gtid import GtidSet, MySQLGtidSet
 
@@ -65,10 +65,14 @@ class Transactions:
 
     @cached_property
     def _texts(self) -> pa.StringArray:
+        prefixes = [prefix.encode() for prefix in self.sources]
+        starts = np.cumsum([0, *map(len, prefixes)])
+        ends = np.empty(len(self) + 1, np.int32)
+        text = np.empty(gk.measure(self.source, self.number, starts, ends), np.uint8)
+        gk.write(self.source, self.number, np.frombuffer(b"".join(prefixes), np.uint8), starts, ends, text)
         known = self.source >= 0
-        sources = pa.array(self.sources or ("",), pa.string()).take(pa.array(np.where(known, self.source, 0)))
-        text = pc.binary_join_element_wise(sources, pc.cast(pa.array(self.number), pa.string()), "")
-        return text if known.all() else pc.if_else(pa.array(known), text, pa.scalar(None, pa.string()))
+        valid = None if known.all() else pa.py_buffer(np.packbits(known, bitorder="little"))
+        return pa.StringArray.from_buffers(len(self), pa.py_buffer(ends), pa.py_buffer(text), valid)
 
     def add_to(self, gtids: GtidSet, count: int) -> None:
         """Add the first `count` transactions' GTIDs to a set."""

@@ -24,6 +24,7 @@ def warm() -> float:
         decimals,
         fixed,
         frame,
+        gtids,
         jsonb,
         memory,
         numbers,
@@ -34,7 +35,7 @@ def warm() -> float:
     )
     from recovery import charset_kernels
 
-    assert all((crc32, decimals, fixed, frame, jsonb, memory, numbers, strings, temporal, transactions, walk))
+    assert all((crc32, decimals, fixed, frame, gtids, jsonb, memory, numbers, strings, temporal, transactions, walk))
     assert charset_kernels
     names = {f"{kernels.__name__}.{module.name}" for module in pkgutil.iter_modules(kernels.__path__)}
     forgotten = names - sys.modules.keys() - {f"{kernels.__name__}.warm"}
