@@ -40,7 +40,7 @@ class Framer:
 
     file, position: where the stream begins. expect: the digest that the first transaction must have because the archive
     holds it already (it takes no seq), or None. checksummed: whether the stream's first events carry a CRC32.
-    charsets: collation id -> character set, for the statements of clients.
+    charsets: collation id -> character set, for the statements of clients. utc_since_us: see recovery/source.py.
 
     failure: why it stopped (a RowbackError or Diverged). ending: the packet with which the server ended the stream.
     idle_since_us: when the server last said that it has nothing more.
@@ -56,9 +56,11 @@ class Framer:
         expect: str | None,
         checksummed: bool = True,
         charsets: Mapping[int, str] | None = None,
+        utc_since_us: int | None = None,
     ) -> None:
         self.flavor = flavor
         self.expect = expect
+        self._utc_since_us = utc_since_us
         self.failure: Exception | None = None
         self.ending: bytes | None = None
         self.idle_since_us: int | None = None
@@ -384,7 +386,7 @@ class Framer:
         rows[:, tk.ROW_TX] -= span[0]
         whole, rows = self._uncompressed(buffer, rows)
         ddl = tuple(
-            (s.rows - skipped, _ddl_action(s, found, s.tx - span[0]))
+            (s.rows - skipped, _ddl_action(s, found, s.tx - span[0], self._utc_since_us))
             for s in grammar.statements
             if span[0] <= s.tx < span[1]
         )
@@ -434,7 +436,11 @@ class Diverged(Exception):
         self.file, self.position = file, position
 
 
-def _ddl_action(statement: Statement, found: Transactions, tx: int) -> Ddl:
+def _ddl_action(statement: Statement, found: Transactions, tx: int, utc_since_us: int | None) -> Ddl:
+    session = statement.session
+    in_utc = utc_since_us is not None and found.committed_at_us[tx] >= utc_since_us
+    if session is not None and session.time_zone == "SYSTEM" and in_utc:
+        session = replace(session, system_zone="+00:00")
     return Ddl(
         seq=found.first_seq + tx,
         gtid=found.gtid(tx),
@@ -445,5 +451,5 @@ def _ddl_action(statement: Statement, found: Transactions, tx: int) -> Ddl:
         statement=statement.text,
         verb=statement.verb,
         tables=statement.tables,
-        session=statement.session,
+        session=session,
     )

@@ -41,7 +41,7 @@ from recovery.archive.state import ArchiveState
 from recovery.config import ServerSettings
 from recovery.errors import BinlogPurged, CommitConflict, ConfigError, SourceDiverged, SourceMoved
 from recovery.failpoint import failpoint
-from recovery.source import Connection, ServerInfo, binlog_status, connect, server_info
+from recovery.source import Connection, ServerInfo, binlog_status, connect, server_info, utc_since_us
 
 RECONNECT_S = 600  # how long a lost source is tried for before a capture of this server alone ends with an error
 RECONNECT_ONCE_S = 30  # the same with --until-caught-up
@@ -220,6 +220,7 @@ def _open(
         expect=begin.expect,
         checksummed=stream.checksummed,
         charsets=charsets,
+        utc_since_us=utc_since_us(connection),
     )
     return stream, framer
 

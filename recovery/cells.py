@@ -16,6 +16,7 @@ from recovery.conversions import FRACTIONAL, UNICODE, Check, checks_of, defined,
 from recovery.ddl import TableName
 from recovery.defaults import implicit, stored
 from recovery.lineage import Step
+from recovery.moments import settled
 from recovery.refused import refused
 from recovery.schema import Column, Table
 
@@ -49,9 +50,10 @@ def play(name: TableName, before: Table, steps: Iterable[Step]) -> list[Cell]:
             if isinstance(operation, AddColumn):
                 spec = operation.spec
                 if find(spec.column.name) is None:
-                    why = _why_unknown(spec)
+                    added = settled(spec, step.ddl)
+                    why = _why_unknown(added)
                     unknown = (why, step.ddl) if why else None
-                    cells.append(Cell(spec.column.name, None, spec, spec, step.ddl, unknown=unknown))
+                    cells.append(Cell(spec.column.name, None, added, spec, step.ddl, unknown=unknown))
                 continue
             column = _named(operation)
             cell = find(column) if column is not None else None
@@ -99,6 +101,8 @@ def _why_unknown(spec: ColumnSpec) -> str | None:
         return None
     if spec.auto_increment:
         return f"column `{spec.column.name}` numbered the rows that were there"
+    if spec.default is not None and spec.default.clock is not None:
+        return f"the default of column `{spec.column.name}` is a time that the binlog doesn't have"
     if spec.default is not None and not spec.default.known:
         return f"the default of column `{spec.column.name}` isn't a literal"
     return None
@@ -128,7 +132,11 @@ def added_value(name: TableName, cell: Cell, column: Column) -> str | None:
     assert cell.added is not None
     assert cell.ddl is not None
     check_known(name, cell)
-    then = column if cell.spec is cell.added else defined(cell.added.column, column.charset)
+    then = (
+        column
+        if cell.spec is not None and cell.spec.column is cell.added.column
+        else defined(cell.added.column, column.charset)
+    )
     if _is_null(cell.added):
         return None
     value = _given(cell.added, then)
@@ -141,7 +149,7 @@ def added_value(name: TableName, cell: Cell, column: Column) -> str | None:
 
 def refilled(cell: Cell) -> bool:
     """Whether an INSERT that doesn't name the added column gives what the rows that were there have in it."""
-    if cell.added is None or cell.spec is None or cell.redefaulted:
+    if cell.added is None or cell.spec is None or cell.redefaulted or has_moment(cell):
         return False
     if cell.spec.column.generated or _is_same(cell.added, cell.spec):
         return True
@@ -150,6 +158,11 @@ def refilled(cell: Cell) -> bool:
     now = defined(cell.spec.column, None)
     held, given = _given(cell.added, defined(cell.added.column, None)), _given(cell.spec, now)
     return held is not None and given is not None and stored(now, held) == given
+
+
+def has_moment(cell: Cell) -> bool:
+    """Whether it was added with the time of the statement, which no INSERT gives again."""
+    return cell.added is not None and cell.added.default is not None and cell.added.default.moment
 
 
 def _is_same(one: ColumnSpec, other: ColumnSpec) -> bool:
@@ -165,4 +178,6 @@ def _given(spec: ColumnSpec, column: Column) -> str | None:
     known."""
     if spec.default is None:
         return implicit(column)
+    if spec.default.moment:
+        return spec.default.text
     return stored(column, spec.default.text or "") if spec.default.known else None

@@ -30,15 +30,19 @@ _TYPES: Final = {
 }  # fmt: skip
 _FRACTIONAL: Final = frozenset({"time", "datetime", "timestamp"})
 _INTEGERS: Final = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
+_CURRENT_TIME: Final = frozenset({"CURRENT_TIMESTAMP", "NOW", "LOCALTIME", "LOCALTIMESTAMP"})
 _LITERALS: Final = frozenset({TokenType.STRING, TokenType.NUMBER, TokenType.HEX_STRING, TokenType.BIT_STRING})
 
 
 @dataclass(frozen=True)
 class Default:
-    """A column's default. text: as a MySQL literal, None for NULL; known: False for an expression or the current time."""
+    """A column's default. text: as a MySQL literal, None for NULL; known: False for an expression or the current time.
+    clock: the fractional digits of the current time, None if it isn't that. moment: see recovery/moments.py."""
 
     text: str | None
     known: bool = True
+    clock: int | None = None
+    moment: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,10 @@ def _default(reader: Reader) -> Default:
             if token.token_type in (TokenType.STRING, TokenType.NUMBER)
             else Default("", known=False)
         )
+    if token.text.upper() in _CURRENT_TIME:
+        digits = [t.text for t in reader.parenthesised()] if reader.peek() == "(" else []
+        whole = not digits or (len(digits) == 1 and digits[0].isdigit())
+        return Default("", known=False, clock=int("".join(digits) or 0) if whole else None)
     if token.text.upper() in ("TRUE", "FALSE"):
         return Default("1" if token.text.upper() == "TRUE" else "0")
     if token.token_type is TokenType.L_PAREN:

@@ -57,7 +57,7 @@ def run_as_logged(connection: Connection, ddl: Ddl) -> None:
         "auto_increment_increment": f"{increment}",
         "auto_increment_offset": f"{offset}",
         "timestamp": f"{session.started_at_us // 1_000_000}.{session.started_at_us % 1_000_000:06}",
-        "time_zone": f"'{session.time_zone or '+00:00'}'",
+        "time_zone": f"'{session.zone or '+00:00'}'",
         "character_set_client": session.charset,
         "collation_connection": f"{session.collation}",
     }

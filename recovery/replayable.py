@@ -79,7 +79,7 @@ def why_not(ddl: Ddl) -> str | None:
         return "it takes numbers of a sequence"
     if TokenType.SLASH in kinds:
         return "the digits of a division depend on div_precision_increment"
-    zone = ddl.session.time_zone
+    zone = ddl.session.zone
     if zone == "SYSTEM":
         return "it depends on the time zone of the source's operating system"
     if words & _CLOCK and zone is None:

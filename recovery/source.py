@@ -267,6 +267,16 @@ def server_info(connection: Connection) -> ServerInfo:
     return ServerInfo("mysql", version, version_tuple, str(uuid), int(server_id), str(mode) == "ON")
 
 
+def utc_since_us(connection: Connection) -> int | None:
+    """The moment (microseconds since the epoch, by the server's clock) from which on its time zone SYSTEM has been UTC: its
+    start, for it asks the operating system once. None if it isn't UTC, or may not be: `GMT` is also London's in winter."""
+    zone, now = fetch(connection, "SELECT @@system_time_zone, CAST(UNIX_TIMESTAMP() AS UNSIGNED)")[0]
+    if zone != "UTC":
+        return None
+    uptime = fetch(connection, "SHOW GLOBAL STATUS LIKE 'Uptime'")[0][1]
+    return (int(now) - int(uptime) + 2) * 1_000_000  # both are whole seconds
+
+
 def binlog_status(connection: Connection) -> tuple[str, int] | None:
     """The binlog's current file and end position; None if the binlog is off. It runs ahead of what readers see, so it
     is never a LOW mark by itself. SHOW MASTER STATUS is gone since MySQL 8.4, its new name came with 8.2."""

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from recovery.alter import RemoveRows
 from recovery.archive.actions import Ddl, Segment
-from recovery.cells import added_value, check_known, play, refilled
+from recovery.cells import added_value, check_known, has_moment, play, refilled
 from recovery.conversions import Check, checks_of, defined, loss
 from recovery.ddl import TableName
 from recovery.errors import NotComputable
@@ -104,6 +104,7 @@ def build(
         pending, name = [], span.name
     if not stages:
         return Staged((), ())
+    stages += _with_moments(lineage.name, stages[-1].definition, pending)
     final, checks = _final(lineage.name, stages[-1].definition, pending)
     return Staged(tuple(stages), final, checks, tuple(pending))
 
@@ -152,6 +153,27 @@ def _removing(name: TableName, before: Table, steps: Sequence[Step]) -> Stage:
             removed.append(Removal(operation.test, indexes, ddl))
     same = tuple(Source(i) for i in range(len(before.columns)))
     return Stage(before, ddl.seq, ddl.seq, (), same, tuple(removed))
+
+
+def _with_moments(name: TableName, before: Table, steps: Sequence[Step]) -> list[Stage]:
+    """The stage in which the rows get columns that were added with the time of the statement, if there are any: their
+    default would give another one."""
+    cells = [c for c in play(name, before, steps) if has_moment(c)]
+    if not cells:
+        return []
+    columns = [defined(c.added.column, None) for c in cells if c.added is not None]
+    after = replace(before, columns=(*before.columns, *columns))
+    kept = [
+        c.index for c in play(name, after, steps)
+    ]  # the statements come behind the rows, and must leave the columns alone
+    sources = [Source(i) for i in range(len(before.columns))]
+    for cell, column in zip(cells, columns, strict=True):
+        assert cell.ddl is not None
+        if [c.name.casefold() for c in after.columns].count(column.name.casefold()) > 1 or len(sources) not in kept:
+            raise refused(name, cell.ddl, f"another column was called `{column.name}` before")
+        sources.append(Source(None, added_value(name, cell, column), ddl=cell.ddl))
+    seq = steps[-1].ddl.seq
+    return [Stage(after, seq, seq, (), tuple(sources))]
 
 
 def _with_rows(found: Sequence[Segment], span: Span, schemas: Mapping[str, Table]) -> list[Segment]:

@@ -29,13 +29,15 @@ TYPES = {
     "binary(4)": None, "blob": "mediumblob", "set('x','y')": "set('x','y','z')", "decimal(50,6)": "decimal(52,8)",
     "timestamp(3)": "timestamp(6)", "varchar(60) CHARACTER SET latin1": "text CHARACTER SET latin1", "point": None,
     "decimal(12,4)": "decimal(42,6)", "bigint unsigned": None, "varbinary(30)": "blob", "char(8) CHARACTER SET ascii": None,
+    "datetime(6)": None,
 }  # fmt: skip
 DEFAULTS = {
     "int": "7", "varchar(20)": "'de''f'", "decimal(8,2)": "1.50", "datetime": "'2020-01-02 03:04:05'", "tinyint": "-3",
     "enum('a','b')": "'b'", "date": "'1999-12-31'", "varbinary(10)": "'bin'", "double": "2.5", "set('x','y')": "'x,y'",
     "bigint unsigned": "18446744073709551615", "decimal(50,6)": "123456789012345678901234567890.5", "year": "1999",
     "varchar(20) CHARACTER SET latin1": "'\u00e4\u00df'", "char(5)": "'d'", "float": "0.1",
-    "datetime(3)": "'2020-01-02 03:04:05.25'",
+    "datetime(3)": "'2020-01-02 03:04:05.25'", "datetime(6)": "CURRENT_TIMESTAMP(6)",
+    "timestamp(3)": "CURRENT_TIMESTAMP(3) ON UPDATE CURRENT_TIMESTAMP(3)",
 }  # fmt: skip
 DEFAULT_COLLATIONS = ("utf8mb3_general_ci", "latin1_swedish_ci", "ascii_general_ci")
 Rows = list[tuple[Any, ...]]

@@ -49,7 +49,7 @@ def brief(operation: Operation) -> tuple[object, ...]:
         ),
         (
             "ADD c datetime(3) DEFAULT CURRENT_TIMESTAMP(3) ON UPDATE NOW(3)",
-            [("add", "c", "datetime", True, Default("", known=False))],
+            [("add", "c", "datetime", True, Default("", known=False, clock=3))],
         ),
         ("ADD c json DEFAULT (json_array())", [("add", "c", "json", True, Default("", known=False))]),
         ("ADD c int AS (a + 1) STORED", [("add", "c", "int", True, None)]),

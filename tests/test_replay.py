@@ -327,7 +327,6 @@ def test_what_the_server_can_t_repeat_is_refused_with_the_reason(
     rowback = Rowback(tmp_path / "rb", source, extra=scratch_lines(scratch))
     source.load(
         "CREATE DATABASE d; USE d; CREATE TABLE a (id INT PRIMARY KEY); CREATE TABLE heap (v INT);"
-        "CREATE TABLE two (a INT PRIMARY KEY, b INT); INSERT INTO two VALUES (1, 5), (2, 5);"
         "CREATE TABLE three (a INT PRIMARY KEY, b INT); INSERT INTO three VALUES (1, 5);"
     )
     rowback.catch_up()
@@ -336,7 +335,6 @@ def test_what_the_server_can_t_repeat_is_refused_with_the_reason(
         "USE d; INSERT INTO a VALUES (1), (2); INSERT INTO heap VALUES (1), (1);"
         "ALTER TABLE a ADD u DOUBLE DEFAULT (id / 3);"
         "ALTER TABLE heap ADD n INT AUTO_INCREMENT PRIMARY KEY;"
-        "SET time_zone = 'SYSTEM'; ALTER TABLE two ADD t DATETIME DEFAULT CURRENT_TIMESTAMP;"
     )
     rowback.catch_up()
 
@@ -355,7 +353,6 @@ def test_what_the_server_can_t_repeat_is_refused_with_the_reason(
     assert "column `n` numbered the rows that were there" in text
     assert "it can't be replayed on the scratch server 127.0.0.1" in text
     assert "goes by the order of the rows, and `d.heap` has no key" in text
-    assert "time zone of the source's operating system" in refused("two")
 
     source.load("USE d; ALTER TABLE three MODIFY b VARCHAR(9)")
     rowback.catch_up()

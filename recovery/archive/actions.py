@@ -135,7 +135,8 @@ class Session:
     SET takes it; None where the event doesn't say (only statements that read it do). invoker: `user`@`host` that ran it, as
     (user, host); None where the statement names its definer. started_at_us: what NOW() gave, in whole seconds for most.
     numbering: auto_increment_increment and auto_increment_offset. complete: whether these are all settings of the event that
-    bear on what a statement makes; False in logs of earlier versions, which don't have the numbering either."""
+    bear on what a statement makes; False in logs of earlier versions, which don't have the numbering either. system_zone:
+    what the time zone SYSTEM was on the source then, as SET takes it; None if that isn't known."""
 
     sql_mode: int
     charset: str
@@ -146,6 +147,12 @@ class Session:
     started_at_us: int
     numbering: tuple[int, int] = (1, 1)
     complete: bool = False
+    system_zone: str | None = None
+
+    @property
+    def zone(self) -> str | None:
+        """The time zone; SYSTEM only if it isn't known what that was."""
+        return self.system_zone or self.time_zone if self.time_zone == "SYSTEM" else self.time_zone
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,15 @@ from dataclasses import dataclass, replace
 
 from sqlglot.errors import SqlglotError
 
+from recovery.alter import AddColumn
 from recovery.archive.actions import Ddl, Segment
 from recovery.archive.state import ArchiveState
 from recovery.errors import NotComputable
 from recovery.lineage import Lineage, Span
+from recovery.moments import reads_the_clock
 from recovery.plan import segments_by_table
 from recovery.program import in_place, program
+from recovery.refused import shown
 from recovery.rename import Renames, rewritten
 from recovery.restore_plan import RestorePlan, TablePlan
 from recovery.retarget import NotRewritten
@@ -73,6 +76,9 @@ def _story(
     early = tuple(step for step in lineage.program if step.ddl.seq <= base_seq)
     late = [step for step in lineage.program if step.ddl.seq > base_seq]
     created = lineage.create.ddl
+    for step in late:
+        if any(isinstance(o, AddColumn) and reads_the_clock(o.spec) for o in step.operations):
+            raise _untold(table, f"`{shown(step.ddl)}` gave its rows the time at which it ran")
     statements: list[tuple[Ddl, str]] = []
     schema: tuple[str, ...] = ()
     if created is not None and created.seq > base_seq:
