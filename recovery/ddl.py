@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import sqlglot
 from sqlglot.errors import SqlglotError
+from sqlglot.tokenizer_core import TokenType
 
 from recovery.sqlscan import NO_BACKSLASH_ESCAPES, scan
 
@@ -22,7 +23,7 @@ TableName = tuple[str, str]
 _HARMLESS_OBJECTS = frozenset(
     {
         "VIEW", "TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "USER", "ROLE", "SERVER", "PACKAGE", "RESOURCE", "LOGFILE",
-        "UNDO", "LIBRARY",
+        "UNDO", "LIBRARY", "TABLESPACE", "REFERENCE",
     }
 )  # fmt: skip
 _HARMLESS_VERBS = frozenset({"GRANT", "REVOKE", "FLUSH", "INSTALL", "UNINSTALL", "CHANGE", "RESET", "PURGE"})
@@ -47,23 +48,27 @@ def classify(statement: str, default_db: str, sql_mode: int = 0) -> Classified:
     text = EXECUTABLE_COMMENT.sub(r" \1 ", statement)
     try:
         # sqlglot takes RENAME, GRANT and others at a statement's start for opaque commands, so it doesn't get to see one.
-        tokens = [token.text for token in sqlglot.tokenize(f"SELECT {text}", read="mysql")][1:]
+        found = sqlglot.tokenize(f"SELECT {text}", read="mysql")[1:]
+        tokens = [(t.text, t.token_type in (TokenType.IDENTIFIER, TokenType.STRING)) for t in found]
     except SqlglotError:
         tokens = []
     if sql_mode & NO_BACKSLASH_ESCAPES:  # which sqlglot doesn't know
-        tokens = [word.text for word in scan(statement, sql_mode)]
+        tokens = [(word.text, word.kind in ("name", "string")) for word in scan(statement, sql_mode)]
     if not tokens:
         return Classified((statement.split() or ["?"])[0].upper(), None)
     try:
         return _Reader(tokens, default_db).classify()
     except IndexError:
-        return Classified((tokens or ["?"])[0].upper(), None)
+        return Classified(tokens[0][0].upper(), None)
 
 
 class _Reader:
-    def __init__(self, tokens: Sequence[str], default_db: str) -> None:
-        self.tokens = [t for t in tokens if t != ";"]
-        self.upper = [t.upper() for t in self.tokens]
+    """tokens: (text, whether it is a quoted name or a string). upper: keywords and signs, "" for what is quoted."""
+
+    def __init__(self, tokens: Sequence[tuple[str, bool]], default_db: str) -> None:
+        self.words = [t for t in tokens if t != (";", False)]
+        self.tokens = [text for text, _ in self.words]
+        self.upper = ["" if quoted else text.upper() for text, quoted in self.words]
         self.db = default_db
         self.at = 0
 
@@ -78,7 +83,7 @@ class _Reader:
     def name(self) -> TableName:
         first = self.tokens[self.at]
         self.at += 1
-        if self.at + 1 < len(self.tokens) and self.tokens[self.at] == ".":
+        if self.at + 1 < len(self.tokens) and self.upper[self.at] == ".":
             second = self.tokens[self.at + 1]
             self.at += 2
             return first, second
@@ -86,7 +91,7 @@ class _Reader:
 
     def names(self) -> tuple[TableName, ...]:
         found = [self.name()]
-        while self.at < len(self.tokens) and self.tokens[self.at] == ",":
+        while self.at < len(self.tokens) and self.upper[self.at] == ",":
             self.at += 1
             found.append(self.name())
         return tuple(found)
@@ -111,7 +116,7 @@ class _Reader:
     def _set(self) -> Classified:
         """MariaDB's SET STATEMENT .. FOR runs the statement behind FOR."""
         if self.take("STATEMENT"):
-            rest = self.tokens[self.upper.index("FOR") + 1 :] if "FOR" in self.upper else []
+            rest = self.words[self.upper.index("FOR") + 1 :] if "FOR" in self.upper else []
             return _Reader(rest, self.db).classify()
         return Classified("SET", () if self.upper[1] in ("PASSWORD", "ROLE", "DEFAULT") else None)
 
@@ -125,7 +130,7 @@ class _Reader:
         kind = self.upper[self.at]
         if kind in ("TABLE", "TABLES", "SEQUENCE"):
             self.at += 1
-            return self._table(verb)
+            return self._table(verb, "SEQUENCE" if kind == "SEQUENCE" else "TABLE")
         if kind == "INDEX":
             return self._index(verb)
         if kind in ("DATABASE", "SCHEMA"):
@@ -138,13 +143,13 @@ class _Reader:
                 break
         return Classified(verb, None)
 
-    def _table(self, verb: str) -> Classified:
+    def _table(self, verb: str, kind: str) -> Classified:
         if not self.take("IF", "NOT", "EXISTS"):
             self.take("IF", "EXISTS")
         names = self.names() if verb == "DROP" else (self.name(),)
         if verb == "ALTER":
             names += self._renamed_to() + self._other_tables()
-        return Classified(f"{verb} TABLE", names)
+        return Classified(f"{verb} {kind}", names)
 
     def _renamed_to(self) -> tuple[TableName, ...]:
         """The new name in ALTER TABLE a RENAME [TO|AS|=] b; RENAME COLUMN, INDEX and KEY name no table."""
@@ -191,11 +196,13 @@ class _Reader:
         names: list[TableName] = []
         while True:
             names.append(self.name())
-            if self.take("WAIT") or self.take("NOWAIT"):
-                pass
+            if self.take("WAIT"):
+                self.at += 1
+            else:
+                self.take("NOWAIT")
             if not self.take("TO"):
                 return Classified("RENAME TABLE", None)
             names.append(self.name())
-            if not (self.at < len(self.tokens) and self.tokens[self.at] == ","):
+            if not (self.at < len(self.tokens) and self.upper[self.at] == ","):
                 return Classified("RENAME TABLE", tuple(names))
             self.at += 1

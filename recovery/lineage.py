@@ -8,7 +8,7 @@ may touch, and whoever needs one of them refuses it with that statement.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from sqlglot.errors import SqlglotError
@@ -108,17 +108,28 @@ class _Live:
 
 
 def follow(
-    baselines: Mapping[TableName, Baseline], low_seq: int, ddls: Iterable[Ddl], cut_seq: int
+    baselines: Mapping[TableName, Baseline],
+    low_seq: int,
+    ddls: Iterable[Ddl],
+    cut_seq: int,
+    existed: Callable[[TableName, int], bool] = lambda name, seq: False,
 ) -> dict[TableName, Lineage]:
     """The tables that exist at the cut, with their lineages.
 
     baselines: of one snapshot, whose state is that after transaction `low_seq`. ddls: in order; those in
-    (low_seq, cut_seq] are played.
+    (low_seq, cut_seq] are played. existed: whether a table may have been there in front of a transaction though the snapshot
+    doesn't have it: MySQL logs a CREATE TABLE IF NOT EXISTS that did nothing.
     """
     catalog = {name: _begun(b, low_seq) for name, b in baselines.items()}
+    seen = set(catalog)  # whether they are there is known from here on
     for ddl in ddls:
         if low_seq < ddl.seq <= cut_seq and ddl.tables != ():
             _play(catalog, ddl)
+            for name in ddl.tables or ():
+                new = name in catalog and name not in seen
+                seen.add(name)
+                if new and ddl.verb == "CREATE TABLE" and existed(name, ddl.seq) and _conditional(ddl):
+                    _block(catalog[name], ddl, "whether the table was there before it isn't known")
     result = {}
     for name, live in catalog.items():
         live.close(name, cut_seq + 1)
@@ -161,7 +172,10 @@ def _play(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
     try:
         _check_spelling(catalog, ddl)
         _PLAYERS.get(ddl.verb, _unknown)(catalog, ddl)
-    except (SqlglotError, IndexError, _NotFollowed) as error:
+    except (SqlglotError, IndexError, ValueError, _NotFollowed) as error:
+        if ddl.verb == "CREATE TABLE":  # it may be this statement's: not to be missing without a word
+            for name in ddl.tables:
+                catalog.setdefault(name, _Live(Create(ddl.statement, ddl.default_db, ddl), None, ddl.seq - 1))
         for name in _touched(catalog, ddl):
             _block(catalog[name], ddl, str(error) if isinstance(error, _NotFollowed) else "it can't be parsed")
 
@@ -201,9 +215,8 @@ def _fold(name: TableName) -> TableName:
 def _create(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
     (name,) = ddl.tables or ()
     text = bare(ddl.statement)
-    words = [t.text.upper() for t in tokens_of(text)]
     if name in catalog:
-        if words[1:3] != ["OR", "REPLACE"]:
+        if not _says(text, "OR", "REPLACE"):
             return  # IF NOT EXISTS
         del catalog[name]
     like = model_of(text, ddl.default_db)
@@ -224,6 +237,27 @@ def _create(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
         program=_uncounted(source.program),
         waiting=_uncounted(source.program),
     )
+
+
+def _says(text: str, *clause: str) -> bool:
+    """Whether these words stand in front of the parenthesis of a CREATE TABLE."""
+    words = []
+    for t in tokens_of(text):
+        if t.token_type is TokenType.L_PAREN:
+            break
+        words.append("" if t.token_type in (TokenType.IDENTIFIER, TokenType.STRING) else t.text.upper())
+    return any(tuple(words[i : i + len(clause)]) == clause for i in range(len(words)))
+
+
+def _conditional(ddl: Ddl) -> bool:
+    try:
+        return _says(bare(ddl.statement), "IF", "NOT", "EXISTS")
+    except SqlglotError:
+        return True
+
+
+def _no_table(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
+    """A sequence."""
 
 
 def _uncounted(steps: Iterable[Step]) -> list[Step]:
@@ -357,7 +391,8 @@ def _unknown(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
 
 _PLAYERS = {
     "CREATE TABLE": _create, "DROP TABLE": _drop, "DROP DATABASE": _drop_database, "TRUNCATE TABLE": _truncate,
-    "RENAME TABLE": _rename, "ALTER TABLE": _alter, "CREATE INDEX": _index, "DROP INDEX": _index,
+    "CREATE SEQUENCE": _no_table, "ALTER SEQUENCE": _no_table, "DROP SEQUENCE": _no_table, "RENAME TABLE": _rename,
+    "ALTER TABLE": _alter, "CREATE INDEX": _index, "DROP INDEX": _index,
 }  # fmt: skip
 
 

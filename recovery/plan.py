@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from recovery.archive.actions import Baseline, Cascade, Ddl, Gap, Segment, Snapshot
 from recovery.archive.state import ArchiveState
@@ -41,7 +42,7 @@ from recovery.scope import (
     unrestored,
 )
 from recovery.stages import build
-from recovery.straddling import Seqs
+from recovery.straddling import Seqs, has_rows
 from recovery.target import Cut, describe_coverage, describe_gap, format_us
 
 Place = Callable[[int], str]
@@ -96,7 +97,7 @@ def plan_restore(
     check_exclude(unwanted, held | (made_names(state.ddls) if unwanted else set()), state)
     for name, named in choose(held, newest, state.snapshots, wanted, unwanted):
         if name not in candidates[0].lineages:
-            note = _absent(state, candidates, cut, name, named, segments.get(name, ()))
+            note = _absent(state, candidates, cut, name, named, segments.get(name, ()), seqs or {})
             if note is not None:
                 notes.append(note)
                 continue
@@ -188,11 +189,31 @@ def _candidates(
         if reason is None:
             assert found.high_seq is not None
             baselines = {(b.db, b.table): b for b in snapshot.baselines}
-            lineages = follow(baselines, found.low_seq, state.ddls, cut.seq)
+            lineages = follow(baselines, found.low_seq, state.ddls, cut.seq, partial(_existed, state, ranges))
             usable.append(_Candidate(snapshot, found.low_seq, found.high_seq, baselines, lineages))
         else:
             reasons.append(f"snapshot {snapshot.snapshot_id} {reason}")
     return usable, reasons
+
+
+def _existed(state: ArchiveState, ranges: Mapping[str, SnapshotRange], name: TableName, seq: int) -> bool:
+    """Whether a snapshot or changes say that the table was there in front of this transaction, and no statement took it
+    away since."""
+    gone = max((d.seq for d in touching(state.ddls, 0, seq - 1, name) if _takes_away(d, name)), default=-1)
+    if any((s.db, s.table) == name and s.first_seq < seq and s.last_seq > gone for s in state.segments):
+        return True
+    lows = [ranges[s.snapshot_id].low_seq for s in state.snapshots if s.snapshot_id in ranges and _holds(s, name)]
+    return any(gone <= low < seq for low in lows)
+
+
+def _takes_away(ddl: Ddl, name: TableName) -> bool:
+    if ddl.verb == "RENAME TABLE":  # old, new, old, new ...
+        return ddl.tables is not None and name in ddl.tables[::2] and name not in ddl.tables[1::2]
+    return ddl.verb in ("DROP TABLE", "DROP DATABASE")
+
+
+def _holds(snapshot: Snapshot, name: TableName) -> bool:
+    return any((b.db, b.table) == name for b in snapshot.baselines)
 
 
 def _reason_against(state: ArchiveState, snapshot: Snapshot, found: SnapshotRange, cut: Cut) -> str | None:
@@ -286,6 +307,7 @@ def _absent(
     name: TableName,
     named: bool,
     segments: Sequence[Segment],
+    seqs: Seqs,
 ) -> str | None:
     """A note for a table that the newest snapshot says isn't there at the cut; None if an older one knows better. Raises
     DdlInRange for one that the user named."""
@@ -297,7 +319,7 @@ def _absent(
     for ddl in touching(state.ddls, chosen.low_seq + 1, cut.seq, name):
         last = ddl
     assert last is not None, "only a statement takes a table away"
-    if any(s.last_seq > last.seq for s in segments):
+    if any(has_rows(s, seqs, last.seq, cut.seq) for s in segments):
         why = "there are changes to a table of this name behind it, and none of its statements made it"
         raise refused(name, last, why, replayed=False)
     if named:

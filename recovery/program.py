@@ -18,6 +18,7 @@ from recovery.ddl import TableName
 from recovery.dropped_keys import dropped, live
 from recovery.errors import NotComputable, RowbackError
 from recovery.lineage import Lineage, Step
+from recovery.other_settings import other_settings
 from recovery.quoting import quote
 from recovery.references import Parent, copied, followed, parents, rewritten
 from recovery.refused import refused
@@ -26,6 +27,7 @@ from recovery.scope import label, spelled
 
 _ACTION: Final = re.compile(r"\bON\s+(DELETE|UPDATE)\s+(CASCADE|SET\s+(NULL|DEFAULT))\b", re.IGNORECASE)
 _CHECK: Final = re.compile(r"\bCHECK\b", re.IGNORECASE)
+_CHARSET: Final = re.compile(r"\b(?:CHARSET|CHARACTER\s+SET|COLLATE)\b(?![^()]*\))", re.IGNORECASE)  # the table's own
 _DROPS: Final = re.compile(r"\bDROP\s+(FOREIGN|CONSTRAINT)\b", re.IGNORECASE)
 _KEYED: Final = re.compile(r"\b(REFERENCES|FOREIGN|CONSTRAINT|CHECK)\b", re.IGNORECASE)
 
@@ -41,6 +43,10 @@ def written(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -
     flavor = state.identity.flavor if state.identity else None
     texts = [*_texts(state, lineage, flavor)]
     for (text, default_db, ddl, step), gone in zip(texts, _dropped(texts, lineage), strict=True):
+        if ddl is not None and (why := other_settings(ddl)) is not None:
+            raise refused(lineage.name, ddl, why)
+        if ddl is not None and step is None and not _CHARSET.search(text) and _redefaulted(state, ddl, cut_seq):
+            raise refused(lineage.name, ddl, "its database got another default character set behind it")
         follow = _follower(state, low_seq if ddl is None else ddl.seq, cut_seq)
         try:
             if not gone and _same(text, default_db, ddl, lineage, follow):
@@ -53,6 +59,17 @@ def written(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -
             raise _unwritten(lineage, ddl, error) from error
         if target is not None:
             yield step, target
+
+
+def _redefaulted(state: ArchiveState, create: Ddl, cut_seq: int) -> bool:
+    """Whether an ALTER DATABASE of the table's database comes behind it: the database is made as it is at the cut."""
+    names = {db.casefold() for db, _ in create.tables or ()}
+    return any(
+        d.verb == "ALTER DATABASE"
+        and create.seq < d.seq <= cut_seq
+        and (d.default_db.casefold() in names or any(n in d.statement.casefold() for n in names))
+        for d in state.ddls
+    )
 
 
 # With its default database and its step; of a snapshot's own there is no logged statement.

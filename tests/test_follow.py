@@ -1,0 +1,131 @@
+"""Statements that were followed wrongly once: tables that were there before, quoted keywords, what can't be read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rowback import Rowback
+
+from recovery.archive.actions import Ddl, Session
+from recovery.ddl import classify
+from recovery.lineage import follow
+from recovery.other_settings import other_settings
+from testservers import MySQLServer
+
+SESSION = Session(0, "utf8mb4", 45, 45, None, None, 0, complete=True)
+
+
+def ddl(statement: str, seq: int = 5, sql_mode: int = 0) -> Ddl:
+    found = classify(statement, "d", sql_mode)
+    return Ddl(seq, None, "binlog.000001", 4, 0, "d", statement, found.verb, found.tables, SESSION)
+
+
+@pytest.mark.parametrize(
+    ("statement", "verb", "tables"),
+    [
+        ("TRUNCATE `table`.`a`", "TRUNCATE TABLE", (("table", "a"),)),
+        ("TRUNCATE `table`", "TRUNCATE TABLE", (("d", "table"),)),
+        ("CREATE UNIQUE INDEX `on` ON a (n)", "CREATE INDEX", (("d", "a"),)),
+        ("ALTER TABLE a ADD `rename` INT, ADD b INT COMMENT 'rename'", "ALTER TABLE", (("d", "a"),)),
+        ("ALTER TABLE `rename` RENAME `to`", "ALTER TABLE", (("d", "rename"), ("d", "to"))),
+        ("CREATE DEFINER=`table`@`%` VIEW v AS SELECT 1", "CREATE VIEW", ()),
+        ("CREATE TABLESPACE s ADD DATAFILE 's.ibd'", "CREATE TABLESPACE", ()),
+        ("CREATE SPATIAL REFERENCE SYSTEM 4120 NAME 'x' DEFINITION 'y'", "CREATE REFERENCE", ()),
+        ("RENAME TABLE a WAIT 5 TO b, c NOWAIT TO e", "RENAME TABLE", tuple(("d", n) for n in "abce")),
+        ("CREATE OR REPLACE SEQUENCE IF NOT EXISTS s START WITH 5", "CREATE SEQUENCE", (("d", "s"),)),
+        ("CREATE SEQUENCE s", "CREATE SEQUENCE", (("d", "s"),)),
+    ],
+)
+def test_what_is_quoted_is_no_keyword(statement: str, verb: str, tables: tuple[tuple[str, str], ...]) -> None:
+    found = classify(statement, "d")
+    assert (found.verb, found.tables) == (verb, tables)
+
+
+def test_a_table_that_may_have_been_there_is_not_taken_for_a_new_one() -> None:
+    maybe, surely = ddl("CREATE TABLE IF NOT EXISTS b (id INT)"), ddl("CREATE TABLE b (id INT)")
+    there = follow({}, 0, [maybe], 9, lambda name, seq: (name, seq) == (("d", "b"), 5))["d", "b"]
+    assert there.obstacle is not None
+    assert "was there before" in there.obstacle.why
+    for statement, existed in ((maybe, False), (surely, True)):
+        assert follow({}, 0, [statement], 9, lambda name, seq, e=existed: e)["d", "b"].obstacle is None  # type: ignore[misc]
+    gone = [ddl("CREATE TABLE b (id INT)", 3), ddl("DROP TABLE b", 4), maybe]
+    assert follow({}, 0, gone, 9, lambda name, seq: True)["d", "b"].obstacle is None  # followed all along
+
+
+def test_a_replacement_behind_set_statement_is_one() -> None:
+    statements = [
+        ddl("CREATE TABLE a (old INT)", 3),
+        ddl("SET STATEMENT max_statement_time=9 FOR CREATE OR REPLACE TABLE a (new INT)"),
+    ]
+    found = follow({}, 0, statements, 9)["d", "a"]
+    assert found.create.ddl is statements[1]
+    assert [s.low_seq for s in found.spans] == [4]
+
+
+def test_what_can_t_be_read_is_refused_and_not_missing() -> None:
+    odd = "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20) DEFAULT 'a\\b') COMMENT='c\\'"
+    (found,) = follow({}, 0, [ddl(odd, sql_mode=1 << 20)], 9).values()
+    assert found.obstacle is not None
+    assert follow({}, 0, [ddl("CREATE SEQUENCE s")], 9) == {}
+
+
+@pytest.mark.parametrize(
+    ("statement", "session", "why"),
+    [
+        ("CREATE TABLE t (r REAL)", replace(SESSION, sql_mode=1), "REAL_AS_FLOAT"),
+        ("CREATE TABLE t (v INT, g INT AS (v || 1))", replace(SESSION, sql_mode=2), "PIPES_AS_CONCAT"),
+        ('CREATE TABLE "t" (v INT)', replace(SESSION, sql_mode=4), "ANSI_QUOTES"),
+        ("ALTER TABLE t ADD g INT AS (v-1)", replace(SESSION, sql_mode=64), "NO_UNSIGNED_SUBTRACTION"),
+        ("CREATE TABLE t (v NUMBER)", replace(SESSION, sql_mode=512), "ORACLE"),
+        (
+            "ALTER TABLE t ADD g INT AS (NOT a BETWEEN 1 AND 2)",
+            replace(SESSION, sql_mode=1 << 29),
+            "HIGH_NOT_PRECEDENCE",
+        ),
+        ("ALTER TABLE t ADD v CHAR(9) DEFAULT 'a\\b'", replace(SESSION, sql_mode=1 << 20), "NO_BACKSLASH_ESCAPES"),
+        ("CREATE TABLE t (v CHAR, CHECK (v <> 'ä'))", replace(SESSION, charset="latin1"), "latin1"),
+        ("CREATE TABLE t (at TIMESTAMP)", replace(SESSION, complete=False), "explicit_defaults_for_timestamp"),
+        ("CREATE TABLE t (v INT) CHARSET utf8mb4", replace(SESSION, complete=False), "default_collation_for_utf8mb4"),
+        ("CREATE TABLE t (v INT NOT NULL COMMENT 'a-b', w INT)", replace(SESSION, sql_mode=4 | 2 | 64 | 1 << 29), None),
+        ("CREATE TABLE t (v CHAR DEFAULT 'ä')", replace(SESSION, charset="latin1"), None),
+        ("CREATE TABLE t (v INT)", replace(SESSION, complete=False), None),
+        ('DROP TABLE "t"', replace(SESSION, sql_mode=4), None),
+    ],
+)
+def test_definitions_that_go_by_the_session(statement: str, session: Session, why: str | None) -> None:
+    found = other_settings(replace(ddl(statement), session=session))
+    assert found is None if why is None else why in (found or "")
+    assert other_settings(replace(ddl(statement), session=None)) is None
+
+
+@pytest.mark.slow
+@pytest.mark.sockets
+@pytest.mark.usefixtures("mydumper")
+def test_on_a_real_server(fresh_mysql: Any, tmp_path: Path) -> None:
+    """A partial snapshot and a statement that did nothing; a database whose character set was changed behind a CREATE."""
+    source: MySQLServer = fresh_mysql(name="source")
+    rowback = Rowback(tmp_path / "rowback", source)
+    source.load(
+        "CREATE DATABASE f CHARACTER SET utf8mb4; USE f; CREATE TABLE a (id INT PRIMARY KEY); CREATE TABLE b LIKE a;"
+        "INSERT INTO a VALUES (1); INSERT INTO b VALUES (1), (2);"
+    )
+    rowback.catch_up()
+    rowback.run("snapshot")
+    rowback.run("snapshot", "--tables", "f.a")
+    source.load(
+        "USE f; CREATE TABLE IF NOT EXISTS b (id INT PRIMARY KEY); INSERT INTO b VALUES (3);"
+        "CREATE TABLE c (id INT PRIMARY KEY, v VARCHAR(9)); INSERT INTO c VALUES (1, '日本');"
+        "CREATE TABLE e (id INT PRIMARY KEY, v VARCHAR(9)) CHARSET utf8mb4;"
+        "ALTER DATABASE f CHARACTER SET latin1;"
+    )
+    rowback.catch_up()
+    rowback.run("restore", "--to", "latest", "--tables", "f.b", "--format", "csv", "--output", str(tmp_path / "b"))
+    (rows,) = (tmp_path / "b").glob("**/f.b*.csv")
+    assert sorted(rows.read_text().replace('"', "").split()[-3:]) == ["1", "2", "3"]
+    done = rowback.run("restore", "--to", "latest", "--tables", "f.c", "--output", str(tmp_path / "c"), check=False)
+    assert done.returncode == 7
+    assert "its database got another default character set behind it" in done.stderr
+    rowback.run("restore", "--to", "latest", "--tables", "f.e", "--output", str(tmp_path / "e"))
