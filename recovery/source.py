@@ -454,7 +454,14 @@ def generated_columns(connection: Connection, db: str, table: str) -> frozenset[
 
 
 def show_create_table(connection: Connection, db: str, table: str) -> str:
-    return str(fetch(connection, f"SHOW CREATE TABLE {quote(db, table)}")[0][1])
+    try:
+        return str(fetch(connection, f"SHOW CREATE TABLE {quote(db, table)}")[0][1])
+    except UnicodeDecodeError as error:  # MariaDB prints the bytes of a binary default as they are
+        raise SourceError(
+            f"the definition of table `{db}.{table}` isn't text: a column has bytes as its DEFAULT",
+            hint="Write it as an expression, such as `ALTER TABLE t ALTER c SET DEFAULT (UNHEX('00ff'))`, or leave "
+            "the table out of the snapshot with `--exclude`.",
+        ) from error
 
 
 def show_create_database(connection: Connection, db: str) -> str:

@@ -113,6 +113,21 @@ def test_both_readers_of_a_definition_agree(server: Server, connection: Connecti
     assert logged.key == table.key
 
 
+def test_a_definition_that_is_no_text_is_named(mariadb_source: Server, unique_name: Callable[[str], str]) -> None:
+    name = unique_name("bytes")
+    mariadb_source.execute(f"CREATE DATABASE {name}")
+    mariadb_source.execute(f"CREATE TABLE {name}.t (a INT, b VARBINARY(5) DEFAULT 0x00ff)")
+    with (
+        contextlib.closing(connect(settings(mariadb_source))) as opened,
+        pytest.raises(SourceError, match="isn't text") as e,
+    ):
+        show_create_table(opened, name, "t")
+    assert f"`{name}.t`" in e.value.message
+    mariadb_source.execute(f"ALTER TABLE {name}.t ALTER b SET DEFAULT (UNHEX('00ff'))")
+    with contextlib.closing(connect(settings(mariadb_source))) as opened:
+        assert "unhex('00ff')" in show_create_table(opened, name, "t")
+
+
 def test_mariadbs_own_types(mariadb_source: Server, unique_name: Callable[[str], str]) -> None:
     name = unique_name("own")
     mariadb_source.execute(f"CREATE DATABASE {name}")
