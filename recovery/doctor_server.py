@@ -38,6 +38,7 @@ _VARIABLES = (
     "max_binlog_cache_size",
     "max_binlog_total_size",
     "init_connect",
+    "lower_case_table_names",
     *DECISIVE,
 )
 _NAMED = 5  # tables named in one line of advice
@@ -115,6 +116,13 @@ def checks(facts: Facts) -> Iterator[Check]:
     yield from doctor_binlog.checks(facts)
     yield clock_check(facts)
     yield from table_checks(facts)
+    if facts.variables.get("lower_case_table_names", "0") != "0":
+        yield fail(
+            "lower_case_table_names",
+            f"is {facts.variables['lower_case_table_names']}, must be 0",
+            "a statement may spell a name in another case than its rows; such tables are refused by a restore, or left out",
+            "spell names as the server stores them in every statement; the setting is fixed when a server is made",
+        )
 
 
 # --- privileges -------------------------------------------------------------------------------------------------------
