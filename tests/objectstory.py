@@ -93,7 +93,7 @@ AFTER = [
     "RENAME TABLE moved TO `moved now`",
     "ALTER TABLE `moved now` ADD COLUMN extra INT",
     "DROP TABLE dropped",
-    "CREATE TABLE dropped (id INT PRIMARY KEY)",
+    "CREATE TABLE dropped (id INT PRIMARY KEY) CHARSET latin1",
     "ALTER DATABASE shop CHARACTER SET utf8mb4",
     """CREATE FUNCTION later_made(s VARCHAR(10)) RETURNS VARCHAR(10) DETERMINISTIC
 BEGIN
