@@ -68,11 +68,11 @@ class Transactions:
         prefixes = [prefix.encode() for prefix in self.sources]
         starts = np.cumsum([0, *map(len, prefixes)])
         ends = np.empty(len(self) + 1, np.int32)
-        text = np.empty(gk.measure(self.source, self.number, starts, ends), np.uint8)
-        gk.write(self.source, self.number, np.frombuffer(b"".join(prefixes), np.uint8), starts, ends, text)
+        text = np.empty(len(self) * (max(map(len, prefixes), default=0) + gk.NUMBER_BYTES), np.uint8)
+        end = gk.write(self.source, self.number, np.frombuffer(b"".join(prefixes), np.uint8), starts, ends, text)
         known = self.source >= 0
         valid = None if known.all() else pa.py_buffer(np.packbits(known, bitorder="little"))
-        return pa.StringArray.from_buffers(len(self), pa.py_buffer(ends), pa.py_buffer(text), valid)
+        return pa.StringArray.from_buffers(len(self), pa.py_buffer(ends), pa.py_buffer(text[:end]), valid)
 
     def add_to(self, gtids: GtidSet, count: int) -> None:
         """Add the first `count` transactions' GTIDs to a set."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import TokenType
@@ -31,7 +32,7 @@ from recovery.archive.actions import Baseline, Ddl
 from recovery.autoincrement import counts_on
 from recovery.ddl import TableName
 from recovery.partitions import NotFolded, Partitioning, dropped, partitioning_of, reorganized, rows_of
-from recovery.tokens import bare, tokens_of
+from recovery.tokens import bare, keyword, says, tokens_of
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,9 @@ def follow(
     for ddl in ddls:
         if low_seq < ddl.seq <= cut_seq and ddl.tables != ():
             _play(catalog, ddl)
-            for name in ddl.tables or ():
-                new = name in catalog and name not in seen
+            for name in {*(ddl.tables or ())} - seen:
                 seen.add(name)
-                if new and ddl.verb == "CREATE TABLE" and existed(name, ddl.seq) and _conditional(ddl):
+                if _made_if_absent(catalog, name, ddl) and existed(name, ddl.seq):
                     _block(catalog[name], ddl, "whether the table was there before it isn't known")
     result = {}
     for name, live in catalog.items():
@@ -216,7 +216,7 @@ def _create(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
     (name,) = ddl.tables or ()
     text = bare(ddl.statement)
     if name in catalog:
-        if not _says(text, "OR", "REPLACE"):
+        if not says(_head(text), "OR", "REPLACE"):
             return  # IF NOT EXISTS
         del catalog[name]
     like = model_of(text, ddl.default_db)
@@ -239,21 +239,15 @@ def _create(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
     )
 
 
-def _says(text: str, *clause: str) -> bool:
-    """Whether these words stand in front of the parenthesis of a CREATE TABLE."""
-    words = []
-    for t in tokens_of(text):
-        if t.token_type is TokenType.L_PAREN:
-            break
-        words.append("" if t.token_type in (TokenType.IDENTIFIER, TokenType.STRING) else t.text.upper())
-    return any(tuple(words[i : i + len(clause)]) == clause for i in range(len(words)))
+def _head(text: str) -> list[str]:
+    """The keywords of a CREATE TABLE in front of its parenthesis. Raises SqlglotError."""
+    return [keyword(t) for t in takewhile(lambda t: t.token_type is not TokenType.L_PAREN, tokens_of(text))]
 
 
-def _conditional(ddl: Ddl) -> bool:
-    try:
-        return _says(bare(ddl.statement), "IF", "NOT", "EXISTS")
-    except SqlglotError:
-        return True
+def _made_if_absent(catalog: Mapping[TableName, _Live], name: TableName, ddl: Ddl) -> bool:
+    """Whether this is a CREATE TABLE IF NOT EXISTS that was followed."""
+    followed = ddl.verb == "CREATE TABLE" and name in catalog and catalog[name].obstacle is None
+    return followed and says(_head(bare(ddl.statement)), "IF", "NOT", "EXISTS")
 
 
 def _no_table(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
@@ -268,7 +262,7 @@ def _uncounted(steps: Iterable[Step]) -> list[Step]:
 def model_of(text: str, default_db: str) -> TableName | None:
     """The model in CREATE TABLE t LIKE m, or CREATE TABLE t (LIKE m)."""
     tokens = [t for t in tokens_of(text) if t.token_type is not TokenType.L_PAREN]
-    words = ["" if t.token_type in (TokenType.IDENTIFIER, TokenType.STRING) else t.text.upper() for t in tokens]
+    words = [keyword(t) for t in tokens]
     at = words.index("TABLE") + 1
     if words[at : at + 3] == ["IF", "NOT", "EXISTS"]:
         at += 3

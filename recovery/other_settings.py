@@ -19,7 +19,8 @@ _ORACLE: Final = 512
 _HIGH_NOT_PRECEDENCE: Final = 1 << 29
 _EMPTY_STRING_IS_NULL: Final = 1 << 32
 
-_COMPUTED: Final = re.compile(r"\b(?:AS|CHECK|DEFAULT)\s*\(", re.IGNORECASE)
+# Generated columns, checks, defaults that are expressions (MariaDB's also without parentheses), keys on expressions.
+_COMPUTED: Final = re.compile(r"\b(?:AS|CHECK|DEFAULT(?:\s+\w+)?)\s*\(|\(\s*\(", re.IGNORECASE)
 _NOT: Final = re.compile(r"\bNOT\b(?!\s+(?:NULL|EXISTS|ENFORCED)\b)", re.IGNORECASE)
 _MODES: Final = (
     (_REAL_AS_FLOAT, "REAL_AS_FLOAT", re.compile(r"\bREAL\b", re.IGNORECASE)),

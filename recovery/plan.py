@@ -86,10 +86,10 @@ def plan_restore(
     place: what a message says of a transaction, by seq.
     """
     wanted, unwanted = [parse_pattern(p) for p in patterns], [parse_pattern(p) for p in exclude]
-    candidates, reasons = _candidates(state, cut, ranges, before_seq)
+    segments = segments_by_table(state, cut)
+    candidates, reasons = _candidates(state, cut, ranges, before_seq, partial(_existed, state, ranges, segments))
     if not candidates:
         raise _no_snapshot(state, target, ranges, reasons)
-    segments = segments_by_table(state, cut)
     notes = list(warnings)
     tables: list[TablePlan] = []
     held = {name for c in candidates for name in (*c.baselines, *c.lineages)}
@@ -175,9 +175,13 @@ def _derivations(
 
 
 def _candidates(
-    state: ArchiveState, cut: Cut, ranges: Mapping[str, SnapshotRange], before_seq: int | None
+    state: ArchiveState,
+    cut: Cut,
+    ranges: Mapping[str, SnapshotRange],
+    before_seq: int | None,
+    existed: Callable[[TableName, int], bool],
 ) -> tuple[list[_Candidate], list[str]]:
-    """Usable snapshots, newest first, and for each of the others the reason against it."""
+    """Usable snapshots, newest first, and for each of the others the reason against it. existed: see lineage.follow."""
     usable: list[_Candidate] = []
     reasons: list[str] = []
     located = [s for s in state.newest_first if s.snapshot_id in ranges]
@@ -189,31 +193,33 @@ def _candidates(
         if reason is None:
             assert found.high_seq is not None
             baselines = {(b.db, b.table): b for b in snapshot.baselines}
-            lineages = follow(baselines, found.low_seq, state.ddls, cut.seq, partial(_existed, state, ranges))
+            lineages = follow(baselines, found.low_seq, state.ddls, cut.seq, existed)
             usable.append(_Candidate(snapshot, found.low_seq, found.high_seq, baselines, lineages))
         else:
             reasons.append(f"snapshot {snapshot.snapshot_id} {reason}")
     return usable, reasons
 
 
-def _existed(state: ArchiveState, ranges: Mapping[str, SnapshotRange], name: TableName, seq: int) -> bool:
+def _existed(
+    state: ArchiveState,
+    ranges: Mapping[str, SnapshotRange],
+    segments: Mapping[TableName, Sequence[Segment]],
+    name: TableName,
+    seq: int,
+) -> bool:
     """Whether a snapshot or changes say that the table was there in front of this transaction, and no statement took it
     away since."""
     gone = max((d.seq for d in touching(state.ddls, 0, seq - 1, name) if _takes_away(d, name)), default=-1)
-    if any((s.db, s.table) == name and s.first_seq < seq and s.last_seq > gone for s in state.segments):
+    if any(s.first_seq < seq and s.last_seq > gone for s in segments.get(name, ())):
         return True
-    lows = [ranges[s.snapshot_id].low_seq for s in state.snapshots if s.snapshot_id in ranges and _holds(s, name)]
-    return any(gone <= low < seq for low in lows)
+    holding = (s for s in state.snapshots if any((b.db, b.table) == name for b in s.baselines))
+    return any(gone <= ranges[s.snapshot_id].low_seq < seq for s in holding if s.snapshot_id in ranges)
 
 
 def _takes_away(ddl: Ddl, name: TableName) -> bool:
     if ddl.verb == "RENAME TABLE":  # old, new, old, new ...
         return ddl.tables is not None and name in ddl.tables[::2] and name not in ddl.tables[1::2]
     return ddl.verb in ("DROP TABLE", "DROP DATABASE")
-
-
-def _holds(snapshot: Snapshot, name: TableName) -> bool:
-    return any((b.db, b.table) == name for b in snapshot.baselines)
 
 
 def _reason_against(state: ArchiveState, snapshot: Snapshot, found: SnapshotRange, cut: Cut) -> str | None:

@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
+from sqlglot.tokenizer_core import TokenType
+
 from recovery.archive.actions import Ddl
 from recovery.archive.state import ArchiveState
 from recovery.ddl import TableName
@@ -24,10 +26,10 @@ from recovery.references import Parent, copied, followed, parents, rewritten
 from recovery.refused import refused
 from recovery.retarget import NotRewritten, named_table, retargeted
 from recovery.scope import label, spelled
+from recovery.tokens import bare, keyword, tokens_of
 
 _ACTION: Final = re.compile(r"\bON\s+(DELETE|UPDATE)\s+(CASCADE|SET\s+(NULL|DEFAULT))\b", re.IGNORECASE)
 _CHECK: Final = re.compile(r"\bCHECK\b", re.IGNORECASE)
-_CHARSET: Final = re.compile(r"\b(?:CHARSET|CHARACTER\s+SET|COLLATE)\b(?![^()]*\))", re.IGNORECASE)  # the table's own
 _DROPS: Final = re.compile(r"\bDROP\s+(FOREIGN|CONSTRAINT)\b", re.IGNORECASE)
 _KEYED: Final = re.compile(r"\b(REFERENCES|FOREIGN|CONSTRAINT|CHECK)\b", re.IGNORECASE)
 
@@ -45,7 +47,7 @@ def written(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -
     for (text, default_db, ddl, step), gone in zip(texts, _dropped(texts, lineage), strict=True):
         if ddl is not None and (why := other_settings(ddl)) is not None:
             raise refused(lineage.name, ddl, why)
-        if ddl is not None and step is None and not _CHARSET.search(text) and _redefaulted(state, ddl, cut_seq):
+        if ddl is not None and step is None and _redefaulted(state, ddl, cut_seq) and not _names_charset(text):
             raise refused(lineage.name, ddl, "its database got another default character set behind it")
         follow = _follower(state, low_seq if ddl is None else ddl.seq, cut_seq)
         try:
@@ -59,6 +61,16 @@ def written(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -
             raise _unwritten(lineage, ddl, error) from error
         if target is not None:
             yield step, target
+
+
+def _names_charset(create: str) -> bool:
+    """Whether a CREATE TABLE says what its character set is, not only its columns'."""
+    depth = 0
+    for token in tokens_of(bare(create)):
+        depth += (token.token_type is TokenType.L_PAREN) - (token.token_type is TokenType.R_PAREN)
+        if depth == 0 and keyword(token) in ("CHARSET", "CHARACTER", "COLLATE"):
+            return True
+    return False
 
 
 def _redefaulted(state: ArchiveState, create: Ddl, cut_seq: int) -> bool:

@@ -163,9 +163,8 @@ def _with_moments(name: TableName, before: Table, steps: Sequence[Step]) -> list
         return []
     columns = [defined(c.added.column, None) for c in cells if c.added is not None]
     after = replace(before, columns=(*before.columns, *columns))
-    kept = [
-        c.index for c in play(name, after, steps)
-    ]  # the statements come behind the rows, and must leave the columns alone
+    # The statements come behind these rows: none of them may take the new columns for others.
+    kept = {c.index for c in play(name, after, steps)}
     sources = [Source(i) for i in range(len(before.columns))]
     for cell, column in zip(cells, columns, strict=True):
         assert cell.ddl is not None

@@ -28,6 +28,16 @@ def bare(statement: str) -> str:
     return EXECUTABLE_COMMENT.sub(r" \1 ", statement)
 
 
+def keyword(token: Token) -> str:
+    """The word in upper case; "" for a quoted name or string."""
+    return "" if token.token_type in (TokenType.STRING, TokenType.IDENTIFIER) else token.text.upper()
+
+
+def says(words: Sequence[str], *clause: str) -> bool:
+    """Whether these stand one behind the other among them."""
+    return any(tuple(words[i : i + len(clause)]) == clause for i in range(len(words)))
+
+
 class Reader:
     """Steps through tokens. Raises IndexError where the statement ends too early.
 
@@ -41,9 +51,7 @@ class Reader:
     def peek(self, ahead: int = 0) -> str:
         """The next word in upper case; "" at the end or for a quoted name or string."""
         index = self.at + ahead
-        if index >= len(self.tokens) or self.tokens[index].token_type in (TokenType.STRING, TokenType.IDENTIFIER):
-            return ""
-        return self.tokens[index].text.upper()
+        return keyword(self.tokens[index]) if index < len(self.tokens) else ""
 
     def next(self) -> Token:
         self.at += 1

@@ -86,6 +86,8 @@ def test_what_can_t_be_read_is_refused_and_not_missing() -> None:
             "HIGH_NOT_PRECEDENCE",
         ),
         ("ALTER TABLE t ADD v CHAR(9) DEFAULT 'a\\b'", replace(SESSION, sql_mode=1 << 20), "NO_BACKSLASH_ESCAPES"),
+        ("CREATE INDEX k ON t ((v-1))", replace(SESSION, sql_mode=64), "NO_UNSIGNED_SUBTRACTION"),
+        ("ALTER TABLE t ADD v CHAR(9) DEFAULT concat(w, 'ä')", replace(SESSION, charset="latin1"), "latin1"),
         ("CREATE TABLE t (v CHAR, CHECK (v <> 'ä'))", replace(SESSION, charset="latin1"), "latin1"),
         ("CREATE TABLE t (at TIMESTAMP)", replace(SESSION, complete=False), "explicit_defaults_for_timestamp"),
         ("CREATE TABLE t (v INT) CHARSET utf8mb4", replace(SESSION, complete=False), "default_collation_for_utf8mb4"),
@@ -105,24 +107,32 @@ def test_definitions_that_go_by_the_session(statement: str, session: Session, wh
 @pytest.mark.sockets
 @pytest.mark.usefixtures("mydumper")
 def test_on_a_real_server(fresh_mysql: Any, tmp_path: Path) -> None:
-    """A partial snapshot and a statement that did nothing; a database whose character set was changed behind a CREATE."""
+    """A partial snapshot and a statement that did nothing; a database whose character set was changed behind a CREATE; a
+    name that another table got behind the target, in the same window."""
     source: MySQLServer = fresh_mysql(name="source")
     rowback = Rowback(tmp_path / "rowback", source)
     source.load(
         "CREATE DATABASE f CHARACTER SET utf8mb4; USE f; CREATE TABLE a (id INT PRIMARY KEY); CREATE TABLE b LIKE a;"
-        "INSERT INTO a VALUES (1); INSERT INTO b VALUES (1), (2);"
+        "INSERT INTO a VALUES (1); INSERT INTO b VALUES (1), (2); CREATE TABLE g LIKE a;"
     )
     rowback.catch_up()
     rowback.run("snapshot")
     rowback.run("snapshot", "--tables", "f.a")
+    source.load("USE f; INSERT INTO g VALUES (7); RENAME TABLE g TO h;")
+    renamed = source.execute("SELECT @@gtid_executed")[0][0]
+    source.load("USE f; CREATE TABLE g (id INT PRIMARY KEY); INSERT INTO g VALUES (8)")
     source.load(
         "USE f; CREATE TABLE IF NOT EXISTS b (id INT PRIMARY KEY); INSERT INTO b VALUES (3);"
-        "CREATE TABLE c (id INT PRIMARY KEY, v VARCHAR(9)); INSERT INTO c VALUES (1, '日本');"
+        "CREATE TABLE c (id INT, w CHAR(1) CHARACTER SET latin1, d DECIMAL(8,2), v VARCHAR(9), PRIMARY KEY (id));"
+        "INSERT INTO c VALUES (1, 'w', 1, '日本');"
         "CREATE TABLE e (id INT PRIMARY KEY, v VARCHAR(9)) CHARSET utf8mb4;"
         "ALTER DATABASE f CHARACTER SET latin1;"
     )
     rowback.catch_up()
     rowback.run("restore", "--to", "latest", "--tables", "f.b", "--format", "csv", "--output", str(tmp_path / "b"))
+    gtid = f"{renamed.partition(':')[0]}:{renamed.rpartition('-')[2]}"
+    rowback.run("restore", "--to", gtid, "--tables", "f.[gh]", "--format", "csv", "--output", str(tmp_path / "h"))
+    assert [p.name.split(".")[1] for p in (tmp_path / "h").glob("**/f.?.*csv")] == ["h"]
     (rows,) = (tmp_path / "b").glob("**/f.b*.csv")
     assert sorted(rows.read_text().replace('"', "").split()[-3:]) == ["1", "2", "3"]
     done = rowback.run("restore", "--to", "latest", "--tables", "f.c", "--output", str(tmp_path / "c"), check=False)

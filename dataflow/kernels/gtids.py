@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
 from numba import njit, types
 
 from dataflow.kernels.memory import (
     BYTES,
-    INTS,
     LONGS,
     OPTIONS,
     OUT_BYTES,
@@ -21,8 +19,12 @@ from dataflow.kernels.memory import (
     copy,
     load_i64,
     load_u32,
+    same,
 )
+from dataflow.kernels.numbers import integer
 from dataflow.kernels.transactions import (
+    GTID,
+    MARIADB_GTID,
     TABLE,
     TX_GTID,
     TX_SERVER_ID,
@@ -31,8 +33,7 @@ from dataflow.kernels.transactions import (
     TX_TYPE,
 )
 
-_GTID: Final = 33
-_MARIADB_GTID: Final = 162
+NUMBER_BYTES: Final = 20  # digits of a uint64 at most
 _COMMIT_TIME: Final = (1 << 55) - 1  # immediate_commit_timestamp: 7 bytes, bit 55 says that another one follows
 
 
@@ -41,14 +42,12 @@ def _same_source(buffer, transactions, one, other):  # type: ignore[no-untyped-d
     if transactions[one, TX_TYPE] != transactions[other, TX_TYPE]:
         return False
     left, right = transactions[one, TX_GTID], transactions[other, TX_GTID]
-    if transactions[one, TX_TYPE] == _MARIADB_GTID:
+    if transactions[one, TX_TYPE] == MARIADB_GTID:
         return (
             load_u32(buffer, left + 8) == load_u32(buffer, right + 8)
             and transactions[one, TX_SERVER_ID] == transactions[other, TX_SERVER_ID]
         )
-    return load_i64(buffer, left + 1) == load_i64(buffer, right + 1) and load_i64(buffer, left + 9) == load_i64(
-        buffer, right + 9
-    )
+    return same(buffer, left + 1, right + 1, 16)
 
 
 @njit(types.int64(BYTES, TABLE, OUT_LONGS, OUT_LONGS, OUT_LONGS, OUT_LONGS, OUT_LONGS), **OPTIONS)
@@ -66,7 +65,7 @@ def read(buffer, transactions, source, number, committed, sequence, firsts):  # 
         committed[i] = transactions[i, TX_TIMESTAMP] * 1_000_000
         if body < 0:
             continue
-        if kind == _MARIADB_GTID:
+        if kind == MARIADB_GTID:
             number[i] = load_i64(buffer, body)
         else:
             sequence[i] = load_i64(buffer, body + 34)
@@ -74,7 +73,7 @@ def read(buffer, transactions, source, number, committed, sequence, firsts):  # 
                 time = load_i64(buffer, body + 41) >> 8 & _COMMIT_TIME
                 if time > 0:
                     committed[i] = time
-            if kind != _GTID:
+            if kind != GTID:
                 continue
             number[i] = load_i64(buffer, body + 17)
         # Nearly always that of the transaction before.
@@ -90,34 +89,18 @@ def read(buffer, transactions, source, number, committed, sequence, firsts):  # 
     return found
 
 
-@njit(types.int64(LONGS, LONGS, LONGS, OUT_INTS), **OPTIONS)
-def measure(source, number, starts, ends):  # type: ignore[no-untyped-def]
-    """The bytes of all GTIDs as text. starts: of the sources' texts, one more than there are sources; ends: Arrow's offsets,
-    one more than there are transactions. One without a source takes no room."""
+@njit(types.int64(LONGS, LONGS, BYTES, LONGS, OUT_INTS, OUT_BYTES), **OPTIONS)
+def write(source, number, texts, starts, ends, out):  # type: ignore[no-untyped-def]
+    """Each source's text and the number behind it, one GTID behind the other in `out`, which has room for NUMBER_BYTES more
+    than the source's text for each; gives the end. starts: of the sources' texts, one more than there are sources; ends:
+    Arrow's offsets, one more than there are transactions. One without a source takes no room."""
     at = 0
     ends[0] = 0
     for i in range(source.shape[0]):
         if source[i] >= 0:
-            at += starts[source[i] + 1] - starts[source[i]] + 1
-            rest = np.uint64(number[i]) // np.uint64(10)
-            while rest > 0:
-                at += 1
-                rest //= np.uint64(10)
+            start = starts[source[i]]
+            length = starts[source[i] + 1] - start
+            copy(out, at, texts, start, length)
+            at = integer(out, at + length, number[i], True)
         ends[i + 1] = at
     return at
-
-
-@njit(types.void(LONGS, LONGS, BYTES, LONGS, INTS, OUT_BYTES), **OPTIONS)
-def write(source, number, texts, starts, ends, out):  # type: ignore[no-untyped-def]
-    """Each source's text and the number behind it, at the places that `measure` gave."""
-    for i in range(source.shape[0]):
-        if source[i] < 0:
-            continue
-        start = starts[source[i]]
-        length = starts[source[i] + 1] - start
-        copy(out, ends[i], texts, start, length)
-        rest, at = np.uint64(number[i]), types.int64(ends[i + 1])
-        while at > ends[i] + length:
-            at -= 1
-            out[at] = np.uint8(48 + rest % np.uint64(10))
-            rest //= np.uint64(10)

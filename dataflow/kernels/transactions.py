@@ -76,12 +76,12 @@ _DELETE_ROWS_V1: Final = 25
 _ROWS_QUERY: Final = 29
 _WRITE_ROWS: Final = 30
 _DELETE_ROWS: Final = 32
-_GTID: Final = 33
+GTID: Final = 33
 _ANONYMOUS_GTID: Final = 34
 _PARTIAL_UPDATE_ROWS: Final = 39
 _ANNOTATE_ROWS: Final = 160
 _BINLOG_CHECKPOINT: Final = 161
-_MARIADB_GTID: Final = 162
+MARIADB_GTID: Final = 162
 _WRITE_ROWS_COMPRESSED_V1: Final = 166
 _DELETE_ROWS_COMPRESSED: Final = 171
 _ARTIFICIAL: Final = 0x20  # LOG_EVENT_ARTIFICIAL_F
@@ -175,7 +175,7 @@ def read(  # type: ignore[no-untyped-def]
             kind in (_TABLE_MAP, _XID, _QUERY, _PARTIAL_UPDATE_ROWS, _ROWS_QUERY, _STOP)
             or (_WRITE_ROWS <= kind <= _ANONYMOUS_GTID)
             or (_WRITE_ROWS_V1 <= kind <= _DELETE_ROWS_V1)
-            or (_ANNOTATE_ROWS <= kind <= _MARIADB_GTID)
+            or (_ANNOTATE_ROWS <= kind <= MARIADB_GTID)
             or (_WRITE_ROWS_COMPRESSED_V1 <= kind <= _DELETE_ROWS_COMPRESSED)
         )
         if not known or event[EVENT_FLAGS] & _ARTIFICIAL:
@@ -200,13 +200,13 @@ def read(  # type: ignore[no-untyped-def]
                 transactions[txs, TX_CONNECTION] = connection
             if begins:
                 state[STATE_BLOCK] = 1
-        elif kind in (_GTID, _ANONYMOUS_GTID, _MARIADB_GTID):
+        elif kind in (GTID, _ANONYMOUS_GTID, MARIADB_GTID):
             if state[STATE_OPEN] != 0:
                 return NESTED, at, txs, n_rows
-            if end - body < (13 if kind == _MARIADB_GTID else 42):
+            if end - body < (13 if kind == MARIADB_GTID else 42):
                 return SHORT, at, txs, n_rows
             block = 0
-            if kind == _MARIADB_GTID:
+            if kind == MARIADB_GTID:
                 flags = types.int64(buffer[body + 12])
                 if flags & _NOT_PLAIN:
                     return SPECIAL, at, txs, n_rows
