@@ -149,7 +149,7 @@ def added_value(name: TableName, cell: Cell, column: Column) -> str | None:
 
 def refilled(cell: Cell) -> bool:
     """Whether an INSERT that doesn't name the added column gives what the rows that were there have in it."""
-    if cell.added is None or cell.spec is None or cell.redefaulted or has_moment(cell):
+    if cell.added is None or cell.spec is None or cell.redefaulted:
         return False
     if cell.spec.column.generated or _is_same(cell.added, cell.spec):
         return True

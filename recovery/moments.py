@@ -26,7 +26,6 @@ def settled(spec: ColumnSpec, ddl: Ddl) -> ColumnSpec:
     us = ddl.session.started_at_us
     if default.clock and us % 1_000_000 == 0:
         return spec  # the event may not have the fraction
-    us -= us % 10 ** (6 - default.clock)
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
     if column.type == "timestamp":
         text = f"{_written(moment, default.clock)}+00"

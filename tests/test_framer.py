@@ -297,6 +297,23 @@ def test_a_statement_in_another_character_set_is_decoded_or_may_touch_anything()
     assert [d.tables for _, d in piece.ddl] == [(("shop", "заказы"),), None]
 
 
+def test_the_systems_time_zone_is_noted_for_statements_younger_than_the_server() -> None:
+    checkpoint = Checkpoint(0, "binlog.000001", START, "", 5, 5)
+    for since_us, expected in ((None, [None] * 4), (10**15 + 2, [None, "+00:00", "+00:00", None])):
+        f = Framer("mysql", checkpoint, file="binlog.000001", position=START, expect=None, charsets={45: "utf8mb4"},
+                   utc_since_us=since_us)  # fmt: skip
+        log = Binlog()
+        for number, zone in ((1, b"SYSTEM"), (2, b"SYSTEM"), (3, b"SYSTEM"), (4, b"+02:00")):
+            status = (
+                b"\x01" + bytes(8) + b"\x04" + struct.pack("<HHH", 45, 45, 45) + b"\x05" + bytes([len(zone)]) + zone
+            )
+            log.add(ev.GTID, gtid_body(number)).add(ev.QUERY, query(b"TRUNCATE TABLE t", status=status))
+        (piece,) = fed(f, log.bytes)
+        sessions = [d.session for _, d in piece.ddl]
+        assert [s and s.system_zone for s in sessions] == expected
+        assert [s and s.time_zone for s in sessions] == ["SYSTEM"] * 3 + ["+02:00"]
+
+
 def test_a_heartbeat_covers_only_what_was_read_before_it() -> None:
     beat = event(ev.HEARTBEAT, b"binlog.000001", 0)
     log = Binlog().transaction(1)
