@@ -104,7 +104,8 @@ def test_a_server_makes_the_same_table_when_the_parents_are_others(
         for statement, left_out in zip(statements, gone, strict=True):
             cursor.execute(rewritten(statement, db, (db, "c"), flavor, lambda parent: parent, left_out))
     (_, after), *_ = server.execute(f"SHOW CREATE TABLE {db}.c")
-    assert after == before
+    # MariaDB prints RESTRICT as nothing, and now and then as NO ACTION: the same to InnoDB.
+    assert after.replace(" ON DELETE NO ACTION", "") == before.replace(" ON DELETE NO ACTION", "")
 
 
 @pytest.mark.slow
