@@ -68,6 +68,8 @@ class ChangeBatch:
 
     open: the batch ends inside a transaction. Its images so far are in `changes` (or `prepared`) under the seq that it will
     have, but it is not in `transactions`, and `after` doesn't cover it: only a batch that isn't open may end a commit.
+    continued: the batch begins inside the transaction with which the one before it ended. If it doesn't though that one was
+    open, the source reads again from that transaction's beginning.
     """
 
     server: str
@@ -79,6 +81,7 @@ class ChangeBatch:
     ddl: tuple[Ddl, ...]
     size_bytes: int
     open: bool = False
+    continued: bool = False
     prepared: tuple[Prepared, ...] = ()
     resolved: tuple[Resolved, ...] = ()
 

@@ -67,6 +67,7 @@ class Decoder:
             ddl=tuple(ddl for _, ddl in piece.ddl),
             size_bytes=piece.size_bytes,
             open=piece.open,
+            continued=piece.continued,
             prepared=tuple(Prepared(pending[tx], seq + tx, tuple(rows)) for tx, rows in prepared.items()),
             resolved=tuple(_resolved(piece)),
         )

@@ -23,6 +23,7 @@ from dataflow.grammar import COMMIT, PREPARE, Grammar, Statement, damaged, event
 from dataflow.kernels import frame as fk
 from dataflow.kernels import transactions as tk
 from dataflow.pieces import Numbering, Piece
+from dataflow.rollbacks import ReadAgain, Span
 from dataflow.transactions import Transactions
 from recovery.archive.actions import Checkpoint, Ddl
 from recovery.errors import RowbackError
@@ -41,9 +42,10 @@ class Framer:
     file, position: where the stream begins. expect: the digest that the first transaction must have because the archive
     holds it already (it takes no seq), or None. checksummed: whether the stream's first events carry a CRC32.
     charsets: collation id -> character set, for the statements of clients. utc_since_us: see recovery/source.py.
+    rolled_back: what a ReadAgain said of the first transaction. None: the rows are no matter, there is no reading again.
 
-    failure: why it stopped (a RowbackError or Diverged). ending: the packet with which the server ended the stream.
-    idle_since_us: when the server last said that it has nothing more.
+    failure: why it stopped (a RowbackError, Diverged or ReadAgain). ending: the packet with which the server ended the
+    stream. idle_since_us: when the server last said that it has nothing more.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class Framer:
         checksummed: bool = True,
         charsets: Mapping[int, str] | None = None,
         utc_since_us: int | None = None,
+        rolled_back: Sequence[Span] | None = None,
     ) -> None:
         self.flavor = flavor
+        self._reads_again = rolled_back is not None
         self.expect = expect
         self._utc_since_us = utc_since_us
         self.failure: Exception | None = None
@@ -67,6 +71,7 @@ class Framer:
         self._grammar = Grammar(
             flavor, file=file, position=position, checksummed=checksummed, charsets=charsets, capacity=_INDEX_ROWS
         )
+        self._grammar.rollbacks.spans.extend(rolled_back or ())
         self._numbering = Numbering(resume, flavor)
         self._checkpoint = resume
         self._safe = (resume.file, resume.position)  # end of the last whole transaction, or a file's start after it
@@ -80,6 +85,7 @@ class Framer:
         self._wanted = 1  # bytes without which there is no point in trying again
         self._out: list[Piece] = []
         self._parts = False  # a part of the transaction that is now open has been emitted
+        self._void = False  # and rows of that part have been rolled back: it is read to its end, then again
         self._rescuable = False  # what the grammar holds is whole and lies in the buffer that is being read
         self._flushed = 0  # whole transactions that have left the grammar
         self._idle_after = -1  # how many there were at the last heartbeat
@@ -117,7 +123,7 @@ class Framer:
             self._rest, self._waiting, self._held, self._wanted = _NO_BYTES, [], 0, 1
             try:
                 self._packets(buffer)
-            except (RowbackError, Diverged) as error:
+            except (RowbackError, Diverged, ReadAgain) as error:
                 self.failure = error
                 if self._rescuable:
                     self._rescue(buffer)
@@ -230,6 +236,8 @@ class Framer:
                 grammar.special(event, self._next)
                 if grammar.file != file:
                     self._numbering.enter_file()
+                if grammar.rolls_back and self._parts:
+                    self._void = self._reads_again
                 if grammar.heartbeat:
                     self.idle_since_us, grammar.heartbeat = self._arrived_at_us, False
                     self._idle_after = self._flushed + grammar.txs
@@ -324,7 +332,7 @@ class Framer:
         """After a failure: emit the transactions that were whole before it."""
         try:
             self._emit(buffer, (0, self._grammar.txs), self._crcs(), open_=False)
-        except (RowbackError, Diverged) as error:
+        except (RowbackError, Diverged, ReadAgain) as error:
             self.failure = error
 
     def _crcs(self) -> np.ndarray:
@@ -360,7 +368,9 @@ class Framer:
                 raise Diverged(self.file, int(found.start[0]))
             found, span = found.behind_first(), (span[0] + 1, span[1])
             self._numbering.drop_open()
-        if self.expect is None and len(found):
+        if self._void and not open_:
+            raise ReadAgain(self._grammar.rollbacks.spans)
+        if self.expect is None and len(found) and not self._void:
             piece = self._piece(buffer, found, span, open_=open_, continued=self._parts and span[0] == 0)
             if not open_:
                 self._numbering.took(found)
@@ -384,9 +394,11 @@ class Framer:
         skipped = int(np.searchsorted(rows[:, tk.ROW_TX], span[0]))
         rows = rows[skipped : np.searchsorted(rows[:, tk.ROW_TX], span[1])].copy()
         rows[:, tk.ROW_TX] -= span[0]
+        kept = grammar.rollbacks.kept(grammar.file, rows[:, tk.ROW_POSITION])
+        rows = rows[kept]
         whole, rows = self._uncompressed(buffer, rows)
         ddl = tuple(
-            (s.rows - skipped, _ddl_action(s, found, s.tx - span[0], self._utc_since_us))
+            (int(kept[: s.rows - skipped].sum()), _ddl_action(s, found, s.tx - span[0], self._utc_since_us))
             for s in grammar.statements
             if span[0] <= s.tx < span[1]
         )

@@ -19,15 +19,17 @@ from dataflow import events as ev
 from dataflow import payload
 from dataflow.kernels import frame as fk
 from dataflow.kernels import transactions as tk
+from dataflow.rollbacks import Rollbacks, Span
 from dataflow.tablemaps import TableMaps
 from recovery.archive.actions import Session
 from recovery.ddl import Classified, classify
 from recovery.errors import BinlogDamaged, UnsupportedEvent
 
 _UTF8_ONLY: Mapping[int, str] = {45: "utf8mb4"}
-# Statements that stand beside row events between BEGIN and COMMIT: CREATE TABLE .. SELECT, and temporary tables.
-_IN_BLOCK = frozenset({"CREATE TABLE", "CREATE TEMPORARY TABLE", "ALTER TEMPORARY TABLE", "DROP TEMPORARY TABLE"})
 _DML = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "CALL", "DO", "WITH", "SELECT", "VALUES", "ANALYZE"})
+# Statements that stand beside row events between BEGIN and COMMIT: CREATE TABLE .. SELECT, and temporary tables.
+_TEMPORARY = frozenset({"CREATE TEMPORARY TABLE", "ALTER TEMPORARY TABLE", "DROP TEMPORARY TABLE"})
+_IN_BLOCK = frozenset({"CREATE TABLE", *_TEMPORARY})
 _MAPS: Final = 4096  # tables that one transaction may touch
 
 PREPARE, COMMIT, ROLLBACK = "prepare", "commit", "rollback"
@@ -73,6 +75,7 @@ class Grammar:
     """Reads the events of one source in order into `transactions` and `rows` (TX_* and ROW_* fields).
 
     txs, n_rows: how many are complete; the open transaction, if any, is row `txs`. `clear` starts over behind them.
+    rollbacks: which of the row events count for nothing; of the open transaction more may yet turn out to.
     """
 
     def __init__(
@@ -90,6 +93,8 @@ class Grammar:
         self.checksummed = checksummed
         self.heartbeat = False  # the server had nothing more to send, and no transaction was open
         self.maps = TableMaps()
+        self.rollbacks = Rollbacks()
+        self.rolls_back = False  # the last event did, and what lies before the last `clear`
         self.transactions = np.zeros((capacity, tk.TX_FIELDS), np.int64)
         self.rows = np.zeros((capacity, tk.ROW_FIELDS), np.int64)
         self.txs = self.n_rows = 0
@@ -100,7 +105,7 @@ class Grammar:
         self._mapped = np.zeros((_MAPS, 2), np.int64)
         self._state = np.zeros(tk.STATE_FIELDS, np.int64)
         self._state[tk.STATE_POSITION] = position
-        self._one_phase = False
+        self._cleared_at = position
 
     @property
     def open(self) -> bool:
@@ -114,6 +119,8 @@ class Grammar:
     def clear(self, carried: np.ndarray | None, first_event: int) -> None:
         """Forget what was read. carried: the open transaction, which becomes number 0, with `first_event` as its first."""
         xid = self.open_xid if carried is not None else None
+        self._cleared_at = self.position
+        self.rollbacks.forget(self.file, self.position if carried is None else int(carried[tk.TX_START]))
         self.txs = self.n_rows = 0
         self.statements, self.xa, self.known = [], [], {}
         if carried is not None:
@@ -132,6 +139,7 @@ class Grammar:
         self.statements = [s for s in self.statements if s.tx < self.txs]
         self.xa = [x for x in self.xa if x.tx < self.txs]
         self.known.pop(self.txs, None)
+        self.rollbacks.savepoints = []
         n = self.n_rows
         while n and self.rows[n - 1, tk.ROW_TX] == self.txs:
             n -= 1
@@ -162,6 +170,7 @@ class Grammar:
     def special(self, event: ev.Event, number: int, *, chained: bool = True) -> None:
         """One event that the kernel stopped at. number: in the index. Raises BinlogDamaged or UnsupportedEvent."""
         kind = event.type
+        self.rolls_back = False
         if kind in (ev.HEARTBEAT, ev.HEARTBEAT_V2):
             self.heartbeat = not self.open
             return
@@ -217,12 +226,16 @@ class Grammar:
             if file != self.file or position != self.position:
                 if self.open or position != 4:
                     raise damaged(f"the stream jumps from {self.file}:{self.position} to {file}:{position}")
-                self.file, self._state[tk.STATE_POSITION] = file, 4
+                self._enter(file)
             return
         self.follow(event)
         if self.open:
             raise damaged(f"{self.file} ends inside a transaction")
+        self._enter(file)
+
+    def _enter(self, file: str) -> None:
         self.file, self._state[tk.STATE_POSITION] = file, 4
+        self.rollbacks.savepoints = []
 
     def _begin(self, event: ev.Event, number: int, start: int, gtid: KnownGtid, *, block: bool = False) -> None:
         if self.open:
@@ -264,13 +277,32 @@ class Grammar:
         elif word == "COMMIT":
             self._end(number)
         elif word.startswith("SAVEPOINT"):
-            return
+            begun = int(self.transactions[self.txs, tk.TX_START])
+            self.rollbacks.savepoint(begun, query.statement.strip()[9:], start)
         elif word.startswith("XA "):
             self._xa_statement(query.statement, number, start)
         elif word.startswith("ROLLBACK"):
-            raise self._unsupported(start, f"`{_shorten(query.statement)}`")
+            self._rollback(query.statement, number, start)
         else:
             self._ddl(query, number, start)
+
+    def _rollback(self, statement: str, number: int, start: int) -> None:
+        """The end of the transaction, with nothing in it; or only what is behind a savepoint counts for nothing."""
+        begun = int(self.transactions[self.txs, tk.TX_START])
+        words = statement.split(maxsplit=2)
+        first: int | None = None
+        if len(words) == 1:
+            first = None if self.open_xid else begun
+        elif len(words) == 3 and words[1].upper() == "TO":
+            first = self.rollbacks.back_to(begun, words[2])
+        made = any(s.tx == self.txs and s.position > (first or 0) and s.verb not in _TEMPORARY for s in self.statements)
+        # Positions don't tell the events of a compressed transaction apart.
+        if first is None or made or start == self.position:
+            raise self._unsupported(start, f"`{_shorten(statement)}`")
+        news = self.rollbacks.add(Span(self.file, first, start))
+        self.rolls_back = news and first < self._cleared_at
+        if len(words) == 1:
+            self._end(number)
 
     def _ddl(self, query: ev.QueryEvent, number: int, start: int) -> None:
         found = Classified("ALTER TABLE", ()) if self._alter_pending else _classified(query)

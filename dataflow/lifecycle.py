@@ -31,6 +31,7 @@ from dataflow.resume import (
     same_server,
     stream_start,
 )
+from dataflow.rollbacks import Span
 from dataflow.scan import replica_id
 from dataflow.sink import Archive
 from dataflow.skip_gap import behind_gap
@@ -117,15 +118,15 @@ def start(capture: Capture) -> Opened:
     return Opened(server, archive, info, charsets, state.generation, at, stream, framer, target, asked_at_us)
 
 
-def reopen(lost: Opened, checkpoint: Checkpoint) -> Opened:
-    """The stream again, behind the last transaction that was emitted; checkpoint: there. Raises RowbackError; SourceMoved if
-    another server answers that may be followed once all of this is in the archive."""
+def reopen(lost: Opened, checkpoint: Checkpoint, rolled_back: Sequence[Span] = ()) -> Opened:
+    """The stream again, behind the last transaction that was emitted; checkpoint: there. rolled_back: see Framer. Raises
+    RowbackError; SourceMoved if another server answers that may be followed once all of this is in the archive."""
     with closing(connect(lost.server, read_timeout=QUERY_S)) as connection:
         info = server_info(connection)
         if lost.server.failover and not same_server(identity_of(lost.info), info):
             raise SourceMoved(f"another server answers for `{lost.server.name}`", hint="Capture follows by itself.")
         check_identity(identity_of(lost.info), info)
-        stream, framer = _open(lost.server, connection, lost.info, lost.charsets, checkpoint)
+        stream, framer = _open(lost.server, connection, lost.info, lost.charsets, checkpoint, rolled_back)
     log.info("source back server=%s file=%s position=%d", lost.server.name, checkpoint.file, checkpoint.position)
     return replace(lost, checkpoint=checkpoint, stream=stream, framer=framer)
 
@@ -208,6 +209,7 @@ def _open(
     info: ServerInfo,
     charsets: Mapping[int, str],
     checkpoint: Checkpoint,
+    rolled_back: Sequence[Span] = (),
 ) -> tuple[EventStream, Framer]:
     """The stream and framer from the checkpoint on. Raises BinlogPurged and SourceDiverged if it can't be had."""
     begin = stream_start(connection, info, checkpoint)
@@ -221,6 +223,7 @@ def _open(
         checksummed=stream.checksummed,
         charsets=charsets,
         utc_since_us=utc_since_us(connection),
+        rolled_back=rolled_back,
     )
     return stream, framer
 

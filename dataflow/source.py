@@ -19,6 +19,7 @@ from dataflow.batches import EventBatch, Stop
 from dataflow.framed import PieceStream
 from dataflow.health import State
 from dataflow.lifecycle import Attempt, Backoff, Capture, Opened, reopen, start
+from dataflow.rollbacks import ReadAgain, Span
 from recovery.errors import RowbackError, SourceMoved, SourceUnreachable
 from recovery.failpoint import failpoint
 
@@ -52,6 +53,7 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         self._idle_s = 0.0
         self._opened: Opened | None = None
         self._lost = False
+        self._rolled_back: tuple[Span, ...] = ()
         self._moved: SourceMoved | None = None
         self._flushing = False
         self._backoff = Backoff()
@@ -80,6 +82,8 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
             return []
         try:
             return self._take()
+        except ReadAgain as rollback:
+            self._read_again(rollback)
         except SourceUnreachable as error:
             self._lose(error)
         except RowbackError as error:
@@ -107,8 +111,9 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         if self._attempt is None:
             if now < self._try_at:
                 return
-            again = self._opened if self._lost else None
-            action = partial(reopen, again, self._checkpoint) if again else partial(start, self._capture)
+            action = partial(start, self._capture)
+            if self._opened is not None and self._lost:
+                action = partial(reopen, self._opened, self._checkpoint, self._rolled_back)
             self._attempt = Attempt(action, lambda opened: opened.stream.close())
         if not self._attempt.done:
             return
@@ -146,6 +151,15 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         self._give_up_at = now + self._capture.patience_s()
         self._health.now(State.RECONNECTING, error.message)
         log.warning("source lost server=%s code=%s", self._name, error.code)
+
+    def _read_again(self, rollback: ReadAgain) -> None:
+        """A long transaction, of which a part has been passed on, rolled rows of it back: the steps behind drop that part
+        when its first rows come again."""
+        self._pieces.close()
+        self._lost, self._rolled_back = True, rollback.spans
+        self._try_at = time.monotonic()
+        self._give_up_at = self._try_at + self._capture.patience_s()
+        log.info("reading a transaction again server=%s rolled_back=%s", self._name, rollback)
 
     def _fail(self, error: RowbackError) -> None:
         """An opening failed for good."""

@@ -164,15 +164,12 @@ class WindowLogic(StatefulBatchLogic[ChangeBatch | Stop, Item, None]):
         return first // HOUR_US != self._after.cut_at_us // HOUR_US
 
     def _restarted(self, item: ChangeBatch) -> list[Item]:
-        """A lost connection is mended by reading the open transaction again: what was held of it is dropped. Its ordinals
-        begin again, which tells it from a batch that goes on."""
-        if not self._open or self._after is None:
+        """A lost connection is mended by reading the open transaction again, and so is a rollback of what has been read:
+        what was held of it is dropped."""
+        if not self._open or self._after is None or item.continued:
             return []
         seq = self._after.seq + 1
-        again = min((low for low, _ in _ordinals(item, seq)), default=None)
         gone = not item.open and item.after.seq < seq
-        if not gone and (again is None or again > self._ordinal):
-            return []
         self._changes = _grouped(_split(self._changes, self._after.seq)[0])
         self._prepared = [p for p in self._prepared if p.seq < seq]
         dropped: list[Item] = [Dropped(self._server, self._generation)] if self._parts else []
@@ -206,14 +203,14 @@ class WindowLogic(StatefulBatchLogic[ChangeBatch | Stop, Item, None]):
         self._size += item.size_bytes
         self._open = item.open
         if item.open and not (was_open and before is not None and item.after.seq == before.seq):
-            self._ordinal = max((high for _, high in _ordinals(item, item.after.seq + 1)), default=-1)
+            self._ordinal = _last_ordinal(item, item.after.seq + 1)
             self._xa = False
         self._xa = self._xa or any(p.seq > item.after.seq for p in item.prepared)
 
     def _follow(self, item: ChangeBatch, seq: int) -> None:
         """The open transaction goes on in this batch, and perhaps ends: then it must have exactly the row changes that
         were seen. A server that comes back from a crash without it gives its seq to another one."""
-        self._ordinal = max([self._ordinal, *(high for _, high in _ordinals(item, seq))])
+        self._ordinal = max(self._ordinal, _last_ordinal(item, seq))
         if item.after.seq < seq:
             return
         row = item.transactions.slice(0, 1)
@@ -273,15 +270,15 @@ class WindowLogic(StatefulBatchLogic[ChangeBatch | Stop, Item, None]):
         return part
 
 
-def _ordinals(item: ChangeBatch, seq: int) -> Iterable[tuple[int, int]]:
-    """The least and greatest ordinal of a transaction's row changes, per record batch of them."""
+def _last_ordinal(item: ChangeBatch, seq: int) -> int:
+    """Of a transaction's row changes in a batch; -1 if it has none there."""
+    last = -1
     prepared = [pair for p in item.prepared if p.seq == seq for pair in p.changes]
     for _, rows in (*item.changes, *prepared):
-        seqs = rows["_rb_seq"].to_numpy()
-        first, end = np.searchsorted(seqs, [seq, seq + 1])
+        first, end = np.searchsorted(rows["_rb_seq"].to_numpy(), [seq, seq + 1])
         if first < end:
-            found = pc.min_max(rows["_rb_ordinal"].slice(int(first), int(end - first)))
-            yield found["min"].as_py(), found["max"].as_py()
+            last = max(last, pc.max(rows["_rb_ordinal"].slice(int(first), int(end - first))).as_py())
+    return last
 
 
 def _changes(held: dict[str, tuple[Table, list[pa.RecordBatch]]]) -> Changes:

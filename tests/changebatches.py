@@ -84,8 +84,10 @@ def batch(
     ends: Sequence[Tx] = (),
     size_bytes: int = 100,
     is_open: bool | None = None,
+    continued: bool | None = None,
 ) -> ChangeBatch:
     """A batch of these transactions, the last of which may not end in it. ends: transactions without rows that end too.
+    continued: it begins inside a transaction; if not given, whether rows of one came before.
     after: the seq of the last one that ended, where no transaction says it."""
     whole = sorted([*(t for t in transactions if t.end), *ends], key=lambda t: t.seq)
     first = whole[0].seq - 1 if whole else after
@@ -122,8 +124,15 @@ def batch(
         (),
         size_bytes,
         open=any(not t.end for t in transactions) if is_open is None else is_open,
+        continued=_continues(transactions, prepared) if continued is None else continued,
         prepared=tuple(prepared),
         resolved=tuple(resolved),
+    )
+
+
+def _continues(transactions: Sequence[Tx], prepared: Sequence[Prepared]) -> bool:
+    return any(t.first for t in transactions) or any(
+        rows.num_rows and rows["_rb_ordinal"][0].as_py() for p in prepared for _, rows in p.changes
     )
 
 

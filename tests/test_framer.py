@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from dataflow import events as ev
 from dataflow.framer import REWIND_BYTES, Diverged, Framer
 from dataflow.pieces import Piece
+from dataflow.rollbacks import ReadAgain, Span
 from recovery.archive.actions import Checkpoint
 from recovery.errors import BinlogDamaged, RowbackError, UnsupportedEvent
 
@@ -43,6 +44,11 @@ def packets(events: Iterable[bytes]) -> np.ndarray:
 def framer(expect: str | None = None, position: int = START) -> Framer:
     checkpoint = Checkpoint(0, "binlog.000001", position, "", 5, 5)
     return Framer("mysql", checkpoint, file="binlog.000001", position=position, expect=expect)
+
+
+def framer_that_reads_again(known: Sequence[Span] = (), at: Checkpoint | None = None) -> Framer:
+    at = at or Checkpoint(0, "binlog.000001", START, "", 5, 5)
+    return Framer("mysql", at, file=at.file, position=at.position, expect=None, rolled_back=known)
 
 
 def gtid_body(number: int, sequence: int | None = None) -> bytes:
@@ -112,6 +118,61 @@ def test_transactions_get_consecutive_seqs_and_rising_times() -> None:
     assert piece.after.gtid_set == "00000000-0000-0000-0000-000000000000:1-3"
 
 
+def rolled(log: Binlog, number: int, end: bytes, *before: int) -> Binlog:
+    """A transaction: an INSERT of each size, with SAVEPOINT s behind the first one, and `end`."""
+    log.add(ev.GTID, gtid_body(number)).add(ev.QUERY, query(b"BEGIN"))
+    for i, size in enumerate(before):
+        log.add(ev.TABLE_MAP, table_map()).add(ev.WRITE_ROWS, rows(bytes(size)))
+        if i == 0:
+            log.add(ev.QUERY, query(b"SAVEPOINT `s`"))
+    return log.add(ev.QUERY, query(end))
+
+
+def sizes_of(pieces: list[Piece]) -> list[tuple[int, int]]:
+    """(seq, size) of the row events."""
+    return [(p.transactions.first_seq + int(r[4]), int(r[2] - r[1]) - 12) for p in pieces for r in p.rows]
+
+
+def test_what_is_rolled_back_counts_for_nothing() -> None:
+    log = rolled(Binlog(), 1, b"ROLLBACK", 10, 20)
+    rolled(log, 2, b"ROLLBACK TO `S`", 30, 40).add(ev.WRITE_ROWS, rows(bytes(50))).add(ev.XID, bytes(8))
+    log.transaction(3, (ev.TABLE_MAP, table_map()), (ev.WRITE_ROWS, rows(bytes(60))))
+    (piece,) = fed(framer(), log.bytes)
+    assert len(piece.transactions) == 3
+    assert sizes_of([piece]) == [(2, 30), (2, 50), (3, 60)]
+
+
+@pytest.mark.parametrize("end", [b"ROLLBACK", b"ROLLBACK TO `s`"])
+def test_a_transaction_of_which_a_part_is_out_is_read_again_once_its_end_has_come(end: bytes) -> None:
+    log = rolled(Binlog().transaction(1), 2, end, 10, REWIND_BYTES, 20)
+    if end != b"ROLLBACK":
+        log.add(ev.WRITE_ROWS, rows(bytes(30))).add(ev.QUERY, query(b"ROLLBACK TO `s`"))
+        log.add(ev.WRITE_ROWS, rows(bytes(40))).add(ev.XID, bytes(8))
+    log.transaction(3)
+    f, data = framer_that_reads_again(), log.bytes
+    cut = len(packets(log.events[:11]))  # behind the long row event and one more
+    first = f.feed(data[:cut], 2 * 10**15)
+    assert sizes_of(first) == [(2, 10), (2, REWIND_BYTES)]
+    assert f.feed(data[cut:], 2 * 10**15) == []
+    assert isinstance(f.failure, ReadAgain)
+    again = framer_that_reads_again(f.failure.spans, first[-1].after)
+    behind = len(packets(log.events[:3]))
+    found = [*again.feed(data[behind:cut], 2 * 10**15), *again.feed(data[cut:], 2 * 10**15)]
+    assert again.failure is None
+    assert sizes_of(found) == ([] if end == b"ROLLBACK" else [(2, 10), (2, 40)])
+    assert found[-1].after.seq == 3
+    # Who doesn't look at rows isn't asked to read again.
+    careless = framer()
+    assert sizes_of(fed(careless, data[:cut])) == sizes_of(first)
+    assert fed(careless, data[cut:])[-1].after.seq == 3
+
+
+@pytest.mark.parametrize("end", [b"ROLLBACK TO `other`", b"ROLLBACK AND CHAIN"])
+def test_a_rollback_that_is_not_understood_stops_the_stream(end: bytes) -> None:
+    with pytest.raises(UnsupportedEvent, match=end.decode()):
+        fed(framer(), rolled(Binlog(), 1, end, 10, 20).bytes)
+
+
 def test_a_transaction_is_not_seen_before_its_end() -> None:
     f = framer()
     assert fed(f, packets(Binlog().transaction(1).events[:-1])) == []
@@ -124,6 +185,8 @@ def test_the_cuts_of_the_input_change_nothing(sizes: list[int]) -> None:
     log = Binlog()
     for number in range(1, 8):
         log.transaction(number, (ev.TABLE_MAP, table_map(number % 3 + 1)), (ev.WRITE_ROWS, rows(bytes(40 * number))))
+    rolled(log, 8, b"ROLLBACK TO `s`", 10, 20, 30).add(ev.XID, bytes(8))
+    rolled(log, 9, b"ROLLBACK", 40, 50)
     whole = fed(framer(), log.bytes)
     f, found, at = framer(), [], 0
     while at < len(log.bytes):
@@ -145,7 +208,7 @@ def test_the_cuts_of_the_input_change_nothing(sizes: list[int]) -> None:
         ]
 
     assert contents(found) == contents(whole)
-    assert len(contents(found)) == 7
+    assert len(contents(found)) == 8
 
 
 def test_a_long_transaction_comes_in_open_parts_with_its_final_numbers() -> None:

@@ -91,7 +91,6 @@ _DUMMY_TABLE: Final = 0xFFFFFF  # a row event that only ends a statement
 
 _BEGIN: Final = np.frombuffer(b"BEGIN", np.uint8)
 _COMMIT: Final = np.frombuffer(b"COMMIT", np.uint8)
-_SAVEPOINT: Final = np.frombuffer(b"SAVEPOINT", np.uint8)
 
 
 @njit(types.int64(BYTES, types.int64, types.int64), **OPTIONS)
@@ -191,7 +190,7 @@ def read(  # type: ignore[no-untyped-def]
             text = body + 13 + load_u16(buffer, body + 11) + buffer[body + 8] + 1
             begins = end - text == 5 and _is_text(buffer, text, end, _BEGIN)
             commits = end - text == 6 and _is_text(buffer, text, end, _COMMIT)
-            if text > end or not (begins or commits or _is_text(buffer, text, end, _SAVEPOINT)):
+            if text > end or not (begins or commits):
                 return SPECIAL, at, txs, n_rows
             if state[STATE_OPEN] == 0:
                 return OUTSIDE, at, txs, n_rows
