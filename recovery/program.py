@@ -16,6 +16,7 @@ from sqlglot.tokenizer_core import TokenType
 
 from recovery.archive.actions import Ddl
 from recovery.archive.state import ArchiveState
+from recovery.database_defaults import default_at
 from recovery.ddl import TableName
 from recovery.dropped_keys import dropped, live
 from recovery.errors import NotComputable, RowbackError
@@ -29,6 +30,7 @@ from recovery.scope import label, spelled
 from recovery.tokens import bare, keyword, tokens_of
 
 _ACTION: Final = re.compile(r"\bON\s+(DELETE|UPDATE)\s+(CASCADE|SET\s+(NULL|DEFAULT))\b", re.IGNORECASE)
+_DEFAULT: Final = re.compile(r"\b(?:CHARSET|CHARACTER\s+SET)\s*=?\s*DEFAULT\b", re.IGNORECASE)
 _CHECK: Final = re.compile(r"\bCHECK\b", re.IGNORECASE)
 _DROPS: Final = re.compile(r"\bDROP\s+(FOREIGN|CONSTRAINT)\b", re.IGNORECASE)
 _KEYED: Final = re.compile(r"\b(REFERENCES|FOREIGN|CONSTRAINT|CHECK)\b", re.IGNORECASE)
@@ -47,10 +49,12 @@ def written(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -
     for (text, default_db, ddl, step), gone in zip(texts, _dropped(texts, lineage), strict=True):
         if ddl is not None and (why := other_settings(ddl)) is not None:
             raise refused(lineage.name, ddl, why)
-        if ddl is not None and step is None and _redefaulted(state, ddl, cut_seq) and not _names_charset(text):
-            raise refused(lineage.name, ddl, "its database got another default character set behind it")
         follow = _follower(state, low_seq if ddl is None else ddl.seq, cut_seq)
         try:
+            if _by_database(text, creates=step is None):
+                ran = low_seq if ddl is None else ddl.seq
+                if why := _other_default(state, lineage, text, default_db, (ran, cut_seq)):
+                    raise NotRewritten(why) if ddl is None else refused(lineage.name, ddl, why)
             if not gone and _same(text, default_db, ddl, lineage, follow):
                 yield step, text
                 continue
@@ -73,15 +77,25 @@ def _names_charset(create: str) -> bool:
     return False
 
 
-def _redefaulted(state: ArchiveState, create: Ddl, cut_seq: int) -> bool:
-    """Whether an ALTER DATABASE of the table's database comes behind it: the database is made as it is at the cut."""
-    names = {db.casefold() for db, _ in create.tables or ()}
-    return any(
-        d.verb == "ALTER DATABASE"
-        and create.seq < d.seq <= cut_seq
-        and (d.default_db.casefold() in names or any(n in d.statement.casefold() for n in names))
-        for d in state.ddls
-    )
+def _by_database(text: str, *, creates: bool) -> bool:
+    """Whether the statement takes its database's default character set."""
+    return _DEFAULT.search(text) is not None or (creates and not _names_charset(text))
+
+
+def _other_default(
+    state: ArchiveState, lineage: Lineage, text: str, default_db: str, seqs: tuple[int, int]
+) -> str | None:
+    """Why a statement that takes its database's default character set would take another one at the target; None if it is
+    the same. seqs: when it ran, and the cut."""
+    home, target = named_table(text, default_db)[0], lineage.name[0]
+    was, now = (default_at(state, db, seq) for db, seq in zip((home, target), seqs, strict=True))
+    if was is None or now is None:
+        return f"the default character set of database `{home if was is None else target}` isn't known"
+    if was.casefold() != now.casefold():
+        return (
+            f"it took the default character set of database `{home}` ({was}), and that of `{target}` is another ({now})"
+        )
+    return None
 
 
 # With its default database and its step; of a snapshot's own there is no logged statement.

@@ -137,5 +137,5 @@ def test_on_a_real_server(fresh_mysql: Any, tmp_path: Path) -> None:
     assert sorted(rows.read_text().replace('"', "").split()[-3:]) == ["1", "2", "3"]
     done = rowback.run("restore", "--to", "latest", "--tables", "f.c", "--output", str(tmp_path / "c"), check=False)
     assert done.returncode == 7
-    assert "its database got another default character set behind it" in done.stderr
+    assert "it took the default character set of database `f`" in done.stderr
     rowback.run("restore", "--to", "latest", "--tables", "f.e", "--output", str(tmp_path / "e"))

@@ -13,7 +13,8 @@ from typing import TypeAlias
 from recovery.archive.actions import Ddl, Snapshot, Writer
 from recovery.archive.definitions import Definition
 from recovery.config import wanted as captured
-from recovery.objects.fold import Catalog, LiveObject, database_clause, fold
+from recovery.database_defaults import clause_of
+from recovery.objects.fold import Catalog, LiveObject, fold
 from recovery.objects.plan import ObjectPlan, plan_objects
 from recovery.quoting import quote
 from recovery.scope import Pattern, in_scope
@@ -91,7 +92,7 @@ def choose_objects(
         if not create and db not in found.created:
             notes.append(f"views, triggers, routines and events of database `{db}` are not known: no snapshot holds it")
         clauses[db] = found.clauses.get(db, "")
-        creates[db] = create if database_clause(create) == clauses[db] and create else _create(db, clauses[db])
+        creates[db] = create if clause_of(create) == clauses[db] and create else _create(db, clauses[db])
         read_at_us[db] = read_at(snapshot)
         own = [o for o in found.objects.values() if o.db == db]
         functions += [(o.db, o.name) for o in own if o.kind == "function"]

@@ -14,6 +14,7 @@ from typing import Final
 
 from recovery.archive.actions import Ddl, Session
 from recovery.archive.definitions import Definition
+from recovery.database_defaults import clause_made, clause_of, database_of
 from recovery.objects.statement import ObjectStatement, dropped, event_clauses, parse
 from recovery.sqlscan import mode_bits, scan
 
@@ -107,7 +108,7 @@ def fold(
 ) -> Catalog:
     """The objects at the cut. definitions: a snapshot's, of its LOW mark (transaction `low_seq`); databases: its CREATE
     DATABASE statements. ddls: in order; those in (low_seq, cut_seq] are played."""
-    catalog = Catalog(clauses={db: database_clause(text) for db, text in databases.items()})
+    catalog = Catalog(clauses={db: clause_of(text) for db, text in databases.items()})
     for one in definitions:
         live = _of_snapshot(one, catalog.clauses.get(one.db, ""))
         catalog.objects[live.key] = live
@@ -127,22 +128,6 @@ def _of_snapshot(one: Definition, clause: str) -> LiveObject:
         else:
             steps = (Step(one.statement, one.db, parsed, sql_mode_bits=mode_bits(one.sql_mode)),)
     return LiveObject(one.type, one.db, one.name, one, steps, problem, one.table, clause=clause)
-
-
-def database_clause(create_statement: str) -> str:
-    """What CREATE DATABASE or ALTER DATABASE says behind the name, without encryption and options of other kinds."""
-    words = list(scan(create_statement))
-    found: list[str] = []
-    for at, word in enumerate(words):
-        equals = at + 1 < len(words) and words[at + 1].says("=")
-        value = words[at + 2 if equals else at + 1] if at + 1 + equals < len(words) else None
-        if value is None:
-            break
-        if (word.says("SET") and at and words[at - 1].says("CHARACTER")) or word.says("CHARSET"):
-            found.append(f"CHARACTER SET {value.text}")
-        elif word.says("COLLATE"):
-            found.append(f"COLLATE {value.text}")
-    return " ".join(found)
 
 
 # --- statements -------------------------------------------------------------------------------------------------------
@@ -310,29 +295,18 @@ def _move(catalog: Catalog, ddl: Ddl, old: Name, new: Name) -> None:
 
 
 def _create_database(catalog: Catalog, ddl: Ddl) -> None:
-    db = _database_name(ddl)
+    db = database_of(ddl)
     words = list(scan(ddl.statement))
     if db in catalog.clauses and any(w.says("EXISTS") for w in words[:5]):
         return
-    catalog.clauses[db] = database_clause(ddl.statement)
+    catalog.clauses[db] = clause_made(ddl) or ""
     catalog.created.add(db)
 
 
 def _alter_database(catalog: Catalog, ddl: Ddl) -> None:
-    clause = database_clause(ddl.statement)
+    clause = clause_of(ddl.statement)
     if clause:
-        catalog.clauses[_database_name(ddl)] = clause
-
-
-def _database_name(ddl: Ddl) -> str:
-    words = list(scan(ddl.statement, ddl.session.sql_mode if ddl.session else 0))
-    at = next(i for i, w in enumerate(words) if w.says("DATABASE", "SCHEMA")) + 1
-    while at < len(words) and words[at].says("IF", "NOT", "EXISTS"):
-        at += 1
-    options = ("DEFAULT", "CHARACTER", "CHARSET", "COLLATE", "ENCRYPTION", "READ", "COMMENT")
-    if at >= len(words) or words[at].says(*options):
-        return ddl.default_db
-    return words[at].text
+        catalog.clauses[database_of(ddl)] = clause
 
 
 def _drop_database(catalog: Catalog, ddl: Ddl) -> None:

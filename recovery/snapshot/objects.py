@@ -46,10 +46,12 @@ def read_definitions(connection: Connection, databases: Iterable[str]) -> tuple[
 def bare_databases(
     connection: Connection, wants: Callable[[str, str], bool], known: Iterable[str]
 ) -> tuple[tuple[str, str], ...]:
-    """(name, CREATE DATABASE statement) of databases that have views, routines or events but no table of the snapshot.
-    wants: whether a (database, name) is in the snapshot's scope; known: the databases that it has anyway."""
-    rows = [row for listing in _LISTS for row in fetch(connection, listing)]
-    names = {str(row[1]) for row in rows if wants(str(row[1]), str(row[2]))} - set(known)
+    """(name, CREATE DATABASE statement) of databases without a table of the snapshot: tables made there later take their
+    default character set, and some have views, routines or events. wants: whether a (database, name) is in the snapshot's
+    scope; known: the databases that it has anyway."""
+    empty = [(str(row[0]), "") for row in fetch(connection, "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA")]
+    objects = [(str(row[1]), str(row[2])) for listing in _LISTS for row in fetch(connection, listing)]
+    names = {db for db, name in (*empty, *objects) if wants(db, name)} - set(known)
     return tuple((db, show_create_database(connection, db)) for db in sorted(names) if db.lower() not in SYSTEM_SCHEMAS)
 
 
