@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from recovery.archive.actions import Baseline, Cascade, Ddl, Gap, Segment, Snapshot
+from recovery.archive.snapshot_scope import SnapshotScope
 from recovery.archive.state import ArchiveState
 from recovery.cascades import Boundary, Cause, affected, unlogged_after
 from recovery.derive_plan import Derivation, Obstacle, derivation
@@ -207,13 +208,20 @@ def _existed(
     name: TableName,
     seq: int,
 ) -> bool:
-    """Whether a snapshot or changes say that the table was there in front of this transaction, and no statement took it
-    away since."""
+    """Whether the table may have been there in front of this transaction: a snapshot or changes say so, and no statement
+    took it away since; or no snapshot of a scope with it says otherwise."""
     gone = max((d.seq for d in touching(state.ddls, 0, seq - 1, name) if _takes_away(d, name)), default=-1)
     if any(s.first_seq < seq and s.last_seq > gone for s in segments.get(name, ())):
         return True
-    holding = (s for s in state.snapshots if any((b.db, b.table) == name for b in s.baselines))
-    return any(gone <= ranges[s.snapshot_id].low_seq < seq for s in holding if s.snapshot_id in ranges)
+    since = [s for s in state.snapshots if s.snapshot_id in ranges and gone <= ranges[s.snapshot_id].low_seq < seq]
+    if any(name in ((b.db, b.table) for b in s.baselines) or name in (k[:2] for k in s.skipped) for s in since):
+        return True
+    return gone < 0 and not any(_would_hold(s, name) for s in since)
+
+
+def _would_hold(snapshot: Snapshot, name: TableName) -> bool:
+    scope = SnapshotScope() if snapshot.scope is None and snapshot.synthetic is None else snapshot.scope
+    return scope is not None and scope.covers(*name)
 
 
 def _takes_away(ddl: Ddl, name: TableName) -> bool:

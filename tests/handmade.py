@@ -36,6 +36,7 @@ from recovery.archive.segments import (
     write_segment,
     write_transactions,
 )
+from recovery.archive.snapshot_scope import SnapshotScope
 from recovery.archive.state import EMPTY, ArchiveState
 from recovery.schema import EXACT, EXACT_TYPE, Column, Table, table_metadata, value_fields
 
@@ -219,6 +220,7 @@ class Archive:
         skipped: Sequence[tuple[str, str, str]] = (),
         cascades: Sequence[Cascade] = (),
         objects: Sequence[SchemaObject] = (),
+        scope: SnapshotScope | None = None,
     ) -> Snapshot:
         names = sorted({b.db for b in baselines})
         snapshot = Snapshot(
@@ -235,6 +237,7 @@ class Archive:
             skipped=tuple(skipped),
             cascades=tuple(cascades),
             objects=tuple(objects),
+            scope=scope,
         )
         self.commit(snapshot)
         return snapshot

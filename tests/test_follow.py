@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from handmade import ORDERS, Archive, insert
 from rowback import Rowback
 
 from recovery.archive.actions import Ddl, Session
+from recovery.archive.snapshot_scope import SnapshotScope
 from recovery.ddl import classify
+from recovery.errors import RowbackError
 from recovery.lineage import follow
 from recovery.other_settings import other_settings
+from recovery.planning import plan_for
 from testservers import MySQLServer
 
 SESSION = Session(0, "utf8mb4", 45, 45, None, None, 0, complete=True)
@@ -53,6 +57,34 @@ def test_a_table_that_may_have_been_there_is_not_taken_for_a_new_one() -> None:
         assert follow({}, 0, [statement], 9, lambda name, seq, e=existed: e)["d", "b"].obstacle is None  # type: ignore[misc]
     gone = [ddl("CREATE TABLE b (id INT)", 3), ddl("DROP TABLE b", 4), maybe]
     assert follow({}, 0, gone, 9, lambda name, seq: True)["d", "b"].obstacle is None  # followed all along
+
+
+@pytest.mark.parametrize(
+    ("scope", "known"),
+    [
+        (None, True),  # of an earlier version: taken for one of everything
+        (SnapshotScope(), True),
+        (SnapshotScope(databases=("shop",)), True),
+        (SnapshotScope(tables=("shop.*",), exclude=("shop.old",)), True),
+        (SnapshotScope(tables=("shop.orders",)), False),
+        (SnapshotScope(databases=("crm",)), False),
+        (SnapshotScope(exclude=("shop.b*",)), False),
+    ],
+)
+def test_only_a_snapshot_that_would_hold_it_says_that_a_table_was_not_there(
+    scope: SnapshotScope | None, known: bool, tmp_path: Path
+) -> None:
+    archive = Archive(tmp_path / "archive")
+    archive.window(insert(ORDERS, id=1, v="x"))
+    orders = archive.baseline("s", ORDERS, [], "CREATE TABLE `orders` (`id` int) CHARSET=utf8mb4")
+    archive.snapshot("s", archive.mark(1), archive.mark(1), orders, scope=scope)
+    made = archive.ddl(2, "CREATE TABLE IF NOT EXISTS bag (id INT PRIMARY KEY)", [("shop", "bag")])
+    archive.window([], ddls=[made])
+    if known:
+        assert plan_for(archive.store, archive.state, "latest", ("shop.bag",), ()).tables
+    else:
+        with pytest.raises(RowbackError, match="whether the table was there before"):
+            plan_for(archive.store, archive.state, "latest", ("shop.bag",), ())
 
 
 def test_a_replacement_behind_set_statement_is_one() -> None:

@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeAlias, get_args
 
+from recovery.archive.snapshot_scope import SnapshotScope
 from recovery.errors import UnknownFormat
 from recovery.schema import Table
 
@@ -257,7 +258,8 @@ class Snapshot:
     the whole server, whatever the snapshot holds. objects: of the snapshot's databases, those that the account sees.
     definitions: the object with what the server says of them (recovery/archive/definitions.py); None in logs of earlier
     versions.
-    lineage: how many failovers were before it, which tells whose positions the marks have."""
+    lineage: how many failovers were before it, which tells whose positions the marks have. scope: None in logs of earlier
+    versions, and of a synthetic one, where a table that isn't held may have been there."""
 
     kind: ClassVar[str] = "snapshot"
     snapshot_id: str
@@ -277,6 +279,7 @@ class Snapshot:
     lineage: int = 0
     definitions: DataObject | None = None
     synthetic: Synthetic | None = None
+    scope: SnapshotScope | None = None
 
 
 @dataclass(frozen=True)
@@ -428,8 +431,13 @@ def action_from_json(data: Mapping[str, Any]) -> Action:
         given["objects"] = tuple(SchemaObject(**o) for o in given.get("objects", ()))
         given["definitions"] = DataObject(**found) if (found := given.get("definitions")) else None
         given["synthetic"] = _synthetic(given.get("synthetic"))
+        given["scope"] = _scope(given.get("scope"))
     action: Action = cls(**given)
     return action
+
+
+def _scope(data: Mapping[str, Any] | None) -> SnapshotScope | None:
+    return None if data is None else SnapshotScope(**{name: tuple(patterns) for name, patterns in data.items()})
 
 
 def _session(data: Mapping[str, Any] | None) -> Session | None:

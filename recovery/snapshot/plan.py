@@ -234,13 +234,7 @@ def _choose(
     for pattern in request.tables:
         if not any(_matches(pattern, row) for row in captured):
             raise _unknown(f"table `{pattern}`")
-    wanted = [
-        row
-        for row in captured
-        if (not request.databases or row[0] in request.databases)
-        and (not request.tables or any(_matches(pattern, row) for pattern in request.tables))
-        and not any(_matches(pattern, row) for pattern in request.exclude)
-    ]
+    wanted = [row for row in captured if request.scope.covers(row[0], row[1])]
     if not any(kind in TABLE_TYPES for _, _, kind in wanted):
         raise _unknown("any table to snapshot")
     return wanted

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from recovery.archive.snapshot_scope import SnapshotScope
 from recovery.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ class SnapshotRequest:
     skip_unsafe: bool = False
     staging_dir: Path | None = None
     timeout_s: float = 86_400
+
+    @property
+    def scope(self) -> SnapshotScope:
+        return SnapshotScope(self.tables, self.databases, self.exclude)
 
     def __post_init__(self) -> None:
         if self.lock not in LOCKS:

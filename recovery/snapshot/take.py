@@ -114,6 +114,7 @@ def take_snapshot(
             cascades=reading.plan.cascades,
             objects=reading.plan.objects,
             definitions=write_definitions(store, layout, snapshot_id, objects),
+            scope=request.scope,
         )
         facts = _manifest(snapshot, reading, info, dumper.version_text, time.monotonic() - begin)
         snapshot = _sized(snapshot, put_manifest(store, prefix, files, facts))
