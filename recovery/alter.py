@@ -19,7 +19,7 @@ from recovery.ddl import TableName
 from recovery.partitions import NotFolded, Partition, Partitioning, RowTest, definitions, partitioning_of
 from recovery.tokens import Reader, bare, clauses, tokens_of
 
-_INDEX_WORDS: Final = frozenset(
+INDEX_WORDS: Final = frozenset(
     {"INDEX", "KEY", "FULLTEXT", "SPATIAL", "UNIQUE", "PRIMARY", "CONSTRAINT", "FOREIGN", "CHECK"}
 )
 _PARTITION_CARE: Final = ("COALESCE", "ANALYZE", "CHECK", "OPTIMIZE", "REBUILD", "REPAIR")
@@ -135,10 +135,7 @@ def parse_alter(statement: str, default_db: str) -> tuple[Operation, ...]:
     try:
         reader = Reader(tokens_of(bare(statement)), default_db)
         ignore = "IGNORE" in (reader.peek(1), reader.peek(2))
-        reader.skip("ALTER", "ONLINE", "OFFLINE", "IGNORE", "TABLE", "IF", "EXISTS")
-        reader.table()
-        while reader.skip("WAIT", "NOWAIT") and reader.peek().isdigit():
-            reader.next()
+        skip_name(reader)
         rest = reader.rest()
         partitioned = _partition_operation(reader)
         if partitioned is not None:
@@ -148,6 +145,14 @@ def parse_alter(statement: str, default_db: str) -> tuple[Operation, ...]:
         return (*found, Unknown(" ".join(statement.split()))) if ignore else found
     except (SqlglotError, IndexError):
         return (Unknown(" ".join(statement.split())),)
+
+
+def skip_name(reader: Reader) -> None:
+    """From the beginning of an ALTER TABLE statement to behind its table's name. Raises IndexError."""
+    reader.skip("ALTER", "ONLINE", "OFFLINE", "IGNORE", "TABLE", "IF", "EXISTS")
+    reader.table()
+    while reader.skip("WAIT", "NOWAIT") and reader.peek().isdigit():
+        reader.next()
 
 
 def _partition_operation(reader: Reader) -> Operation | None:
@@ -201,7 +206,7 @@ def _add(reader: Reader, text: str) -> Iterator[Operation]:
     reader.next()
     column = reader.take("COLUMN")
     word = reader.peek()
-    if not column and word in _INDEX_WORDS:
+    if not column and word in INDEX_WORDS:
         yield _key(reader, text)
         return
     if not column and word in ("PARTITION", "PERIOD", "SYSTEM"):
@@ -209,7 +214,7 @@ def _add(reader: Reader, text: str) -> Iterator[Operation]:
     reader.skip("IF", "NOT", "EXISTS")
     if reader.tokens[reader.at].token_type is TokenType.L_PAREN:
         for part in clauses(reader.parenthesised()):
-            if part[0].token_type is not TokenType.IDENTIFIER and part[0].text.upper() in _INDEX_WORDS:
+            if part[0].token_type is not TokenType.IDENTIFIER and part[0].text.upper() in INDEX_WORDS:
                 yield _key(Reader(part, reader.db), text)
                 continue
             yield from _added(column_spec(Reader(part, reader.db)))

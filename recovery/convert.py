@@ -70,7 +70,7 @@ def without(merger: Merger, merged: MergedTable, removed: Sequence[Removal], nam
             asked = f"SELECT EXISTS (SELECT 1 FROM ({merged.sql}) WHERE {open_question})"
             if merger.connection.sql(asked).fetchall()[0][0]:
                 raise refused(name, removal.ddl, "a collation decides in which partition some of its texts are")
-        kept = f"SELECT * FROM ({merged.sql}) WHERE NOT ({condition(merged, removal)})"
+        kept = f"SELECT * FROM ({merged.sql}) WHERE NOT ({condition(merged, removal.test, removal.indexes)})"
         merged = replace(merged, sql=kept)
     return merged
 

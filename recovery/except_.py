@@ -5,7 +5,8 @@ transactions touched the same rows, and where what they did can't be so without 
 that a transaction left out had touched are looked at: what others read of it, or computed from it, stays as it was logged.
 
 Refused by name: transactions with DDL; tables without a key whose changed rows changed again; foreign keys whose actions the
-server doesn't log; a key that was altered afterwards. Reads the segments of the tables concerned from the first of them on.
+server doesn't log; a key that was altered afterwards; once its rows are folded, what a table doesn't admit
+(recovery/except_checks.py). Reads the segments of the tables concerned from the first of them on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from recovery.archive.segments import read_segment, read_transactions
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.cascades import unlogged_after
+from recovery.constraints import PRIMARY, definition_of
 from recovery.errors import ConfigError, DdlInRange, NotComputable, TargetOutsideCoverage
 from recovery.except_fold import Corrected, correct
 from recovery.except_report import DROP_LATER, POLICIES, Excluded, Exclusion, Later
@@ -106,15 +108,29 @@ def without(
     tables: list[TablePlan] = []
     for table in plan.tables:
         name = (table.db, table.table)
-        corrected = correct(store, state, name, table.staged.stages, seqs, conflicts != DROP_LATER)
+        collations = _collations(table, min(seqs))
+        corrected = correct(store, state, name, table.staged.stages, seqs, collations, conflicts != DROP_LATER)
         if corrected is None:
             tables.append(table)
             continue
         found[name] = corrected
-        tables.append(replace(table, corrections=corrected.corrections))
+        images, undone = corrected.corrections, corrected.undone
+        tables.append(replace(table, corrections=images, undone=undone, left_out=tuple(seqs)))
     exclusion = _describe(store, state, seqs, found, conflicts)
     warnings = (*plan.warnings, *exclusion.warnings(), *_foreign_keys(plan, set(found)))
     return replace(plan, tables=tuple(tables), exclusion=exclusion, warnings=warnings)
+
+
+def _collations(table: TablePlan, first_seq: int) -> list[str | None]:
+    """Of the key's columns, as they have been since before transaction `first_seq`; None for those of which that isn't
+    known."""
+    if not table.staged.stages or table.lineage is None:
+        return []
+    last = table.staged.stages[-1].definition
+    new = dict(zip((c.name for c in last.columns), table.staged.final, strict=True))
+    found = definition_of(table.lineage)
+    same = any(c.kind == PRIMARY and (c.since is None or c.since.seq < first_seq) for c in found.constraints)
+    return [found.collation_of(new[k] or "") if same else None for k in last.key]
 
 
 def _describe(

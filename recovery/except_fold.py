@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -18,6 +18,8 @@ from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.errors import NotComputable
 from recovery.except_rows import (
+    ALL,
+    Undone,
     from_cells,
     inverted,
     key_indexes,
@@ -29,6 +31,7 @@ from recovery.except_rows import (
     paired,
     rows_at,
     taken_back,
+    undone,
 )
 from recovery.except_walk import LaterChange, Walker
 from recovery.images import materialise, pair
@@ -42,12 +45,14 @@ from recovery.stages import Source, Stage
 @dataclass(frozen=True)
 class Corrected:
     """corrections: images for the stages (by number) of a table. later: changes of the same rows; open: those of them that
-    conflict and weren't settled. rows: how many each transaction left out had changed, by seq."""
+    conflict and weren't settled. rows: how many each transaction left out had changed, by seq. undone: the rows that are
+    otherwise in the end."""
 
     corrections: Mapping[int, pa.Table]
     later: tuple[LaterChange, ...]
     open: tuple[LaterChange, ...]
     rows: Mapping[int, int]
+    undone: tuple[Undone, ...]
 
 
 def correct(
@@ -56,10 +61,11 @@ def correct(
     name: TableName,
     stages: Sequence[Stage],
     seqs: Collection[int],
+    collations: Sequence[str | None],
     keep_later: bool,
 ) -> Corrected | None:
-    """None if the transactions didn't touch the table. name: at the cut. Raises NotComputable, DdlInRange,
-    ArchiveDamaged."""
+    """None if the transactions didn't touch the table. name: at the cut; collations: of the key's columns, None for one that
+    isn't known. Raises NotComputable, DdlInRange, ArchiveDamaged."""
     left_out = [_left_out(store, stage, seqs) for stage in stages]
     first = next((n for n, pairs in enumerate(left_out) if pairs.num_rows), None)
     if first is None:
@@ -71,23 +77,35 @@ def correct(
         return _keyless(store, state, name, stages, left_out, seqs, rows)
     _check_keys(state, name, stages[first:])
     later = _touching_again(store, stages, left_out, seqs)
-    walker = Walker(label(name), frozenset(seqs), keep_later)
+    walker = Walker(name, frozenset(seqs), collations, keep_later)
     corrections: dict[int, pa.Table] = {}
+    simply: list[Undone] = []
     for number in range(first, len(stages)):
         stage = stages[number]
         if number > first:
-            walker.next_stage(*_carried(stages[number - 1], stage))
+            names, blurred = _carried(stages[number - 1], stage)
+            walker.next_stage(names, blurred)
+            simply = [_renamed(one, names) for one in simply]
         alone = _alone(stages, number, left_out, later)
         simple = rows_at(left_out[number], alone)
         rest = rows_at(left_out[number], sorted(set(range(left_out[number].num_rows)) - set(alone)))
         changes = [*materialise(rest, stage.definition), *materialise(later[number], stage.definition)]
         for change in sorted(changes, key=lambda c: c.place):
             walker.step(change)
+        simply += undone(simple, stage.definition)
         walked = from_cells(walker.corrections(), stage.definition, stage.high_seq, simple.num_rows)
         images = pa.concat_tables([taken_back(simple, stage.definition, stage.high_seq), walked])
         if images.num_rows:
             corrections[number] = images
-    return Corrected(corrections, tuple(walker.later), tuple(walker.conflicts()), rows)
+    otherwise = (*(u for u in simply if u.columns is ALL or u.columns), *walker.undone(stages[-1].definition))
+    return Corrected(corrections, tuple(walker.later), tuple(walker.conflicts()), rows, otherwise)
+
+
+def _renamed(one: Undone, names: Mapping[str, str]) -> Undone:
+    """In the next definition."""
+    if one.columns is ALL:
+        return one
+    return replace(one, columns=frozenset(names[n] for n in one.columns if n in names))
 
 
 def _left_out(store: Store, stage: Stage, seqs: Collection[int]) -> pa.Table:
@@ -222,6 +240,7 @@ def _keyless(
     """Rows are told apart by all their values: images are taken back by their opposite, if no later change found a row as
     the transactions had made it."""
     corrections: dict[int, pa.Table] = {}
+    otherwise: list[Undone] = []
     for number, (stage, pairs) in enumerate(zip(stages, left_out, strict=True)):
         if not pairs.num_rows:
             continue
@@ -244,4 +263,5 @@ def _keyless(
                     hint=f"Restore to before it, or leave the table out with `--exclude '{spelled(name)}'`.",
                 )
         corrections[number] = inverted(pairs, stage.definition, stage.high_seq)
-    return Corrected(corrections, (), (), rows)
+        otherwise.append(Undone(keys_of(pairs, indexes, "b").drop_columns(["n"]), ALL))
+    return Corrected(corrections, (), (), rows, tuple(otherwise))

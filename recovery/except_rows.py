@@ -6,19 +6,21 @@ its key and needs no rule of its own. Arrow and DuckDB find and build them; only
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 from pyarrow import compute
 
+from recovery.alike import folded, folded_sql, register
 from recovery.archive.actions import Segment
 from recovery.archive.segments import DELETE, INSERT, read_segment, segment_schema
 from recovery.archive.store import Store
-from recovery.images import UPDATE, Image, materialise, pair
-from recovery.schema import EXACT, EXACT_TYPE, Table, arrow_type, table_of
+from recovery.images import UPDATE, Image, changed_bits, materialise, pair
+from recovery.schema import EXACT, EXACT_TYPE, TEXT_TYPES, Table, arrow_type, table_of
 from recovery.stages import Stage
 
 pc: Any = compute  # the stubs miss most of what a kernel accepts
@@ -26,7 +28,19 @@ FIRST_ORDINAL: Final = 2**62  # above every ordinal of a transaction; twice of i
 Cell = tuple[object, str | None]  # a column's value, and its exact text if the type can't hold it
 Row = Mapping[str, Cell]
 Key = tuple[str | None, ...]
+ALL: Final = None  # all columns, as a set of them
 _ENTRIES: Final = pa.list_(pa.struct([pa.field("key", pa.string(), nullable=False), pa.field("value", pa.string())]))
+
+
+@dataclass(frozen=True)
+class Undone:
+    """Rows that are otherwise without the transactions than in the source, at the end of a table's last stage. keys: their
+    keys there (`keys_of`, without `n`); columns: in which they differ, ALL for rows that the source doesn't have; later: the
+    columns that transactions which stay had set behind the first one left out. Names of the last stage."""
+
+    keys: pa.Table
+    columns: frozenset[str] | None
+    later: frozenset[str] = frozenset()
 
 
 def paired(store: Store, segment: Segment, stage: Stage, first_seq: int) -> pa.Table:
@@ -80,28 +94,23 @@ def repeated(keys: pa.Table) -> list[int]:
 
 def _semi_join(keys: pa.Table, among: pa.Table, wanted: str, loosely: bool) -> list[int]:
     texts = {f.name for f in keys.schema if loosely and pa.types.is_string(f.type)}
-    sides = [[_LOOSE.format(f"{side}.{n}") if n in texts else f"{side}.{n}" for n in _names(keys)] for side in "ab"]
+    sides = [[folded_sql(f"{side}.{n}") if n in texts else f"{side}.{n}" for n in _names(keys)] for side in "ab"]
     on = " AND ".join(f"{one} IS NOT DISTINCT FROM {other}" for one, other in zip(*sides, strict=True))
     with duckdb.connect(":memory:") as engine:
+        register(engine)
         engine.register("keys", keys)
         engine.register("among", among)
         found = engine.sql(f"SELECT DISTINCT n FROM keys AS a SEMI JOIN ({wanted}) AS b ON {on} ORDER BY n").fetchall()
     return [row[0] for row in found]
 
 
-_LOOSE: Final = "replace(lower(strip_accents(rtrim({}, ' '))), 'ß', 'ss')"
-
-
-def loose_key(image: Image) -> Key:
-    """The key with texts folded as the widest collations fold them: without case, accents and spaces at the end."""
-    table = image.table
-    texts = [table.column(name).type in ("char", "varchar", "text") for name in table.key]
-    return tuple(_folded(v) if is_text and v else v for v, is_text in zip(image.key(), texts, strict=True))
-
-
-def _folded(text: str) -> str:
-    apart = unicodedata.normalize("NFKD", text)
-    return "".join(c for c in apart if not unicodedata.combining(c)).casefold().rstrip(" ")
+def loose_key(image: Image, collations: Sequence[str | None]) -> Key:
+    """The key with its texts folded (recovery/alike.py). collations: of the key's columns."""
+    columns = [image.table.column(name) for name in image.table.key]
+    return tuple(
+        folded(v, c) if column.type in TEXT_TYPES and v else v
+        for v, column, c in zip(image.key(), columns, collations, strict=True)
+    )
 
 
 def _names(keys: pa.Table) -> list[str]:
@@ -114,6 +123,15 @@ def moved(pairs: pa.Table, indexes: Sequence[int]) -> Any:
     for i in indexes:
         found = pc.or_(found, pc.invert(pc.fill_null(pc.equal(pairs[f"b{i}"], pairs[f"a{i}"]), False)))
     return pc.and_(found, pc.equal(pairs["_rb_op"], UPDATE))
+
+
+def setting(pairs: pa.Table, table: Table, columns: Collection[int]) -> Any:
+    """A mask: changes that gave a row one of these columns' values, or its key."""
+    changed = np.ones((pairs.num_rows, len(table.columns)), np.bool_)
+    updates = pc.equal(pairs["_rb_op"], UPDATE).to_numpy(zero_copy_only=False)
+    changed[updates] = changed_bits(pairs.filter(pa.array(updates))["_rb_changed"], len(table.columns), table.label)
+    wanted = pa.array(changed[:, sorted({*columns, *table.key_indexes})].any(axis=1))
+    return pc.and_(wanted, pc.not_equal(pairs["_rb_op"], DELETE))
 
 
 def not_alone(pairs: pa.Table, indexes: Sequence[int]) -> set[int]:
@@ -135,6 +153,19 @@ def taken_back(pairs: pa.Table, table: Table, seq: int) -> pa.Table:
     return pa.concat_tables([gone, _of_side(others, "b", table, INSERT, seq, FIRST_ORDINAL + gone.num_rows)])
 
 
+def undone(pairs: pa.Table, table: Table) -> Iterator[Undone]:
+    """What `taken_back` leaves otherwise: rows that come back, and those that have other values."""
+    indexes = key_indexes(table)
+    back = pairs.filter(pc.equal(pairs["_rb_op"], DELETE))
+    if back.num_rows:
+        yield Undone(keys_of(back, indexes, "b").drop_columns(["n"]), ALL)
+    updates = pairs.filter(pc.equal(pairs["_rb_op"], UPDATE))
+    if updates.num_rows:
+        changed = changed_bits(updates["_rb_changed"], len(table.columns), table.label)
+        names = frozenset(c.name for i, c in enumerate(table.columns) if changed[:, i].any())
+        yield Undone(keys_of(updates, indexes, "b").drop_columns(["n"]), names)
+
+
 def _of_side(pairs: pa.Table, side: str, table: Table, op: str, seq: int, first: int) -> pa.Table:
     values = {c.archive_name: pairs[f"{side}{i}"] for i, c in enumerate(table.columns)}
     return _images(table, values, [None] * pairs.num_rows, [op] * pairs.num_rows, seq, first)
@@ -151,6 +182,16 @@ def inverted(pairs: pa.Table, table: Table, seq: int) -> pa.Table:
 
 def cells(image: Image) -> dict[str, Cell]:
     return {c.name: image.cell(c.name) for c in image.table.columns}
+
+
+def key_cells(image: Image) -> tuple[Cell, ...]:
+    return tuple(image.cell(name) for name in image.table.key)
+
+
+def keys_table(table: Table, places: Sequence[tuple[Cell, ...]]) -> pa.Table:
+    """`keys_of` without `n`, of rows with these key cells."""
+    kinds = [arrow_type(table.column(name), table.label) for name in table.key]
+    return pa.table({f"k{n}": pa.array([p[n][0] for p in places], kind) for n, kind in enumerate(kinds)})
 
 
 def from_cells(rows: Iterable[tuple[str, Row]], table: Table, seq: int, taken: int = 0) -> pa.Table:

@@ -23,7 +23,7 @@ from recovery.convert import check_rows, convert, finished
 from recovery.derive_files import Files, derived_changes, write_changes
 from recovery.derive_plan import Derivation
 from recovery.errors import ArchiveDamaged, ConfigError, NoSpace, ObjectNotFound, StoreFull, TargetError, UnknownTable
-from recovery.except_unique import check_unique
+from recovery.except_checks import check_undone
 from recovery.merge import MergedTable, Merger
 from recovery.output.report import Report, RestoreProgress
 from recovery.restore_plan import RestorePlan, TablePlan
@@ -96,7 +96,7 @@ class Folding:
             return None
         done = finished(merged, table.staged, (table.db, table.table))
         if table.corrections:
-            check_unique(self.merger, done, table.schema, (table.db, table.table))
+            check_undone(self.store, self.merger, done, table)
         return done
 
     def last_stage(self, table: TablePlan, counter: Counter) -> MergedTable | None:

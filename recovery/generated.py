@@ -55,7 +55,7 @@ def declared(create_statement: str) -> frozenset[str] | None:
         return None
     return frozenset(
         clause[0].text.casefold()
-        for clause in clauses(_body(tokens))
+        for clause in clauses(body_of(tokens))
         if clause and _column(clause) and _computed(clause)
     )
 
@@ -76,7 +76,7 @@ def after(names: frozenset[str], operations: Iterable[Operation]) -> frozenset[s
     return frozenset(now)
 
 
-def _body(tokens: Sequence[Token]) -> list[Token]:
+def body_of(tokens: Sequence[Token]) -> list[Token]:
     """What stands in the first parentheses, unless a SELECT comes before."""
     depth = 0
     inside: list[Token] = []

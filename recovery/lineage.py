@@ -333,7 +333,7 @@ def _resolved(live: _Live, operation: Operation) -> Operation:
     if not isinstance(operation, EmptyPartitions):
         return operation
     try:
-        now = _partitioning(live)
+        now = partitioning_at(live.create, live.program)
         names = operation.names
         if names is None:
             names = tuple(p.name for p in now.parts) if now is not None else ()
@@ -342,10 +342,10 @@ def _resolved(live: _Live, operation: Operation) -> Operation:
         raise _NotFollowed(str(error)) from error
 
 
-def _partitioning(live: _Live) -> Partitioning | None:
-    """The table's partitions after all its statements so far. Raises NotFolded."""
-    now = partitioning_of(tokens_of(bare(live.create.statement)))
-    for step in live.program:
+def partitioning_at(create: Create, program: Iterable[Step]) -> Partitioning | None:
+    """A table's partitions after these statements. Raises NotFolded."""
+    now = partitioning_of(tokens_of(bare(create.statement)))
+    for step in program:
         for operation in parse_alter(step.ddl.statement, step.ddl.default_db) if step.operations else ():
             if isinstance(operation, Repartition):
                 if isinstance(operation.by, str):
@@ -365,8 +365,11 @@ def _changed(now: Partitioning, operation: Operation) -> Partitioning:
         return reorganized(now, operation.names, operation.parts)
     if isinstance(operation, RenameColumn | ChangeColumn):
         new = operation.new if isinstance(operation, RenameColumn) else operation.spec.column.name
-        columns = tuple(new if c.casefold() == operation.old.casefold() else c for c in now.columns)
-        return replace(now, columns=columns)
+        columns, mentioned = (
+            tuple(new if c.casefold() == operation.old.casefold() else c for c in names)
+            for names in (now.columns, now.mentioned)
+        )
+        return replace(now, columns=columns, mentioned=mentioned)
     return now
 
 

@@ -37,11 +37,12 @@ class Partition:
 
 @dataclass(frozen=True)
 class Partitioning:
-    """method: "RANGE" or "LIST"; "" for another one. columns: empty if it is by an expression."""
+    """method: "RANGE" or "LIST"; "" for another one. columns: empty if it is by an expression; mentioned: its words."""
 
     method: str
     columns: tuple[str, ...]
     parts: tuple[Partition, ...]
+    mentioned: tuple[str, ...] = ()
 
     def at(self, name: str) -> int:
         for i, part in enumerate(self.parts):
@@ -121,7 +122,7 @@ def _partitioning(reader: Reader) -> Partitioning:
     plain = by_columns or len(inside) == 1
     while not (reader.peek() == "(" and reader.peek(1) == "PARTITION"):
         reader.next()
-    return Partitioning(method, tuple(names) if plain else (), definitions(reader.parenthesised()))
+    return Partitioning(method, tuple(names) if plain else (), definitions(reader.parenthesised()), tuple(names))
 
 
 def definitions(tokens: Sequence[Token]) -> tuple[Partition, ...]:

@@ -44,4 +44,9 @@ def shown(ddl: Ddl) -> str:
 
 def just_before(ddl: Ddl) -> str:
     """The option that means the state in front of a statement."""
-    return f"--before {ddl.gtid}" if ddl.gtid else f"--to {ddl.file}:{ddl.position}"
+    return before_option(ddl.gtid, ddl.file, ddl.position)
+
+
+def before_option(gtid: str | None, file: str, position: int) -> str:
+    """The option that means the state in front of what stands there."""
+    return f"--before {gtid}" if gtid else f"--to {file}:{position}"

@@ -45,11 +45,10 @@ def why_not(test: RowTest, columns: Sequence[Column]) -> str | None:
     return None
 
 
-def condition(merged: MergedTable, removal: Removal) -> str:
-    """True for the rows that go away, over the query's columns."""
-    columns = [merged.table.columns[i] for i in removal.indexes]
-    values = [_value(c, i) for c, i in zip(columns, removal.indexes, strict=True)]
-    test = removal.test
+def condition(merged: MergedTable, test: RowTest, indexes: Sequence[int]) -> str:
+    """True for the rows that the test is for, over the query's columns. indexes: of the test's columns."""
+    columns = [merged.table.columns[i] for i in indexes]
+    values = [_value(c, i) for c, i in zip(columns, indexes, strict=True)]
     if test.method == "RANGE":
         parts = []
         for low, high in test.ranges:

@@ -10,6 +10,7 @@ from recovery.archive.actions import DataObject, Segment
 from recovery.cost import Cost, TableCost, cost_of
 from recovery.derive_plan import Derivation
 from recovery.except_report import Exclusion
+from recovery.except_rows import Undone
 from recovery.lineage import Lineage
 from recovery.objects.plan import ObjectPlan
 from recovery.scope import TableName, label
@@ -35,8 +36,11 @@ class TablePlan:
     staged: Staged
     baseline_rows: int
     objects: tuple[DataObject, ...]
-    # Of transactions left out: stage number -> images that go with the stage's own (recovery/except_fold.py).
+    # Of transactions left out: stage number -> images that go with the stage's own (recovery/except_fold.py); the rows that
+    # are otherwise in the end; their seqs.
     corrections: Mapping[int, Any] = field(default_factory=dict, compare=False, repr=False)
+    undone: tuple[Undone, ...] = field(default=(), compare=False, repr=False)
+    left_out: tuple[int, ...] = ()
     lineage: Lineage | None = field(default=None, repr=False, compare=False)
 
     @property

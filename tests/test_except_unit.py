@@ -12,7 +12,6 @@ from test_restore_synthetic import rows_in
 
 from recovery.archive.actions import Cascade
 from recovery.errors import ConfigError, DdlInRange, NotComputable, RowbackError, TargetOutsideCoverage
-from recovery.except_unique import unique_keys
 from recovery.restore import RestoreRequest, RestoreResult, restore
 
 T = table("shop", "orders", column("id"), column("a"), column("b"))
@@ -254,19 +253,94 @@ def test_through_an_added_column(tmp_path: Path) -> None:
 CODES = table("shop", "codes", column("id", "varchar", octets=40), column("v"))
 
 
-@pytest.mark.parametrize(("later", "same"), [("STRASSE ", True), ("strasze", False)])
-def test_keys_that_a_collation_may_take_for_one(later: str, same: bool, tmp_path: Path) -> None:
-    """The load would fail on them, and MariaDB's client would go on behind the failure."""
+def codes(tmp_path: Path, collation: str, *transactions: Transaction) -> Archive:
     archive = Archive(tmp_path / "archive")
     rows = [({"id": "straße", "v": 1}, {})]
-    baseline = archive.baseline("s", CODES, rows, "CREATE TABLE `codes` (`id` varchar(10), `v` int)")
-    archive.snapshot("s", archive.mark(0), archive.mark(0), baseline)
-    archive.window(delete(CODES, id="straße", v=1), insert(CODES, id=later, v=2))
+    create = f"CREATE TABLE `codes` (`id` varchar(10) COLLATE {collation}, `v` int, PRIMARY KEY (`id`))"
+    archive.snapshot("s", archive.mark(0), archive.mark(0), archive.baseline("s", CODES, rows, create))
+    archive.window(*transactions)
+    return archive
+
+
+@pytest.mark.parametrize(
+    ("later", "collation", "same"),
+    [
+        ("STRASSE ", "utf8mb4_0900_ai_ci", True),
+        ("ｓｔｒａｓｓｅ", "utf8mb4_0900_ai_ci", True),  # noqa: RUF001 - full width
+        ("strasze", "utf8mb4_0900_ai_ci", False),
+        ("STRASSE", "utf8mb4_bin", False),
+        ("straße ", "utf8mb4_bin", True),
+    ],
+)
+def test_keys_that_a_collation_may_take_for_one(later: str, collation: str, same: bool, tmp_path: Path) -> None:
+    """The load would fail on them, and MariaDB's client would go on behind the failure."""
+    archive = codes(tmp_path, collation, delete(CODES, id="straße", v=1), insert(CODES, id=later, v=2))
     if same:
-        with pytest.raises(NotComputable, match=r"gave a row the key `STRASSE `.*the row `straße` is still there"):
+        said = rf"{UUID}:2 at .* changed the row `{later}` \(insert\).* the row `straße` is there: under `{collation}` that"
+        with pytest.raises(NotComputable, match=said) as caught:
             without(archive, tmp_path / "out", f"{UUID}:1")
+        assert f"--before {UUID}:2" in caught.value.hint
     else:
         assert without(archive, tmp_path / "out", f"{UUID}:1").rows == 2
+
+
+@pytest.mark.parametrize(
+    "later", [update(CODES, {"id": "STRASSE", "v": 1}, {"id": "STRASSE", "v": 2}), delete(CODES, id="STRASSE", v=1)]
+)
+def test_a_key_in_another_case(later: Transaction, tmp_path: Path) -> None:
+    """Without the transaction the later one would have found the row under its old key, or not: the collation decides."""
+    moved = update(CODES, {"id": "straße", "v": 1}, {"id": "STRASSE", "v": 1})
+    archive = codes(tmp_path, "utf8mb4_0900_ai_ci", moved, later)
+    for policy in ("refuse", "keep-later", "drop-later"):
+        with pytest.raises(NotComputable, match=r"changed the row `STRASSE` .* that may be the same key"):
+            without(archive, tmp_path / "out", f"{UUID}:1", except_conflicts=policy)
+    without(archive, tmp_path / "out", f"{UUID}:1", to=f"{UUID}:1")
+    assert rows_in(tmp_path / "out", "shop.codes") == ["(_utf8mb4 X'73747261C39F65',1)"]
+
+
+def test_keys_that_were_there_together(tmp_path: Path) -> None:
+    """What the source had side by side under a key is not equal under its collation, whatever it is."""
+    archive = codes(tmp_path, "utf8mb4_0900_ai_ci", insert(CODES, id="strasse", v=2))
+    archive.window(delete(CODES, id="straße", v=1) + delete(CODES, 1, id="strasse", v=2), insert(CODES, id="x", v=3))
+    assert without(archive, tmp_path / "out", f"{UUID}:2").rows == 3
+
+
+TEXTS = table("shop", "texts", column("id"), column("u", "varchar", octets=40), column("n"))
+
+
+def text_row(id_: int, u: str | None, n: int = 0) -> dict[str, Any]:
+    return {"id": id_, "u": u, "n": n}
+
+
+# later transactions; whether they fit the row (1, 'o', 0) that was deleted, beside (2, 'ö', 0)
+TAKEN: dict[str, tuple[list[Transaction], bool]] = {
+    "the other row was there before": ([update(TEXTS, text_row(2, "ö"), text_row(2, "ö", 5))], True),
+    "the other row was given it later": ([update(TEXTS, text_row(2, "ö"), text_row(2, "Ö"))], False),
+    "another row": ([insert(TEXTS, **text_row(3, "O"))], False),
+    "another value": ([insert(TEXTS, **text_row(3, "oo"))], True),
+    "no value": ([insert(TEXTS, **text_row(3, None))], True),
+    "a row that is gone again": ([insert(TEXTS, **text_row(3, "O")), delete(TEXTS, **text_row(3, "O"))], True),
+    "the row came back under another key": ([insert(TEXTS, **text_row(4, "o"))], False),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_unique_texts_that_a_collation_may_take_for_one(name: str, tmp_path: Path) -> None:
+    later, fits = TAKEN[name]
+    archive = Archive(tmp_path / "archive")
+    rows = [(text_row(1, "o"), {}), (text_row(2, "ö"), {})]
+    create = "CREATE TABLE `texts` (`id` int, `u` varchar(10), `n` int, PRIMARY KEY (`id`), UNIQUE KEY `u` (`u`))"
+    archive.snapshot("s", archive.mark(0), archive.mark(0), archive.baseline("s", TEXTS, rows, create))
+    archive.window(delete(TEXTS, **text_row(1, "o")), *later)
+    if fits:
+        without(archive, tmp_path / "out", f"{UUID}:1")
+        assert "(1,'o',0)" in rows_in(tmp_path / "out", "shop.texts")
+        return
+    with pytest.raises(
+        NotComputable, match=rf"unique key `u` \(u\).* without the transaction; {UUID}:2 at .* set it"
+    ) as caught:
+        without(archive, tmp_path / "out", f"{UUID}:1")
+    assert f"--before {UUID}:2" in caught.value.hint
 
 
 def test_a_unique_value_taken_by_a_later_row(tmp_path: Path) -> None:
@@ -277,17 +351,86 @@ def test_a_unique_value_taken_by_a_later_row(tmp_path: Path) -> None:
     archive.window(gone(2, 2, 2), ins(3, 2, 7))
     without(archive, tmp_path / "fine", f"{UUID}:1")
     archive.window(ins(4, 9, 2))
-    with pytest.raises(NotComputable, match=r"`shop\.orders` .* unique key \(b\) without the transaction: 2") as caught:
+    with pytest.raises(
+        NotComputable, match=r"same values \(2\) of its unique key `p` \(b\) without the transaction"
+    ) as caught:
         without(archive, tmp_path / "out", f"{UUID}:1")
     assert "--exclude 'shop.orders'" in caught.value.hint
 
 
-def test_unique_keys_of_a_definition() -> None:
-    create = (
-        "CREATE TABLE `t` (`a` int COMMENT 'UNIQUE KEY (`no`)', `b` text, PRIMARY KEY (`a`), UNIQUE KEY `x` (`a`,`b`), "
-        "UNIQUE KEY `y` (`b`(10)), UNIQUE KEY `z` ((`a` + 1)), UNIQUE KEY `unique` (`a` DESC) USING BTREE)"
-    )
-    assert list(unique_keys(create)) == [("a", "b"), ("a",)]
+# `orders` has (1,1,1), (2,2,2), (3,3,3); the first transaction is left out.
+# what its definition has besides; transactions, a text for a statement; what is said of it, None if it is restored
+DEMANDS: dict[str, tuple[str, list[Transaction | str], str | None]] = {
+    "a unique key added later": (
+        "", [gone(2, 2, 2), ins(4, 4, 2), "ALTER TABLE orders ADD UNIQUE KEY u (b)"],
+        r"same values \(2\) of its unique key `u` \(b\) .* since `ALTER TABLE orders ADD UNIQUE KEY u \(b\)` at binlog",
+    ),
+    "one that fits": ("", [gone(2, 2, 2), ins(4, 4, 4), "ALTER TABLE orders ADD UNIQUE u (b)"], None),
+    "one that was dropped": (", UNIQUE KEY `u` (`b`)", [gone(2, 2, 2), "DROP INDEX u ON orders", ins(4, 4, 2)], None),
+    "a generated key": (
+        ", `g` int AS (`a` * 2 + `b`) VIRTUAL, UNIQUE KEY `g` (`g`)", [gone(2, 2, 2), ins(4, 1, 4)],
+        rf"same values \(6\) of its unique key `g` \(g\) without the transaction; {UUID}:2 at",
+    ),
+    "a generated key that fits": (", UNIQUE KEY `g` ((`a` * 2 + `b`))", [gone(2, 2, 2), ins(4, 1, 5)], None),
+    "an expression that isn't computed": (
+        ", UNIQUE KEY `g` ((`a` DIV 2))", [gone(2, 2, 2), ins(4, 40, 5)],
+        r"may have several rows .* unique key `g` \(`a` DIV 2\) .* those of `2` can't be computed",
+    ),
+    "one that nothing set later": (", UNIQUE KEY `g` ((`a` DIV 2))", [gone(2, 2, 2), upd((3, 3, 3), (3, 3, 9))], None),
+    "one of other columns": (", UNIQUE KEY `g` ((`a` DIV 2))", [upd((2, 2, 2), (2, 2, 9)), ins(4, 40, 5)], None),
+    "values that were never together": (
+        ", UNIQUE KEY `u` (`a`, `b`)", [upd((2, 2, 2), (2, 9, 2)), upd((2, 9, 2), (2, 9, 7)), ins(4, 2, 7)],
+        r"same values \(2, 7\) of its unique key `u`",
+    ),
+    "a check": (", CHECK (`a` < 5)", [gone(2, 2, 2), ins(4, 4, 4)], None),
+    "a check added later": (
+        "", [gone(3, 3, 3), "ALTER TABLE orders ADD CONSTRAINT small CHECK (a < 3)"],
+        r"would have rows \(`3`\) that violate its check constraint `small` \(a < 3\) .* since `ALTER TABLE orders ADD C",
+    ),
+    "a check that fits": ("", [gone(3, 3, 3), "ALTER TABLE orders ADD CONSTRAINT small CHECK (a < 4)"], None),
+    "a check of other columns": ("", [upd((3, 3, 3), (3, 3, 1)), "ALTER TABLE orders ADD CHECK (a DIV 2 < 2)"], None),
+    "a check that isn't computed": (
+        "", [gone(3, 3, 3), "ALTER TABLE orders ADD CONSTRAINT small CHECK (a DIV 2 < 2)"],
+        r"may have rows \(`3`\) that violate its check constraint `small` \(a DIV 2 < 2\)",
+    ),
+    "a check of values that were never together": (
+        ", CONSTRAINT `c` CHECK (`a` <= `b`)", [upd((2, 2, 2), (2, 1, 2)), upd((2, 1, 2), (2, 1, 1))],
+        r"would have rows \(`2`\) that violate its check constraint `c` \(`a` <= `b`\)",
+    ),
+    "a partition": (
+        " PARTITION BY RANGE (`id`) (PARTITION p VALUES LESS THAN (10))",
+        [gone(2, 2, 2), "ALTER TABLE orders PARTITION BY LIST (id) (PARTITION p VALUES IN (1, 3))"],
+        r"would have rows \(`2`\) that none of its partitions holds .* since `ALTER TABLE orders PARTITION BY LIST",
+    ),
+    "a partition that fits": (
+        " PARTITION BY RANGE (`id` DIV 2) (PARTITION p VALUES LESS THAN (10))", [gone(2, 2, 2), ins(4, 4, 4)], None,
+    ),
+    "a partition by an expression": (
+        "", [gone(2, 2, 2), "ALTER TABLE orders PARTITION BY RANGE (id DIV 2) (PARTITION p VALUES LESS THAN (10))"],
+        r"may have rows \(`2`\) that none of its partitions holds .* by an expression",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEMANDS)
+def test_what_a_table_demands(name: str, tmp_path: Path) -> None:
+    more, transactions, said = DEMANDS[name]
+    inside, partitions = ("", more) if more.startswith(" PARTITION") else (more, "")
+    create = f"CREATE TABLE `orders` (`id` int, `a` int, `b` int, PRIMARY KEY (`id`){inside}){partitions}"
+    archive = Archive(tmp_path / "archive")
+    rows = [(row(n, n, n), {}) for n in (1, 2, 3)]
+    archive.snapshot("s", archive.mark(0), archive.mark(0), archive.baseline("s", T, rows, create))
+    for seq, step in enumerate(transactions, 1):
+        if isinstance(step, str):
+            archive.window([], ddls=[archive.ddl(seq, step, [("shop", "orders")])])
+        else:
+            archive.window(step)
+    if said is None:
+        without(archive, tmp_path / "out", f"{UUID}:1")
+        return
+    with pytest.raises(NotComputable, match=said) as caught:
+        without(archive, tmp_path / "out", f"{UUID}:1")
+    assert "--exclude 'shop.orders'" in caught.value.hint
 
 
 def test_unlogged_foreign_keys_are_refused(tmp_path: Path) -> None:
