@@ -41,6 +41,7 @@ class Framer:
     file, position: where the stream begins. expect: the digest that the first transaction must have because the archive
     holds it already (it takes no seq), or None. checksummed: whether the stream's first events carry a CRC32.
     charsets: collation id -> character set, for the statements of clients. utc_since_us: see recovery/source.py.
+    lower_case: see `dataflow.grammar.Grammar`.
 
     failure: why it stopped (a RowbackError or Diverged). ending: the packet with which the server ended the stream.
     idle_since_us: when the server last said that it has nothing more.
@@ -57,6 +58,7 @@ class Framer:
         checksummed: bool = True,
         charsets: Mapping[int, str] | None = None,
         utc_since_us: int | None = None,
+        lower_case: bool = False,
     ) -> None:
         self.flavor = flavor
         self.expect = expect
@@ -65,7 +67,13 @@ class Framer:
         self.ending: bytes | None = None
         self.idle_since_us: int | None = None
         self._grammar = Grammar(
-            flavor, file=file, position=position, checksummed=checksummed, charsets=charsets, capacity=_INDEX_ROWS
+            flavor,
+            file=file,
+            position=position,
+            checksummed=checksummed,
+            charsets=charsets,
+            capacity=_INDEX_ROWS,
+            lower_case=lower_case,
         )
         self._numbering = Numbering(resume, flavor)
         self._checkpoint = resume
@@ -452,4 +460,5 @@ def _ddl_action(statement: Statement, found: Transactions, tx: int, utc_since_us
         verb=statement.verb,
         tables=statement.tables,
         session=session,
+        logged=statement.logged,
     )

@@ -85,7 +85,7 @@ def plan_restore(
     that none runs.
     place: what a message says of a transaction, by seq.
     """
-    wanted, unwanted = [parse_pattern(p) for p in patterns], [parse_pattern(p) for p in exclude]
+    wanted, unwanted = ([parse_pattern(state.stored_name(p)) for p in given] for given in (patterns, exclude))
     segments = segments_by_table(state, cut)
     candidates, reasons = _candidates(state, cut, ranges, before_seq, partial(_existed, state, ranges, segments))
     if not candidates:

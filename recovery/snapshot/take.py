@@ -44,7 +44,7 @@ from recovery.snapshot.plan import Pair, Plan, PlannedTable, fingerprint, make_p
 from recovery.snapshot.request import Progress, Report, SnapshotRequest, SnapshotResult
 from recovery.snapshot.upload import free_prefix, put_manifest, upload_directory
 from recovery.snapshot.window import Reading, Source, read_source
-from recovery.source import Connection, ServerInfo, connect, fetch, server_info
+from recovery.source import Connection, ServerInfo, check_names, connect, fetch, server_info
 
 # A compressed dump is rarely larger than half of what the tables take on the server; the rest is watched while it runs.
 _SPACE_SHARE: Final = 0.5
@@ -143,7 +143,9 @@ def check_begun(state: ArchiveState) -> None:
 
 
 def check_identity(state: ArchiveState, info: ServerInfo) -> None:
-    """Raises SourceDiverged if the archive belongs to another server."""
+    """Raises SourceDiverged if the archive belongs to another server, SourceMisconfigured if it compares names otherwise
+    now."""
+    check_names(state.lower_case_table_names, info)
     known = state.source
     if known is None:
         return
