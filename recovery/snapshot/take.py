@@ -35,6 +35,7 @@ from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.config import ServerSettings
 from recovery.errors import ConfigError, NoSpace, SnapshotError, SourceDiverged
+from recovery.lowercase import lowered
 from recovery.snapshot.baseline import BaselineWriter
 from recovery.snapshot.coordinates import Clock, microseconds
 from recovery.snapshot.dumpdir import DumpDirectory
@@ -79,6 +80,7 @@ def take_snapshot(
             info = server_info(connection)
             begun = log.read()
             check_identity(begun, info)
+            request = _as_stored(request, info)
             check_begun(begun)
             plan = make_plan(connection, info, server, request)
             _check_space(plan, staging)
@@ -130,6 +132,14 @@ def take_snapshot(
         log_version=state.version,
         warnings=(*_warnings(reading), *hidden),
     )
+
+
+def _as_stored(request: SnapshotRequest, info: ServerInfo) -> SnapshotRequest:
+    """With the names that the user gave as the server has them."""
+    if info.lower_case_table_names != 1:
+        return request
+    tables, databases, exclude = (tuple(map(lowered, g)) for g in (request.tables, request.databases, request.exclude))
+    return replace(request, tables=tables, databases=databases, exclude=exclude)
 
 
 def check_begun(state: ArchiveState) -> None:
