@@ -86,15 +86,15 @@ def execute(server: Server, statements: list[str]) -> None:
 
 
 def state_of(server: Server) -> dict[Any, Any]:
-    """Tables with their rows, views, triggers, routines and events. MariaDB shows the name of a trigger's table as it was
-    typed; a restore has it as it is."""
+    """Tables with their rows, views, triggers, routines and events. MariaDB shows two names as they were typed, that of a
+    trigger's table and those behind WITH; a restore has them in lower case, so that any server takes them."""
     found: dict[Any, Any] = {}
     for db in DATABASES:
         found[db] = server.execute(f"SHOW CREATE DATABASE `{db}`")[0][1]
         for name, kind in server.execute(
             "SELECT TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s", (db,)
         ):
-            create = server.execute(f"SHOW CREATE TABLE `{db}`.`{name}`")[0][1]
+            create = server.execute(f"SHOW CREATE TABLE `{db}`.`{name}`")[0][1].replace("with Cte as", "with cte as")
             rows = sorted(server.execute(f"SELECT * FROM `{db}`.`{name}`"))
             found[db, name] = create, rows
             if "VIEW" in kind:
