@@ -22,7 +22,6 @@ from dataflow.framer import Framer
 from dataflow.health import ServerHealth
 from dataflow.resume import (
     Begin,
-    check_filter,
     check_identity,
     check_settings,
     collations,
@@ -42,7 +41,16 @@ from recovery.archive.state import ArchiveState
 from recovery.config import ServerSettings
 from recovery.errors import BinlogPurged, CommitConflict, ConfigError, SourceDiverged, SourceMoved
 from recovery.failpoint import failpoint
-from recovery.source import Connection, ServerInfo, binlog_status, check_names, connect, server_info, utc_since_us
+from recovery.source import (
+    Connection,
+    ServerInfo,
+    binlog_status,
+    check_filter,
+    check_names,
+    connect,
+    server_info,
+    utc_since_us,
+)
 
 RECONNECT_S = 600  # how long a lost source is tried for before a capture of this server alone ends with an error
 RECONNECT_ONCE_S = 30  # the same with --until-caught-up
@@ -146,7 +154,7 @@ def _take_over(
     if moved and not server.failover:
         check_identity(state.source, info)  # type: ignore[arg-type]
     check_names(state.lower_case_table_names, info)
-    check_filter(server, info)
+    check_filter(server, info.lower_case_table_names)
     first: list[Action] = []
     now_us = time.time_ns() // 1000
     if state.checkpoint is None:

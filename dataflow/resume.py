@@ -19,7 +19,6 @@ from recovery.config import ServerSettings
 from recovery.errors import BinlogPurged, ConfigError, RowbackError, SourceDiverged, SourceMisconfigured
 from recovery.failpoint import failpoint
 from recovery.gtid import binlog_order, is_subset, parse_gtid_set
-from recovery.lowercase import lowered
 from recovery.source import Connection, ServerInfo, fetch
 
 
@@ -73,16 +72,6 @@ def check_settings(connection: Connection, info: ServerInfo) -> None:
             f"the source has lower_case_table_names = `{info.lower_case_table_names}`, and capture needs `0` or `1`",
             hint="Such a server stores names as they were typed and compares them in lower case, so its binlog doesn't tell "
             "which table a name means. Move the data to a server that is initialised with 0 or 1.",
-        )
-
-
-def check_filter(server: ServerSettings, info: ServerInfo) -> None:
-    """Refuse patterns that fit no table of a server that has all names in lower case. Raises ConfigError."""
-    wrong = next((p for p in (*server.include, *server.exclude) if p != lowered(p)), None)
-    if info.lower_case_table_names == 1 and wrong is not None:
-        raise ConfigError(
-            f"the pattern `{wrong}` of server `{server.name}` fits no table: the source has all names in lower case",
-            hint=f"Write `{lowered(wrong)}` in `include` or `exclude`.",
         )
 
 

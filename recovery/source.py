@@ -36,6 +36,7 @@ from recovery.errors import (
     SourceUnreachable,
     SourceUntrusted,
 )
+from recovery.lowercase import lowered
 from recovery.quoting import quote
 from recovery.schema import Column, Table
 
@@ -281,6 +282,16 @@ def check_names(known: int | None, info: ServerInfo) -> None:
             f"the source has lower_case_table_names = `{now}`, and the archive was captured with `{known}`",
             hint=f"Start the server with {known} again. To go on with {now}, begin a new archive (another server name in "
             "rowback.toml) and take a snapshot; this one stays restorable.",
+        )
+
+
+def check_filter(server: ServerSettings, lower_case_table_names: int) -> None:
+    """Refuse patterns that fit no table of a server that has all names in lower case. Raises ConfigError."""
+    wrong = next((p for p in (*server.include, *server.exclude) if p != lowered(p)), None)
+    if lower_case_table_names == 1 and wrong is not None:
+        raise ConfigError(
+            f"the pattern `{wrong}` of server `{server.name}` fits no table: the source has all names in lower case",
+            hint=f"Write `{lowered(wrong)}` in `include` or `exclude`.",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -233,6 +234,11 @@ def test_a_server_that_compares_names_in_another_way_is_refused(
         assert "lower_case_table_names = `0`, and the archive was captured with `1`" in done.stderr
     source.restart(options={"lower_case_table_names": 1})
     rowback.catch_up()
+    rowback.config.write_text(rowback.config.read_text() + 'exclude = ["Shop.Log*"]\n')
+    assert rowback.run("capture", "--until-caught-up", check=False).returncode == 2
+    checks = json.loads(rowback.run("doctor", "--format", "json", check=False).stdout)["report"]["checks"]
+    (found,) = [check for check in checks if check["name"] == "filter"]
+    assert "Write `shop.log*`" in found["fix"]
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from recovery.ddl import classify
 from recovery.errors import ConfigError, SourceMisconfigured
 from recovery.lowercase import LOWER, certain, lowered
 from recovery.rename import parse_renames
-from recovery.source import ServerInfo, check_names
+from recovery.source import ServerInfo, check_filter, check_names
 from recovery.sqlscan import ANSI_QUOTES, NO_BACKSLASH_ESCAPES
 from recovery.stored_names import in_lower_case
 
@@ -147,7 +147,7 @@ def test_another_setting_than_the_archives() -> None:
 
 def test_a_filter_that_fits_no_name() -> None:
     server = ServerSettings(name="shop", host="h", user="u", include=("shop.*",), exclude=("shop.Log*",))
-    resume.check_filter(server, info(0))
+    check_filter(server, 0)
     with pytest.raises(ConfigError, match=r"`shop.Log\*` of server `shop` fits no table") as caught:
-        resume.check_filter(server, info(1))
+        check_filter(server, 1)
     assert "`shop.log*`" in caught.value.hint
