@@ -43,6 +43,7 @@ class Framer:
     holds it already (it takes no seq), or None. checksummed: whether the stream's first events carry a CRC32.
     charsets: collation id -> character set, for the statements of clients. utc_since_us: see recovery/source.py.
     rolled_back: what a ReadAgain said of the first transaction. None: the rows are no matter, there is no reading again.
+    lower_case: see `dataflow.grammar.Grammar`.
 
     failure: why it stopped (a RowbackError, Diverged or ReadAgain). ending: the packet with which the server ended the
     stream. idle_since_us: when the server last said that it has nothing more.
@@ -60,6 +61,7 @@ class Framer:
         charsets: Mapping[int, str] | None = None,
         utc_since_us: int | None = None,
         rolled_back: Sequence[Span] | None = None,
+        lower_case: bool = False,
     ) -> None:
         self.flavor = flavor
         self._reads_again = rolled_back is not None
@@ -69,7 +71,13 @@ class Framer:
         self.ending: bytes | None = None
         self.idle_since_us: int | None = None
         self._grammar = Grammar(
-            flavor, file=file, position=position, checksummed=checksummed, charsets=charsets, capacity=_INDEX_ROWS
+            flavor,
+            file=file,
+            position=position,
+            checksummed=checksummed,
+            charsets=charsets,
+            capacity=_INDEX_ROWS,
+            lower_case=lower_case,
         )
         self._grammar.rollbacks.spans.extend(rolled_back or ())
         self._numbering = Numbering(resume, flavor)
@@ -464,4 +472,5 @@ def _ddl_action(statement: Statement, found: Transactions, tx: int, utc_since_us
         verb=statement.verb,
         tables=statement.tables,
         session=session,
+        logged=statement.logged,
     )

@@ -10,7 +10,7 @@ sql/log_event.h (Gtid_log_event) and sql/log_event_server.cc.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -24,6 +24,7 @@ from dataflow.tablemaps import TableMaps
 from recovery.archive.actions import Session
 from recovery.ddl import Classified, classify
 from recovery.errors import BinlogDamaged, UnsupportedEvent
+from recovery.stored_names import in_lower_case
 
 _UTF8_ONLY: Mapping[int, str] = {45: "utf8mb4"}
 _DML = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "CALL", "DO", "WITH", "SELECT", "VALUES", "ANALYZE"})
@@ -38,7 +39,8 @@ PREPARE, COMMIT, ROLLBACK = "prepare", "commit", "rollback"
 @dataclass(frozen=True)
 class Statement:
     """A DDL statement. tx: number of its transaction; rows: how many row events come before it; verb, tables: see
-    `recovery.ddl.Classified`; session: None if it isn't known."""
+    `recovery.ddl.Classified`; session: None if it isn't known. logged: the text as it was, where names in it were put
+    in lower case."""
 
     tx: int
     rows: int
@@ -48,6 +50,7 @@ class Statement:
     verb: str
     tables: tuple[tuple[str, str], ...] | None
     session: Session | None = None
+    logged: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Grammar:
 
     txs, n_rows: how many are complete; the open transaction, if any, is row `txs`. `clear` starts over behind them.
     rollbacks: which of the row events count for nothing; of the open transaction more may yet turn out to.
+    lower_case: the source stores names of tables and databases in lower case; statements get them so.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Grammar:
         checksummed: bool,
         charsets: Mapping[int, str] | None,
         capacity: int,
+        lower_case: bool = False,
     ) -> None:
         self.flavor = flavor
         self.file = file
@@ -102,6 +107,7 @@ class Grammar:
         self.xa: list[Xa] = []
         self.known: dict[int, KnownGtid] = {}
         self._charsets = charsets or _UTF8_ONLY
+        self._lower_case = lower_case
         self._mapped = np.zeros((_MAPS, 2), np.int64)
         self._state = np.zeros(tk.STATE_FIELDS, np.int64)
         self._state[tk.STATE_POSITION] = position
@@ -311,14 +317,19 @@ class Grammar:
             raise self._unsupported(start, f"a statement-format change: `{_shorten(query.statement)}`")
         # MariaDB's START ALTER changes nothing yet, and ROLLBACK ALTER nothing at all; COMMIT ALTER has the statement again.
         if not self._alter_pending:
-            tables = found.tables if query.exact else None
-            self.statements.append(
-                Statement(
-                    self.txs, self.n_rows, start, query.db, query.statement, found.verb, tables, session=query.session
-                )
-            )
+            self.statements.append(self._statement(query, found, start))
         if not block:
             self._end(number)
+
+    def _statement(self, query: ev.QueryEvent, found: Classified, start: int) -> Statement:
+        found = found if query.exact else replace(found, tables=None)
+        text, default_db, logged = query.statement, query.db, None
+        if self._lower_case:
+            mode = query.session.sql_mode if query.session else 0
+            text, default_db, found = in_lower_case(text, default_db, found, mode)
+            logged = query.statement if text != query.statement else None
+        place = (self.txs, self.n_rows, start)
+        return Statement(*place, default_db, text, found.verb, found.tables, query.session, logged)
 
     def _xa_statement(self, statement: str, number: int, start: int) -> None:
         """XA START and XA END stand around the rows; XA COMMIT and XA ROLLBACK are transactions of their own."""

@@ -42,7 +42,16 @@ from recovery.archive.state import ArchiveState
 from recovery.config import ServerSettings
 from recovery.errors import BinlogPurged, CommitConflict, ConfigError, SourceDiverged, SourceMoved
 from recovery.failpoint import failpoint
-from recovery.source import Connection, ServerInfo, binlog_status, connect, server_info, utc_since_us
+from recovery.source import (
+    Connection,
+    ServerInfo,
+    binlog_status,
+    check_filter,
+    check_names,
+    connect,
+    server_info,
+    utc_since_us,
+)
 
 RECONNECT_S = 600  # how long a lost source is tried for before a capture of this server alone ends with an error
 RECONNECT_ONCE_S = 30  # the same with --until-caught-up
@@ -126,6 +135,7 @@ def reopen(lost: Opened, checkpoint: Checkpoint, rolled_back: Sequence[Span] = (
         if lost.server.failover and not same_server(identity_of(lost.info), info):
             raise SourceMoved(f"another server answers for `{lost.server.name}`", hint="Capture follows by itself.")
         check_identity(identity_of(lost.info), info)
+        check_names(lost.info.lower_case_table_names, info)
         stream, framer = _open(lost.server, connection, lost.info, lost.charsets, checkpoint, rolled_back)
     log.info("source back server=%s file=%s position=%d", lost.server.name, checkpoint.file, checkpoint.position)
     return replace(lost, checkpoint=checkpoint, stream=stream, framer=framer)
@@ -144,6 +154,8 @@ def _take_over(
     moved = state.source is not None and not same_server(state.source, info)
     if moved and not server.failover:
         check_identity(state.source, info)  # type: ignore[arg-type]
+    check_names(state.lower_case_table_names, info)
+    check_filter(server, info.lower_case_table_names)
     first: list[Action] = []
     now_us = time.time_ns() // 1000
     if state.checkpoint is None:
@@ -162,6 +174,7 @@ def _take_over(
     def extra(head: ArchiveState) -> Sequence[Action]:
         if head.source is not None and not moved:
             check_identity(head.source, info)
+        check_names(head.lower_case_table_names, info)
         if first and head.checkpoint != state.checkpoint:
             raise CommitConflict(
                 "another capture committed while this one was starting",
@@ -171,7 +184,13 @@ def _take_over(
 
     failpoint("capture.before-generation")
     taken = archive.log.start_generation(
-        state, socket.gethostname(), os.getpid(), extra, include=server.include, exclude=server.exclude
+        state,
+        socket.gethostname(),
+        os.getpid(),
+        extra,
+        include=server.include,
+        exclude=server.exclude,
+        lower_case_table_names=info.lower_case_table_names,
     )
     failpoint("capture.generation")
     return taken
@@ -224,6 +243,7 @@ def _open(
         charsets=charsets,
         utc_since_us=utc_since_us(connection),
         rolled_back=rolled_back,
+        lower_case=info.lower_case_table_names == 1,
     )
     return stream, framer
 

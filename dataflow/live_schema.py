@@ -224,6 +224,7 @@ class LiveSource:
             expect=None,
             checksummed=stream.checksummed,
             charsets=self._charsets,
+            lower_case=info.lower_case_table_names == 1,
         )
         found: list[Ddl] = []
         with closing(stream):

@@ -67,6 +67,12 @@ def check_settings(connection: Connection, info: ServerInfo) -> None:
             )
             hint += "are already connected keep the old value."
         raise SourceMisconfigured(f"the source has {name} = `{have}`, and capture needs `{value}`", hint=hint)
+    if info.lower_case_table_names not in (0, 1):
+        raise SourceMisconfigured(
+            f"the source has lower_case_table_names = `{info.lower_case_table_names}`, and capture needs `0` or `1`",
+            hint="Such a server stores names as they were typed and compares them in lower case, so its binlog doesn't tell "
+            "which table a name means. Move the data to a server that is initialised with 0 or 1.",
+        )
 
 
 def binary_logs(connection: Connection) -> list[tuple[str, int]]:

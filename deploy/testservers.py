@@ -455,6 +455,18 @@ class MySQLServer(Server):
             options |= {"disable_log_bin": True}
         return options
 
+    def _copy_template(self) -> None:
+        if not self.options.get("lower_case_table_names"):
+            super()._copy_template()
+            return
+        # It is fixed when a data directory is made (manual, "Identifier Case Sensitivity").
+        options = {"datadir": str(self.data_dir.absolute()), "initialize_insecure": True, "mysqlx": "OFF"}
+        options["lower_case_table_names"] = self.options["lower_case_table_names"]
+        if os.geteuid() == 0:
+            options["user"] = "root"
+        self.run([*self._program(), *_as_arguments(options)])
+        (self.data_dir / "auto.cnf").unlink(missing_ok=True)  # each server has a uuid of its own
+
     def _program(self) -> list[str]:
         command = [*self._loader(), self._facts["MYSQL_SERVER"], "--no-defaults"]
         if root := self._facts.get("MYSQL_ROOT"):

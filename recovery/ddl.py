@@ -15,7 +15,7 @@ import sqlglot
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import TokenType
 
-from recovery.sqlscan import NO_BACKSLASH_ESCAPES, scan
+from recovery.sqlscan import NO_BACKSLASH_ESCAPES, Word, scan
 
 TableName = tuple[str, str]
 
@@ -62,8 +62,20 @@ def classify(statement: str, default_db: str, sql_mode: int = 0) -> Classified:
         return Classified(tokens[0][0].upper(), None)
 
 
+def name_words(words: Sequence[Word], default_db: str) -> tuple[list[int], int]:
+    """Which of a statement's words are the names that it is about, and which one stands behind them in a CREATE TABLE.
+    words: without semicolons. For statements that `classify` knows; nothing where it doesn't."""
+    reader = _Reader([(word.text, word.kind in ("name", "string")) for word in words], default_db)
+    try:
+        reader.classify()
+    except IndexError:
+        return [], len(words)
+    return reader.named, reader.at
+
+
 class _Reader:
-    """tokens: (text, whether it is a quoted name or a string). upper: keywords and signs, "" for what is quoted."""
+    """tokens: (text, whether it is a quoted name or a string). upper: keywords and signs, "" for what is quoted. named: the
+    tokens that were taken for names."""
 
     def __init__(self, tokens: Sequence[tuple[str, bool]], default_db: str) -> None:
         self.words = [t for t in tokens if t != (";", False)]
@@ -71,6 +83,7 @@ class _Reader:
         self.upper = ["" if quoted else text.upper() for text, quoted in self.words]
         self.db = default_db
         self.at = 0
+        self.named: list[int] = []
 
     def take(self, *words: str) -> bool:
         """Step over these words if they all stand here."""
@@ -82,9 +95,11 @@ class _Reader:
 
     def name(self) -> TableName:
         first = self.tokens[self.at]
+        self.named.append(self.at)
         self.at += 1
         if self.at + 1 < len(self.tokens) and self.upper[self.at] == ".":
             second = self.tokens[self.at + 1]
+            self.named.append(self.at + 1)
             self.at += 2
             return first, second
         return self.db, first
@@ -116,8 +131,11 @@ class _Reader:
     def _set(self) -> Classified:
         """MariaDB's SET STATEMENT .. FOR runs the statement behind FOR."""
         if self.take("STATEMENT"):
-            rest = self.words[self.upper.index("FOR") + 1 :] if "FOR" in self.upper else []
-            return _Reader(rest, self.db).classify()
+            start = self.upper.index("FOR") + 1 if "FOR" in self.upper else len(self.words)
+            rest = _Reader(self.words[start:], self.db)
+            found = rest.classify()
+            self.named, self.at = [start + at for at in rest.named], start + rest.at
+            return found
         return Classified("SET", () if self.upper[1] in ("PASSWORD", "ROLE", "DEFAULT") else None)
 
     def _object(self, verb: str) -> Classified:
@@ -181,6 +199,7 @@ class _Reader:
         self.at += 1
         if not self.take("IF", "NOT", "EXISTS"):
             self.take("IF", "EXISTS")
+        self.named += [self.at] if self.at < len(self.tokens) else []
         if verb == "DROP":
             return Classified("DROP DATABASE", ((self.tokens[self.at], ""),))
         if "UPGRADE" in self.upper:  # ALTER DATABASE `#mysql50#x` UPGRADE DATA DIRECTORY NAME renames it

@@ -113,6 +113,10 @@ def _server_checks(context: Context, version: list[str], data_bytes: list[int]) 
     yield ok("login", f"as `{facts.account}` to {facts.flavor} {facts.version}")
     version.append(f"{facts.flavor} {facts.version}")
     data_bytes.append(facts.data_bytes)
+    try:
+        source.check_filter(settings, int(facts.variables.get("lower_case_table_names", "0")))
+    except ConfigError as error:
+        yield fail("filter", error.message, "such tables would not be captured, or not be left out", error.hint)
     wanted = tuple(table for table in facts.tables if settings.wants(table.db, table.name))
     yield from doctor_server.checks(replace(facts, tables=wanted))
     if settings.failover:

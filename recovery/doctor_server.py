@@ -116,13 +116,16 @@ def checks(facts: Facts) -> Iterator[Check]:
     yield from doctor_binlog.checks(facts)
     yield clock_check(facts)
     yield from table_checks(facts)
-    if facts.variables.get("lower_case_table_names", "0") != "0":
+    case = facts.variables.get("lower_case_table_names", "0")
+    if case not in ("0", "1"):
         yield fail(
             "lower_case_table_names",
-            f"is {facts.variables['lower_case_table_names']}, must be 0",
-            "a statement may spell a name in another case than its rows; such tables are refused by a restore, or left out",
-            "spell names as the server stores them in every statement; the setting is fixed when a server is made",
+            f"is {case}, must be 0 or 1",
+            "names are stored as they were typed and compared in lower case: the binlog doesn't tell which table one means",
+            "move the data to a server that is initialised with 0 or 1; the setting is fixed when a server is made",
         )
+    elif case == "1":
+        yield ok("lower_case_table_names", "1: names are in lower case")
 
 
 # --- privileges -------------------------------------------------------------------------------------------------------

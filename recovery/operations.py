@@ -149,7 +149,7 @@ def table_name(state: ArchiveState, text: str) -> tuple[str, str]:
     `a.b`.`c.d`. Raises ConfigError for text without a dot; an unknown name is left to the operation to report."""
     from recovery.changes import known_tables
 
-    known = known_tables(state)
+    known, text = known_tables(state), state.stored_name(text)
     if text.startswith("`"):
         parts = [part.replace("``", "`") for part in text[1:-1].split("`.`")]
         if len(parts) == 2 and text.endswith("`"):

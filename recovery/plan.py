@@ -86,7 +86,7 @@ def plan_restore(
     that none runs.
     place: what a message says of a transaction, by seq.
     """
-    wanted, unwanted = [parse_pattern(p) for p in patterns], [parse_pattern(p) for p in exclude]
+    wanted, unwanted = ([parse_pattern(state.stored_name(p)) for p in given] for given in (patterns, exclude))
     segments = segments_by_table(state, cut)
     candidates, reasons = _candidates(state, cut, ranges, before_seq, partial(_existed, state, ranges, segments))
     if not candidates:
@@ -95,7 +95,8 @@ def plan_restore(
     tables: list[TablePlan] = []
     held = {name for c in candidates for name in (*c.baselines, *c.lineages)}
     newest = candidates[0].snapshot
-    check_exclude(unwanted, held | (made_names(state.ddls) if unwanted else set()), state)
+    made = {(db, state.stored_name(name)) for db, name in made_names(state.ddls)} if unwanted else set()
+    check_exclude(unwanted, held | made, state)
     for name, named in choose(held, newest, state.snapshots, wanted, unwanted):
         if name not in candidates[0].lineages:
             note = _absent(state, candidates, cut, name, named, segments.get(name, ()), seqs or {})
@@ -131,7 +132,7 @@ def plan_restore(
         definitions or {},
         state.ddls,
         cut.seq,
-        Scope(frozenset(planned), wanted, unwanted, state.writers[-1] if state.writers else None),
+        Scope(frozenset(planned), wanted, unwanted, state.writer, state.stored_name),
         events_disabled=events_disabled,
     )
     notes.extend(objects.notes)

@@ -176,7 +176,7 @@ def _constraint_names(words: Sequence[str], tokens: Sequence[Token]) -> Iterator
 
 def _constraint(constraint: str, child: str, name: str, flavor: str | None) -> str | None:
     kinds = "ibfk|chk" if flavor == "mysql" else "ibfk"
-    found = re.fullmatch(rf"{re.escape(child)}(_(?:{kinds})_\d+)", constraint)
+    found = re.fullmatch(rf"{re.escape(child)}(_(?:{kinds})_\d+)", constraint, re.IGNORECASE)
     return name + found.group(1) if found and child != name else None
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
@@ -50,8 +50,9 @@ class Renames:
         return self.tables.get(name) or (self.databases.get(name[0], name[0]), name[1])
 
 
-def parse_renames(texts: Sequence[str]) -> Renames:
-    """Rules like `old=new`, both databases or both `db.table`; names with dots or `=` in backticks. Raises ConfigError."""
+def parse_renames(texts: Sequence[str], stored: Callable[[str], str] = str) -> Renames:
+    """Rules like `old=new`, both databases or both `db.table`; names with dots or `=` in backticks. stored: gives a name as
+    the source has it; new names stay as they are. Raises ConfigError."""
     databases: dict[str, str] = {}
     tables: dict[TableName, TableName] = {}
     for text in texts:
@@ -64,12 +65,13 @@ def parse_renames(texts: Sequence[str]) -> Renames:
         old_db, old, new_db, new = (None if part is None else _unquoted(part) for part in match.groups())
         for name in (new_db, new):
             _check_name(text, name)
+        old_db, old = stored(old_db or ""), None if old is None else stored(old)
         if (old_db in databases) if old is None else ((old_db, old) in tables):
             raise ConfigError(f"`{match[1]}` is renamed twice", hint="Give one `--rename` for each name.")
         if old is None:
-            databases[old_db or ""] = new_db or ""
+            databases[old_db] = new_db or ""
         else:
-            tables[old_db or "", old] = (new_db or "", new or "")
+            tables[old_db, old] = (new_db or "", new or "")
     return Renames(databases, tables)
 
 

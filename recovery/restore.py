@@ -87,7 +87,7 @@ def _planned(
     damaged: Mapping[str, str] = MappingProxyType({}),
     cut: Cut | None = None,
 ) -> RestorePlan:
-    renames = parse_renames(request.rename)
+    renames = parse_renames(request.rename, state.stored_name)
     plan = plan_for(
         store,
         state,
@@ -134,7 +134,7 @@ def restore(store: Store, state: ArchiveState, request: RestoreRequest, progress
     if request.dry_run:
         plan = _planned(store, state, request)
         if request.options.format == "sql":
-            stories_of(store, state, plan, parse_renames(request.rename))
+            stories_of(store, state, plan, parse_renames(request.rename, state.stored_name))
         away = tiers.notes(tiers.held_back(store, tiers.read_by(plan)))
         return RestoreResult(replace(plan, warnings=(*plan.warnings, *away)), None, ())
     if request.output is None:
@@ -147,7 +147,7 @@ def restore(store: Store, state: ArchiveState, request: RestoreRequest, progress
         plan.exclusion.check()
     with building(output, resume=request.resume) as directory, scratch_folder(request.scratch_dir) as scratch:
         journal = Journal(directory, _header(state, request, plan.cut))
-        renames, limit_bytes = parse_renames(request.rename), request.memory_limit_bytes
+        renames, limit_bytes = parse_renames(request.rename, state.stored_name), request.memory_limit_bytes
         run = Run(store, state, request.options, renames, limit_bytes, directory, scratch, journal, progress)
         damaged: dict[str, str] = {}
         try:

@@ -25,7 +25,7 @@ from recovery.errors import UnsupportedColumn
 # The archive format that this version writes, in log objects and Parquet footers; all earlier ones are read. 2: the types
 # BIT, GEOMETRY, VECTOR, UUID and INET, every character set, and `0x..` exact texts. 3: the flags of row events. 4: the
 # session of DDL, snapshots' definitions. 5: synthetic snapshots. 6: what the time zone SYSTEM was for DDL.
-FORMAT = 6
+FORMAT = 7
 RESERVED_PREFIX = "_rb_"
 EXACT = "_rb_exact"
 EXACT_TYPE = pa.map_(pa.string(), pa.string())

@@ -245,7 +245,7 @@ def _unknown(
 def check_exclude(patterns: Iterable[Pattern], held: Collection[TableName], state: ArchiveState) -> None:
     """Raises UnknownTable for a pattern that fits nothing that the archive knows of: a table that was to be left out and
     isn't is an error. held: the tables that may be restored."""
-    elsewhere = {(o.db, o.name) for s in state.snapshots for o in s.objects}
+    elsewhere = {(o.db, state.stored_name(o.name)) for s in state.snapshots for o in s.objects}
     elsewhere |= {(db, table) for s in state.snapshots for db, table, _ in s.skipped}
     elsewhere |= {(b.db, b.table) for s in state.snapshots for b in s.baselines}
     elsewhere |= {(s.db, s.table) for s in state.segments}

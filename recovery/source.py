@@ -32,9 +32,11 @@ from recovery.errors import (
     PrivilegeMissing,
     RowbackError,
     SourceError,
+    SourceMisconfigured,
     SourceUnreachable,
     SourceUntrusted,
 )
+from recovery.lowercase import lowered
 from recovery.quoting import quote
 from recovery.schema import Column, Table
 
@@ -79,7 +81,8 @@ Row: TypeAlias = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """server_uuid: None on MariaDB, which has none. gtid: gtid_mode is ON (always true on MariaDB)."""
+    """server_uuid: None on MariaDB, which has none. gtid: gtid_mode is ON (always true on MariaDB). lower_case_table_names:
+    1 if names of tables and databases are stored in lower case, and compared so."""
 
     flavor: str  # "mysql" | "mariadb"
     version: str
@@ -87,6 +90,7 @@ class ServerInfo:
     server_uuid: str | None
     server_id: int
     gtid: bool
+    lower_case_table_names: int = 0
 
 
 def connect(server: ServerSettings, **kw: Any) -> Connection:
@@ -261,10 +265,34 @@ def server_info(connection: Connection) -> ServerInfo:
     numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
     version_tuple = tuple(int(n) for n in numbers.groups()) if numbers else ()
     if "mariadb" in version.lower():
-        server_id = fetch(connection, "SELECT @@server_id")[0][0]
-        return ServerInfo("mariadb", version, version_tuple, None, int(server_id), True)
-    uuid, server_id, mode = fetch(connection, "SELECT @@server_uuid, @@server_id, @@gtid_mode")[0]
-    return ServerInfo("mysql", version, version_tuple, str(uuid), int(server_id), str(mode) == "ON")
+        server_id, case = fetch(connection, "SELECT @@server_id, @@lower_case_table_names")[0]
+        return ServerInfo("mariadb", version, version_tuple, None, int(server_id), True, int(case))
+    uuid, server_id, mode, case = fetch(
+        connection, "SELECT @@server_uuid, @@server_id, @@gtid_mode, @@lower_case_table_names"
+    )[0]
+    return ServerInfo("mysql", version, version_tuple, str(uuid), int(server_id), str(mode) == "ON", int(case))
+
+
+def check_names(known: int | None, info: ServerInfo) -> None:
+    """Refuse a server that compares names in another way than when they were captured. known: lower_case_table_names then;
+    None if that isn't known. Raises SourceMisconfigured."""
+    now = info.lower_case_table_names
+    if known not in (None, now):
+        raise SourceMisconfigured(
+            f"the source has lower_case_table_names = `{now}`, and the archive was captured with `{known}`",
+            hint=f"Start the server with {known} again. To go on with {now}, begin a new archive (another server name in "
+            "rowback.toml) and take a snapshot; this one stays restorable.",
+        )
+
+
+def check_filter(server: ServerSettings, lower_case_table_names: int) -> None:
+    """Refuse patterns that fit no table of a server that has all names in lower case. Raises ConfigError."""
+    wrong = next((p for p in (*server.include, *server.exclude) if p != lowered(p)), None)
+    if lower_case_table_names == 1 and wrong is not None:
+        raise ConfigError(
+            f"the pattern `{wrong}` of server `{server.name}` fits no table: the source has all names in lower case",
+            hint=f"Write `{lowered(wrong)}` in `include` or `exclude`.",
+        )
 
 
 def utc_since_us(connection: Connection) -> int | None:

@@ -64,6 +64,7 @@ def with_variable(name: str, value: str | None) -> Facts:
 
 def test_a_good_server_has_no_complaints() -> None:
     assert {check.verdict for check in doctor_server.checks(GOOD)} == {Verdict.OK}
+    assert named(with_variable("lower_case_table_names", "1"), "lower_case_table_names").verdict is Verdict.OK
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_a_good_server_has_no_complaints() -> None:
         ("log_bin", "OFF", Verdict.FAIL, "log_bin = binlog"),
         ("binlog_format", "STATEMENT", Verdict.FAIL, "SET PERSIST binlog_format = 'ROW';"),
         ("binlog_row_image", "MINIMAL", Verdict.FAIL, "SET PERSIST binlog_row_image = 'FULL';"),
-        ("lower_case_table_names", "1", Verdict.FAIL, "spell names as the server stores them in every statement"),
+        ("lower_case_table_names", "2", Verdict.FAIL, "a server that is initialised with 0 or 1"),
         ("binlog_row_metadata", "MINIMAL", Verdict.ADVICE, "SET PERSIST binlog_row_metadata = 'FULL';"),
         ("binlog_row_metadata", None, Verdict.FAIL, "upgrade"),
         ("server_id", "0", Verdict.FAIL, "SET PERSIST server_id = 1;"),

@@ -43,7 +43,8 @@ class Identity:
 @dataclass(frozen=True)
 class Writer:
     """A capture that took over after transaction `after_seq`. include, exclude: its filter, patterns `db.table`; tables
-    that it leaves out have no changes in the archive until the next writer."""
+    that it leaves out have no changes in the archive until the next writer. lower_case_table_names: the source's; None in
+    logs of earlier versions."""
 
     kind: ClassVar[str] = "writer"
     generation: int
@@ -53,6 +54,7 @@ class Writer:
     after_seq: int = 0
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    lower_case_table_names: int | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,9 @@ class Ddl:
     """A DDL statement. `tables` are the (db, table) pairs that it may touch; None means that they are not known and any
     table may be touched; empty means that it touches no table's rows or columns (a GRANT, a view, a routine). An entry
     with an empty table name, (db, ""), stands for every table of that database. session: None in logs of earlier versions,
-    and where the event has other settings than this version knows."""
+    and where the event has other settings than this version knows. statement: as logged, but for names of tables and
+    databases where the source keeps them in lower case (recovery/stored_names.py); logged: as it was then, None if it is the
+    same."""
 
     kind: ClassVar[str] = "ddl"
     seq: int
@@ -174,6 +178,7 @@ class Ddl:
     verb: str
     tables: tuple[tuple[str, str], ...] | None
     session: Session | None = None
+    logged: str | None = None
 
 
 @dataclass(frozen=True)

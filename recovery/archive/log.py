@@ -172,13 +172,15 @@ class Log:
         *,
         include: tuple[str, ...] = (),
         exclude: tuple[str, ...] = (),
+        lower_case_table_names: int | None = None,
     ) -> ArchiveState:
         """Take the archive over: commit a `writer` action of the next generation, with the actions of `extra` (checked
         like those of `commit`). All older generations are fenced from then on. The returned state's generation is the
-        caller's. include, exclude: its capture filter."""
+        caller's. include, exclude: its capture filter. lower_case_table_names: the source's."""
 
         def build(head: ArchiveState) -> list[Action]:
-            writer = Writer(head.generation + 1, host, pid, self._now_us(), head.last_seq, include, exclude)
+            last = (include, exclude, lower_case_table_names)
+            writer = Writer(head.generation + 1, host, pid, self._now_us(), head.last_seq, *last)
             return [writer, *(extra(head) if extra else ())]
 
         return self._commit(state, build, lambda head: head.generation + 1, None, secrets.token_hex(16))

@@ -36,6 +36,7 @@ from recovery.archive.prepared import fold_pending
 from recovery.archive.replacing import InvariantError, Removed, check_replaced, must
 from recovery.archive.sequences import History, Live
 from recovery.errors import ArchiveDamaged, UnknownFormat
+from recovery.lowercase import lowered
 from recovery.schema import FORMAT, Table
 
 T = TypeVar("T")
@@ -162,6 +163,15 @@ class ArchiveState:
     def writer(self) -> Writer | None:
         """The newest writer."""
         return self.writers[-1] if self.writers else None
+
+    @property
+    def lower_case_table_names(self) -> int | None:
+        """The source's, as the newest capture found it; None if only earlier versions captured."""
+        return self.writer.lower_case_table_names if self.writer else None
+
+    def stored_name(self, text: str) -> str:
+        """A name, or a pattern of names, as the source stores what a user wrote."""
+        return lowered(text) if self.lower_case_table_names == 1 else text
 
     @property
     def holes(self) -> Sequence[Gap]:

@@ -6,7 +6,7 @@ A trigger comes with its table. A view, routine or event comes with its database
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -26,17 +26,19 @@ Known: TypeAlias = tuple[Definition, ...] | str
 
 @dataclass(frozen=True)
 class Scope:
-    """tables: those in the restore. Patterns: see recovery/scope.py. writer: with the capture filter."""
+    """tables: those in the restore. Patterns: see recovery/scope.py. writer: with the capture filter. stored: a name as the
+    patterns have it (`ArchiveState.stored_name`)."""
 
     tables: Collection[Name]
     patterns: Sequence[Pattern]
     exclude: Sequence[Pattern]
     writer: Writer | None = None
+    stored: Callable[[str], str] = str
 
     def has(self, one: LiveObject) -> bool:
         if one.kind == "trigger":
             return (one.db, one.table) in self.tables
-        return in_scope((one.db, one.name), self.patterns, self.exclude)
+        return in_scope((one.db, self.stored(one.name)), self.patterns, self.exclude)
 
     def databases(self, usable: Sequence[tuple[Snapshot, int]], newest: Catalog) -> list[str]:
         """Those of the tables; in a restore of everything also those without a table, as far as capture wants them."""
@@ -49,7 +51,7 @@ class Scope:
         return sorted(found)
 
     def _captured(self, one: LiveObject) -> bool:
-        return self.writer is None or captured(self.writer.include, self.writer.exclude, one.db, one.name)
+        return self.writer is None or captured(self.writer.include, self.writer.exclude, one.db, self.stored(one.name))
 
 
 @dataclass(frozen=True)

@@ -120,14 +120,16 @@ def fold(
 
 def _of_snapshot(one: Definition, clause: str) -> LiveObject:
     steps: tuple[Step, ...] = ()
-    problem = one.problem
+    problem, moved = one.problem, False
     if one.statement is not None:
         parsed = parse(one.statement, one.db, mode_bits(one.sql_mode))
         if parsed is None:
             problem = "its definition can't be read"
         else:
             steps = (Step(one.statement, one.db, parsed, sql_mode_bits=mode_bits(one.sql_mode)),)
-    return LiveObject(one.type, one.db, one.name, one, steps, problem, one.table, clause=clause)
+            # MariaDB shows a trigger with its table's name as it was typed, also where it has names in lower case.
+            moved = parsed.table not in (None, (one.db, one.table))
+    return LiveObject(one.type, one.db, one.name, one, steps, problem, one.table, moved, clause)
 
 
 # --- statements -------------------------------------------------------------------------------------------------------

@@ -104,6 +104,8 @@ def _plain(live: LiveObject) -> Iterator[str]:
             changes.append((parsed.named, f"{_quoted(live.db)}.{_quoted(live.name)}"))
         if live.moved and parsed.on is not None:
             changes.append((parsed.on, _quoted(live.table)))
+            if parsed.name[0] != live.db:
+                changes.append((parsed.named, f"{_quoted(live.db)}.{_quoted(live.name)}"))
         if parsed.order_at is not None:
             changes.append((parsed.order_at, ""))
         yield edited(step.text, changes)

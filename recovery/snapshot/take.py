@@ -35,6 +35,7 @@ from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.config import ServerSettings
 from recovery.errors import ConfigError, NoSpace, SnapshotError, SourceDiverged
+from recovery.lowercase import lowered
 from recovery.snapshot.baseline import BaselineWriter
 from recovery.snapshot.coordinates import Clock, microseconds
 from recovery.snapshot.dumpdir import DumpDirectory
@@ -44,7 +45,7 @@ from recovery.snapshot.plan import Pair, Plan, PlannedTable, fingerprint, make_p
 from recovery.snapshot.request import Progress, Report, SnapshotRequest, SnapshotResult
 from recovery.snapshot.upload import free_prefix, put_manifest, upload_directory
 from recovery.snapshot.window import Reading, Source, read_source
-from recovery.source import Connection, ServerInfo, connect, fetch, server_info
+from recovery.source import Connection, ServerInfo, check_names, connect, fetch, server_info
 
 # A compressed dump is rarely larger than half of what the tables take on the server; the rest is watched while it runs.
 _SPACE_SHARE: Final = 0.5
@@ -79,6 +80,7 @@ def take_snapshot(
             info = server_info(connection)
             begun = log.read()
             check_identity(begun, info)
+            request = _as_stored(request, info)
             check_begun(begun)
             plan = make_plan(connection, info, server, request)
             _check_space(plan, staging)
@@ -133,6 +135,14 @@ def take_snapshot(
     )
 
 
+def _as_stored(request: SnapshotRequest, info: ServerInfo) -> SnapshotRequest:
+    """With the names that the user gave as the server has them."""
+    if info.lower_case_table_names != 1:
+        return request
+    tables, databases, exclude = (tuple(map(lowered, g)) for g in (request.tables, request.databases, request.exclude))
+    return replace(request, tables=tables, databases=databases, exclude=exclude)
+
+
 def check_begun(state: ArchiveState) -> None:
     """Raises SnapshotError before the first capture: the changes between such a snapshot and the stream's beginning would
     be missing, and no restore could ever start from it."""
@@ -144,7 +154,9 @@ def check_begun(state: ArchiveState) -> None:
 
 
 def check_identity(state: ArchiveState, info: ServerInfo) -> None:
-    """Raises SourceDiverged if the archive belongs to another server."""
+    """Raises SourceDiverged if the archive belongs to another server, SourceMisconfigured if it compares names otherwise
+    now."""
+    check_names(state.lower_case_table_names, info)
     known = state.source
     if known is None:
         return
