@@ -72,10 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run capture to its end; the exit status is that of the first error, 0 after a drain or when all caught up."""
     options, cluster, as_json = parse(sys.argv[1:] if arguments is None else arguments)
     drain.install()
-    # What was imported lives to the end: collections needn't look at it again (a tenth of the processor time on the
-    # benchmark's OLTP set).
+    # What was imported lives to the end: collections needn't look at it again (with the thresholds of dataflow/__init__.py
+    # a tenth of the processor time on the benchmark's OLTP set).
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
     errors: list[tuple[str | None, RowbackError]] = []
     with engine_output_aside() as aside:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)

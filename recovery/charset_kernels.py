@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
-from recovery.kernelcache import settle
+from recovery.kernelcache import kernel, settle
 
 settle()
 
@@ -39,7 +39,7 @@ _GB_PLANES: Final = 189_000
 _GB_BMP: Final = 50_400
 
 
-@njit(types.int64(_BYTES, _LONGS, _LONGS, _WORDS, types.int64[::1]), **_OPTIONS)
+@kernel(types.int64(_BYTES, _LONGS, _LONGS, _WORDS, types.int64[::1]), **_OPTIONS)
 def single_sizes(buffer, starts, lengths, table, sizes):  # type: ignore[no-untyped-def]
     """Fill `sizes` with each value's bytes of UTF-8, NULL or BAD; the sum of the former. table: recovery.charset's
     `_utf8_of_bytes`."""
@@ -58,7 +58,7 @@ def single_sizes(buffer, starts, lengths, table, sizes):  # type: ignore[no-unty
     return np.int64(total)
 
 
-@njit(types.void(_BYTES, _LONGS, _LONGS, _WORDS, _LONGS, _OFFSETS, types.uint8[::1]), **_OPTIONS)
+@kernel(types.void(_BYTES, _LONGS, _LONGS, _WORDS, _LONGS, _OFFSETS, types.uint8[::1]), **_OPTIONS)
 def single_write(buffer, starts, lengths, table, sizes, offsets, data):  # type: ignore[no-untyped-def]
     """Write the UTF-8 of every value whose size isn't negative at its offset."""
     for i in range(starts.shape[0]):
@@ -76,7 +76,7 @@ def single_write(buffer, starts, lengths, table, sizes, offsets, data):  # type:
             to += width
 
 
-@njit(types.int64(types.int64, types.int64, types.int64, types.int64), **_INLINE)
+@kernel(types.int64(types.int64, types.int64, types.int64, types.int64), **_INLINE)
 def _utf8(a, b, c, d):  # type: ignore[no-untyped-def]
     """One code of UTF-8 as code point << 3 | bytes; -1 if it isn't one (RFC 3629: no surrogates, shortest form).
     a, b, c, d: the next bytes, -1 behind the value's end."""
@@ -97,7 +97,7 @@ def _utf8(a, b, c, d):  # type: ignore[no-untyped-def]
     return -1 if code < 0x10000 or code > 0x10FFFF else code << 3 | 4
 
 
-@njit(types.int64(types.int64, types.int64, types.int64, types.int64, types.boolean), **_INLINE)
+@kernel(types.int64(types.int64, types.int64, types.int64, types.int64, types.boolean), **_INLINE)
 def _utf16(a, b, c, d, pairs):  # type: ignore[no-untyped-def]
     """The same of UTF-16, big endian; without pairs of surrogates it is ucs2."""
     if b < 0:
@@ -111,13 +111,13 @@ def _utf16(a, b, c, d, pairs):  # type: ignore[no-untyped-def]
     return (0x10000 + ((code - 0xD800) << 10) + (second - 0xDC00)) << 3 | 4
 
 
-@njit(types.int64(types.int64, types.int64, types.int64, types.int64), **_INLINE)
+@kernel(types.int64(types.int64, types.int64, types.int64, types.int64), **_INLINE)
 def _utf32(a, b, c, d):  # type: ignore[no-untyped-def]
     code = a << 24 | b << 16 | c << 8 | d
     return -1 if d < 0 or code > 0x10FFFF or 0xD800 <= code <= 0xDFFF else code << 3 | 4
 
 
-@njit(types.int64(types.int64, types.int64, types.int64, types.int64), **_INLINE)
+@kernel(types.int64(types.int64, types.int64, types.int64, types.int64), **_INLINE)
 def _place(a, b, c, d):  # type: ignore[no-untyped-def]
     """recovery.charset's `gb18030_place`; -1 if it isn't a code of four bytes."""
     if a < 0x81 or a > 0xFE or b < 0x30 or b > 0x39 or c < 0x81 or c > 0xFE or d < 0x30 or d > 0x39:
@@ -125,13 +125,13 @@ def _place(a, b, c, d):  # type: ignore[no-untyped-def]
     return (((a - 0x81) * 10 + b - 0x30) * 126 + c - 0x81) * 10 + d - 0x30
 
 
-@njit(types.int64(types.int64, types.int64), **_INLINE)
+@kernel(types.int64(types.int64, types.int64), **_INLINE)
 def _entry(code, width):  # type: ignore[no-untyped-def]
     """A table's entry as the result of these functions."""
     return -1 if 0xD800 <= code <= 0xDFFF else code << 3 | width
 
 
-@njit(
+@kernel(
     types.int64(
         types.int64, _BYTES, _LONGS, _LONGS, _SHORTS, _SHORTS, _SHORTS, _SHORTS, types.int64[::1], _OFFSETS,
         types.uint8[::1], types.boolean,

@@ -1,4 +1,4 @@
-"""Where Numba keeps the compiled kernels: a folder per state of their sources.
+"""When kernels are compiled, and where Numba keeps them: a folder per state of their sources.
 
 Numba looks at a kernel's own source file only when it decides whether its cached code is still good; a constant or a
 helper that comes from another file is frozen into it. A folder named by all kernels' sources can't hold stale code.
@@ -9,13 +9,60 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numba
 import platformdirs
+from numba.core.caching import FunctionCache
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import CPUDispatcher
+from numba.core.runtime import rtsys
 
 _PACKAGES = Path(__file__).resolve().parent.parent
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        """Without `context.refresh()`: it imports what compiling needs (0.3 s), which compiling does itself."""
+        rtsys.initialize(context)
+        return self._load_overload(signature, context)
+
+
+class Kernel(CPUDispatcher):  # type: ignore[misc]
+    """Has one signature, and is compiled, or loaded from the cache, when Python calls it first or a kernel that calls it
+    is compiled. Numba's `njit` does that while a module with signatures is imported: 10 ms for each kernel, of which most
+    processes need a few (one that others call is part of their code)."""
+
+    signature: Any
+
+    def compile(self, _: Any = None) -> Any:
+        """The compiled function, for the declared types: whatever was asked for is converted, as `njit` does."""
+        with global_compiler_lock:
+            if self._can_compile:
+                super().compile(self.signature)
+                self.disable_compile()
+        return self.overloads[self.signature.args].entry_point
+
+
+defined: list[Kernel] = []
+"""All kernels of the modules that are imported."""
+
+
+def kernel(signature: Any, *, cache: bool, **options: Any) -> Callable[[Callable[..., Any]], Kernel]:
+    """As numba.njit with one signature, but for the moment: see Kernel."""
+
+    def define(function: Callable[..., Any]) -> Kernel:
+        made = Kernel(function, targetoptions={"nopython": True, **options})
+        made.signature = signature
+        if cache:
+            made._cache = _Cache(function)
+        defined.append(made)
+        return made
+
+    return define
 
 
 @cache
@@ -40,5 +87,5 @@ def settle() -> Path:
             pass
     except OSError:
         folder = Path(tempfile.mkdtemp(prefix="rowback-numba-"))
-    numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
+    numba.config.CACHE_DIR = str(folder)
     return folder

@@ -40,3 +40,20 @@ def test_a_cache_that_cannot_be_written_is_replaced(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parent.parent
     env = {"NUMBA_CACHE_DIR": str(tmp_path / "file" / "below"), "PYTHONPATH": str(root), "TMPDIR": str(tmp_path)}
     assert where(env, tmp_path).parent == tmp_path
+
+
+def test_kernels_are_loaded_when_they_are_called_and_without_the_compiler(tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy; from dataflow.kernels.fixed import years; from dataflow.kernels.strings import is_ascii\n"
+        "assert not is_ascii.overloads\n"
+        "assert is_ascii(numpy.zeros(9, numpy.uint8)) and not is_ascii(numpy.full(9, 200, numpy.uint8))\n"
+        "assert not years.overloads\n"
+        "print('numba.np.linalg' in sys.modules)"
+    )
+    root = Path(__file__).resolve().parent.parent
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(root)}
+    compiled = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout.strip()
+        for _ in range(2)
+    ]
+    assert compiled == ["True", "False"]

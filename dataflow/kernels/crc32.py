@@ -8,9 +8,10 @@ Performance Software-based CRC Generators" (2005).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from dataflow.kernels.memory import BYTES, OPTIONS, load_i64
+from recovery.kernelcache import kernel
 
 
 def _tables() -> np.ndarray:
@@ -27,7 +28,7 @@ def _tables() -> np.ndarray:
 TABLES = _tables().astype(np.uint32)  # 16 KiB: half of a first-level cache
 
 
-@njit(types.int64(BYTES, types.int64, types.int64), **OPTIONS)
+@kernel(types.int64(BYTES, types.int64, types.int64), **OPTIONS)
 def crc32(buffer, start, stop):  # type: ignore[no-untyped-def]
     """CRC-32 of buffer[start:stop] as int64; buffer is a uint8 array."""
     low8 = np.uint64(0xFF)

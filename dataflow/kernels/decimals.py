@@ -6,13 +6,14 @@ ends in fewer; the first bit is the inverted sign, and a negative number has all
 
 from __future__ import annotations
 
-from numba import njit, types
+from numba import types
 
 from dataflow.kernels.memory import BYTES, INLINE, INTS, LONGS, OPTIONS, OUT_BYTES, OUT_INTS, OUT_LONGS
 from dataflow.kernels.walk import ODD
+from recovery.kernelcache import kernel
 
 
-@njit(types.int64(BYTES, types.int64, types.int64, types.int64, types.boolean), **INLINE)
+@kernel(types.int64(BYTES, types.int64, types.int64, types.int64, types.boolean), **INLINE)
 def group(data, at, size, flip, first):  # type: ignore[no-untyped-def]
     """A group's number. flip: 255 for a negative value, else 0."""
     number = 0
@@ -24,7 +25,7 @@ def group(data, at, size, flip, first):  # type: ignore[no-untyped-def]
     return number
 
 
-@njit(types.int64(BYTES, LONGS, OUT_INTS, LONGS, LONGS, OUT_LONGS), **OPTIONS)
+@kernel(types.int64(BYTES, LONGS, OUT_INTS, LONGS, LONGS, OUT_LONGS), **OPTIONS)
 def decimals(data, offsets, lengths, sizes, scales, out):  # type: ignore[no-untyped-def]
     """Two's complement in two int64 per value, the low half first. sizes: bytes of each group; scales: 10 to the number of
     its digits. A group with more digits than that is marked ODD."""
@@ -63,7 +64,7 @@ def decimals(data, offsets, lengths, sizes, scales, out):  # type: ignore[no-unt
     return odd
 
 
-@njit(types.int64(BYTES, LONGS, INTS, LONGS, LONGS, types.int64, OUT_INTS, OUT_BYTES), **OPTIONS)
+@kernel(types.int64(BYTES, LONGS, INTS, LONGS, LONGS, types.int64, OUT_INTS, OUT_BYTES), **OPTIONS)
 def decimal_texts(data, offsets, lengths, sizes, digits, whole_groups, ends, out):  # type: ignore[no-untyped-def]
     """Plain digits, with those of the scale behind a point. digits: of each group; the first `whole_groups` stand before the
     point. ends[i + 1]: where text i ends in `out`. Gives how many bytes that is, -1 if a group has too many digits."""

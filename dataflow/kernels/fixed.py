@@ -5,7 +5,7 @@ Cells without a value (a negative length) become 0; the validity bitmap says wha
 
 from __future__ import annotations
 
-from numba import njit, types
+from numba import types
 
 from dataflow.kernels.memory import (
     BYTES,
@@ -22,9 +22,10 @@ from dataflow.kernels.memory import (
     store_32,
     store_64,
 )
+from recovery.kernelcache import kernel
 
 
-@njit(types.int64(INTS, OUT_BYTES), **OPTIONS)
+@kernel(types.int64(INTS, OUT_BYTES), **OPTIONS)
 def validity(lengths, bitmap):  # type: ignore[no-untyped-def]
     """Arrow's bitmap: a bit per cell, the lowest first, set if it has a value. Gives how many have none."""
     n = lengths.shape[0]
@@ -39,7 +40,7 @@ def validity(lengths, bitmap):  # type: ignore[no-untyped-def]
     return missing
 
 
-@njit(types.void(BYTES, LONGS, INTS, types.int64, OUT_BYTES), **OPTIONS)
+@kernel(types.void(BYTES, LONGS, INTS, types.int64, OUT_BYTES), **OPTIONS)
 def same_width(data, offsets, lengths, width, out):  # type: ignore[no-untyped-def]
     """Little-endian values of 1, 2, 4 or 8 bytes as they are: the Arrow types have the same widths."""
     n = lengths.shape[0]
@@ -57,7 +58,7 @@ def same_width(data, offsets, lengths, width, out):  # type: ignore[no-untyped-d
             store_64(out, 8 * i, load_i64(data, offsets[i]) if lengths[i] > 0 else 0)
 
 
-@njit(types.void(BYTES, LONGS, INTS, types.boolean, OUT_BYTES), **OPTIONS)
+@kernel(types.void(BYTES, LONGS, INTS, types.boolean, OUT_BYTES), **OPTIONS)
 def three_bytes(data, offsets, lengths, signed, out):  # type: ignore[no-untyped-def]
     """MEDIUMINT: 24 bits, little endian, to 32."""
     shift = 40 if signed else 0
@@ -69,7 +70,7 @@ def three_bytes(data, offsets, lengths, signed, out):  # type: ignore[no-untyped
         store_32(out, 4 * i, value)
 
 
-@njit(types.void(BYTES, LONGS, INTS, types.int64, types.boolean, OUT_LONGS), **OPTIONS)
+@kernel(types.void(BYTES, LONGS, INTS, types.int64, types.boolean, OUT_LONGS), **OPTIONS)
 def widened(data, offsets, lengths, width, big_endian, out):  # type: ignore[no-untyped-def]
     """Unsigned integers of 1 to 8 bytes as 64 bits: BIT is big endian (Field_bit::val_int), ENUM and SET little."""
     for i in range(lengths.shape[0]):
@@ -82,7 +83,7 @@ def widened(data, offsets, lengths, width, big_endian, out):  # type: ignore[no-
         out[i] = value
 
 
-@njit(types.void(BYTES, LONGS, INTS, OUT_BYTES), **OPTIONS)
+@kernel(types.void(BYTES, LONGS, INTS, OUT_BYTES), **OPTIONS)
 def years(data, offsets, lengths, out):  # type: ignore[no-untyped-def]
     """YEAR: one byte, years since 1900, and 0 for the year 0000 (Field_year::val_int)."""
     for i in range(lengths.shape[0]):
@@ -90,7 +91,7 @@ def years(data, offsets, lengths, out):  # type: ignore[no-untyped-def]
         store_16(out, 2 * i, value + 1900 if value else 0)
 
 
-@njit(
+@kernel(
     types.int64(
         types.Array(types.int8, 1, "C", readonly=True), types.int64, types.uint8[:, ::1], OUT_BYTES, OUT_INTS, OUT_BYTES
     ),

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from numba import njit, types
+from numba import types
 
 from dataflow.kernels.crc32 import crc32
 from dataflow.kernels.memory import BYTES, OPTIONS, load_u16, load_u32
+from recovery.kernelcache import kernel
 
 # The fields of an event in the index, one int64 each.
 EVENT_TYPE: Final = 0
@@ -43,7 +44,7 @@ _FORMAT_DESCRIPTION: Final = 15
 _PACKET_MAX: Final = 0xFFFFFF
 
 
-@njit(
+@kernel(
     types.UniTuple(types.int64, 3)(
         BYTES, types.int64, types.int64, types.boolean, types.boolean, types.int64[:, ::1], types.int64
     ),

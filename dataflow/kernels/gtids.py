@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from numba import njit, types
+from numba import types
 
 from dataflow.kernels.memory import (
     BYTES,
@@ -32,12 +32,13 @@ from dataflow.kernels.transactions import (
     TX_TIMESTAMP,
     TX_TYPE,
 )
+from recovery.kernelcache import kernel
 
 NUMBER_BYTES: Final = 20  # digits of a uint64 at most
 _COMMIT_TIME: Final = (1 << 55) - 1  # immediate_commit_timestamp: 7 bytes, bit 55 says that another one follows
 
 
-@njit(types.boolean(BYTES, TABLE, types.int64, types.int64), **OPTIONS)
+@kernel(types.boolean(BYTES, TABLE, types.int64, types.int64), **OPTIONS)
 def _same_source(buffer, transactions, one, other):  # type: ignore[no-untyped-def]
     if transactions[one, TX_TYPE] != transactions[other, TX_TYPE]:
         return False
@@ -50,7 +51,7 @@ def _same_source(buffer, transactions, one, other):  # type: ignore[no-untyped-d
     return same(buffer, left + 1, right + 1, 16)
 
 
-@njit(types.int64(BYTES, TABLE, OUT_LONGS, OUT_LONGS, OUT_LONGS, OUT_LONGS, OUT_LONGS), **OPTIONS)
+@kernel(types.int64(BYTES, TABLE, OUT_LONGS, OUT_LONGS, OUT_LONGS, OUT_LONGS, OUT_LONGS), **OPTIONS)
 def read(buffer, transactions, source, number, committed, sequence, firsts):  # type: ignore[no-untyped-def]
     """What the GTID events of transactions (TX_* fields) say: `source` (-1 without a GTID), `number`, `committed`
     (microseconds since the epoch) and `sequence` (MySQL's sequence_number, 0 if not known).
@@ -89,7 +90,7 @@ def read(buffer, transactions, source, number, committed, sequence, firsts):  # 
     return found
 
 
-@njit(types.int64(LONGS, LONGS, BYTES, LONGS, OUT_INTS, OUT_BYTES), **OPTIONS)
+@kernel(types.int64(LONGS, LONGS, BYTES, LONGS, OUT_INTS, OUT_BYTES), **OPTIONS)
 def write(source, number, texts, starts, ends, out):  # type: ignore[no-untyped-def]
     """Each source's text and the number behind it, one GTID behind the other in `out`, which has room for NUMBER_BYTES more
     than the source's text for each; gives the end. starts: of the sources' texts, one more than there are sources; ends:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit, types
+from numba import types
 
 from dataflow import jsonb
 from dataflow.kernels.memory import (
@@ -30,6 +30,7 @@ from dataflow.kernels.memory import (
 )
 from dataflow.kernels.numbers import double, integer
 from dataflow.kernels.strings import character
+from recovery.kernelcache import kernel
 
 _SLOW: Final = -1
 _MAX_TEXT: Final = 2**31 - 1  # Arrow's string arrays have 32-bit offsets
@@ -106,7 +107,7 @@ def _with_slow(texts: pa.StringArray, buffer: Any, starts: Any, ends: Any, slow:
     return pc.replace_with_mask(texts, pa.array(slow.astype(bool)), pa.array(exact, pa.string()))
 
 
-@njit(types.boolean(types.uint64), **INLINE)
+@kernel(types.boolean(types.uint64), **INLINE)
 def _plain(word):  # type: ignore[no-untyped-def]
     """Whether each of eight bytes is printed as it is: ASCII from the space on, neither quote nor backslash."""
     # A byte below n borrows from its highest bit when n is taken off; with one that has that bit set all is in doubt anyway.
@@ -114,7 +115,7 @@ def _plain(word):  # type: ignore[no-untyped-def]
     return (word | word - _SPACES | quote - _ONES | backslash - _ONES) & _HIGHS == _NONE
 
 
-@njit(types.int64(BYTES, types.int64, types.int64, OUT_BYTES, types.int64, types.int64), **INLINE)
+@kernel(types.int64(BYTES, types.int64, types.int64, OUT_BYTES, types.int64, types.int64), **INLINE)
 def _quote(buffer, at, end, out, to, limit):  # type: ignore[no-untyped-def]
     """A string in quotes (double_quote); gives the end, _SLOW for what isn't UTF-8 or has no room.
 
@@ -163,7 +164,7 @@ def _quote(buffer, at, end, out, to, limit):  # type: ignore[no-untyped-def]
     return to + 1
 
 
-@njit(types.int64(BYTES, types.int64, types.int64, types.int64, OUT_BYTES, types.int64, types.int64), **INLINE)
+@kernel(types.int64(BYTES, types.int64, types.int64, types.int64, OUT_BYTES, types.int64, types.int64), **INLINE)
 def _scalar(buffer, kind, at, end, out, to, limit):  # type: ignore[no-untyped-def]
     if kind == _STRING:
         length, shift = 0, 0
@@ -208,7 +209,7 @@ def _scalar(buffer, kind, at, end, out, to, limit):  # type: ignore[no-untyped-d
     return integer(out, to, bits, kind == _UINT64)
 
 
-@njit(types.boolean(BYTES, types.int64, types.int64, types.int64, OUT_LONGS, types.int64), **INLINE)
+@kernel(types.boolean(BYTES, types.int64, types.int64, types.int64, OUT_LONGS, types.int64), **INLINE)
 def _open(buffer, kind, at, end, stack, top):  # type: ignore[no-untyped-def]
     """Puts a container's level on the stack; False if it doesn't lie within `end`."""
     width = 4 if kind & 1 else 2  # LARGE_OBJECT and LARGE_ARRAY are 1 and 3
@@ -225,7 +226,7 @@ def _open(buffer, kind, at, end, stack, top):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(types.int64(BYTES, OUT_LONGS, types.int64, types.int64, OUT_BYTES, types.int64, types.int64), **INLINE)
+@kernel(types.int64(BYTES, OUT_LONGS, types.int64, types.int64, OUT_BYTES, types.int64, types.int64), **INLINE)
 def _key(buffer, stack, top, index, out, to, limit):  # type: ignore[no-untyped-def]
     base, end, width = stack[top + _BASE], stack[top + _END], stack[top + _WIDTH]
     count = stack[top + _COUNT]
@@ -241,7 +242,7 @@ def _key(buffer, stack, top, index, out, to, limit):  # type: ignore[no-untyped-
     return to + 2
 
 
-@njit(types.int64(BYTES, types.int64, types.int64, OUT_BYTES, types.int64, types.int64, OUT_LONGS), **INLINE)
+@kernel(types.int64(BYTES, types.int64, types.int64, OUT_BYTES, types.int64, types.int64, OUT_LONGS), **INLINE)
 def _document(buffer, start, stop, out, to, limit, stack):  # type: ignore[no-untyped-def]
     """One document of at least a byte; gives the end of its text or _SLOW."""
     kind, at, end = types.int64(buffer[start]), start + 1, stop
@@ -286,7 +287,7 @@ def _document(buffer, start, stop, out, to, limit, stack):  # type: ignore[no-un
                 return _SLOW
 
 
-@njit(types.int64(BYTES, LONGS, LONGS, types.int64, OUT_BYTES, OUT_INTS, types.uint8[::1], OUT_LONGS), **OPTIONS)
+@kernel(types.int64(BYTES, LONGS, LONGS, types.int64, OUT_BYTES, OUT_INTS, types.uint8[::1], OUT_LONGS), **OPTIONS)
 def _render(buffer, starts, lengths, first, out, offsets, slow, stack):  # type: ignore[no-untyped-def]
     """Documents from `first` on; gives the number done, fewer than all if `out` has no room for the next."""
     to = types.int64(offsets[first])

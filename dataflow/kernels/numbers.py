@@ -12,10 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from dataflow.kernels.memory import OPTIONS, OUT_BYTES
+from recovery.kernelcache import kernel
 
 _FRACTION_BITS: Final = 52
 _EXPONENTS: Final = 2046  # of normal doubles: biased 1 to 2046
@@ -84,7 +85,7 @@ def _product(shift: int) -> Any:
 _high, _half = _product(64), _product(1)
 
 
-@njit(types.int64(types.int64, types.int64, types.int64), **OPTIONS)
+@kernel(types.int64(types.int64, types.int64, types.int64), **OPTIONS)
 def _round_to_odd(g1, g0, c):  # type: ignore[no-untyped-def]
     """c * g / 2**127, its lowest bit set if something is cut off. No sum may reach 2**63: LLVM takes it that none does."""
     whole, half, rest = _high(g1, c), _half(g1, c) & _MASK63, _high(g0, c)
@@ -96,7 +97,7 @@ def _round_to_odd(g1, g0, c):  # type: ignore[no-untyped-def]
     return whole | 1 if half else whole
 
 
-@njit(types.UniTuple(types.int64, 2)(types.int64), **OPTIONS)
+@kernel(types.UniTuple(types.int64, 2)(types.int64), **OPTIONS)
 def shortest(bits):  # type: ignore[no-untyped-def]
     """(digits, exponent) of a positive normal double: digits * 10**exponent."""
     biased = bits >> _FRACTION_BITS
@@ -120,7 +121,7 @@ def shortest(bits):  # type: ignore[no-untyped-def]
     return (s if middle < 0 or (middle == 0 and s & 1 == 0) else s + 1), k
 
 
-@njit(types.int64(OUT_BYTES, types.int64, types.int64), **OPTIONS)
+@kernel(types.int64(OUT_BYTES, types.int64, types.int64), **OPTIONS)
 def digits(out, at, number):  # type: ignore[no-untyped-def]
     """A number that isn't negative, as digits; gives the end."""
     width, rest = 1, number
@@ -133,7 +134,7 @@ def digits(out, at, number):  # type: ignore[no-untyped-def]
     return at + width
 
 
-@njit(types.int64(OUT_BYTES, types.int64, types.int64, types.boolean), **OPTIONS)
+@kernel(types.int64(OUT_BYTES, types.int64, types.int64, types.boolean), **OPTIONS)
 def integer(out, at, number, unsigned):  # type: ignore[no-untyped-def]
     """number: the bits; unsigned: they are a uint64's."""
     if number >= 0:
@@ -151,14 +152,14 @@ def integer(out, at, number, unsigned):  # type: ignore[no-untyped-def]
     return digits(out, at + 1, -number)
 
 
-@njit(types.void(OUT_BYTES, types.int64, types.int64, types.int64), **OPTIONS)
+@kernel(types.void(OUT_BYTES, types.int64, types.int64, types.int64), **OPTIONS)
 def _shift(out, start, end, by):  # type: ignore[no-untyped-def]
     """Move out[start:end] to the right."""
     for i in range(end - 1, start - 1, -1):
         out[i + by] = out[i]
 
 
-@njit(types.int64(OUT_BYTES, types.int64, types.int64), **OPTIONS)
+@kernel(types.int64(OUT_BYTES, types.int64, types.int64), **OPTIONS)
 def double(out, at, bits):  # type: ignore[no-untyped-def]
     """A double by its bits, as dataflow.jsonb.double_text prints it; -1 for subnormal ones, infinity and NaN."""
     if bits < 0:

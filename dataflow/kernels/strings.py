@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from numba import njit, types
+from numba import types
 
 from dataflow.kernels.memory import (
     BYTES,
@@ -21,11 +21,12 @@ from dataflow.kernels.memory import (
     trailing_zeros,
 )
 from dataflow.kernels.walk import ODD
+from recovery.kernelcache import kernel
 
 _HIGHS: Final = -0x7F7F7F7F7F7F7F80  # the highest bit of each of eight bytes
 
 
-@njit(types.int64(INTS), **OPTIONS)
+@kernel(types.int64(INTS), **OPTIONS)
 def total(lengths):  # type: ignore[no-untyped-def]
     """The bytes of all values together."""
     size = 0
@@ -35,7 +36,7 @@ def total(lengths):  # type: ignore[no-untyped-def]
     return size
 
 
-@njit(types.void(BYTES, LONGS, INTS, OUT_INTS, OUT_BYTES), **OPTIONS)
+@kernel(types.void(BYTES, LONGS, INTS, OUT_INTS, OUT_BYTES), **OPTIONS)
 def gather(data, offsets, lengths, ends, out):  # type: ignore[no-untyped-def]
     """Values one behind the other in `out` (of `total` bytes); ends: Arrow's offsets, one more than there are cells."""
     at = 0
@@ -56,7 +57,7 @@ def gather(data, offsets, lengths, ends, out):  # type: ignore[no-untyped-def]
         ends[i + 1] = at
 
 
-@njit(types.int64(BYTES, LONGS, OUT_INTS, types.int64, LONGS, INTS, OUT_LONGS, OUT_INTS), **OPTIONS)
+@kernel(types.int64(BYTES, LONGS, OUT_INTS, types.int64, LONGS, INTS, OUT_LONGS, OUT_INTS), **OPTIONS)
 def labels(data, offsets, lengths, width, starts, sizes, where, room):  # type: ignore[no-untyped-def]
     """Of numbers of `width` bytes, little endian: where each one's label begins and how long it is, for `gather`. starts,
     sizes: of the labels, by number; a size of ODD marks the cell. Gives the first row whose number has no label, -1 if there
@@ -77,7 +78,7 @@ def labels(data, offsets, lengths, width, starts, sizes, where, room):  # type: 
     return -1
 
 
-@njit(types.int64(BYTES, LONGS, INTS, types.int64, OUT_INTS, OUT_BYTES), **OPTIONS)
+@kernel(types.int64(BYTES, LONGS, INTS, types.int64, OUT_INTS, OUT_BYTES), **OPTIONS)
 def gather_padded(data, offsets, lengths, width, ends, out):  # type: ignore[no-untyped-def]
     """BINARY(width): travels without its trailing zero bytes (Field_string::pack). `out` holds zeros. Gives how many values
     are longer than the column; they are cut to nothing."""
@@ -95,7 +96,7 @@ def gather_padded(data, offsets, lengths, width, ends, out):  # type: ignore[no-
     return bad
 
 
-@njit(types.int64(BYTES, types.int64, types.int64), **INLINE)
+@kernel(types.int64(BYTES, types.int64, types.int64), **INLINE)
 def character(data, at, end):  # type: ignore[no-untyped-def]
     """The end of a well-formed sequence that begins with a byte over 127 (Unicode standard, table 3-7), else -1."""
     first = data[at]
@@ -121,7 +122,7 @@ def character(data, at, end):  # type: ignore[no-untyped-def]
     return at + more + 1
 
 
-@njit(types.boolean(BYTES), **OPTIONS)
+@kernel(types.boolean(BYTES), **OPTIONS)
 def is_ascii(data):  # type: ignore[no-untyped-def]
     size = data.shape[0]
     seen = 0
@@ -132,7 +133,7 @@ def is_ascii(data):  # type: ignore[no-untyped-def]
     return seen & _HIGHS == 0
 
 
-@njit(types.boolean(BYTES, INTS), **OPTIONS)
+@kernel(types.boolean(BYTES, INTS), **OPTIONS)
 def is_utf8(data, ends):  # type: ignore[no-untyped-def]
     """Whether each value is well-formed UTF-8 (Unicode standard, table 3-7): the bytes of all together are, and none begins
     inside a character. ends: Arrow's offsets."""
@@ -156,7 +157,7 @@ def is_utf8(data, ends):  # type: ignore[no-untyped-def]
     return not split
 
 
-@njit(types.int64(BYTES, LONGS, INTS, BYTES), **OPTIONS)
+@kernel(types.int64(BYTES, LONGS, INTS, BYTES), **OPTIONS)
 def transcoded_size(data, offsets, lengths, sizes):  # type: ignore[no-untyped-def]
     """The UTF-8 bytes of all values; sizes: of each byte's character."""
     size = 0
@@ -167,7 +168,7 @@ def transcoded_size(data, offsets, lengths, sizes):  # type: ignore[no-untyped-d
     return size
 
 
-@njit(types.int64(BYTES, LONGS, OUT_INTS, BYTES, BYTES, OUT_INTS, OUT_BYTES), **OPTIONS)
+@kernel(types.int64(BYTES, LONGS, OUT_INTS, BYTES, BYTES, OUT_INTS, OUT_BYTES), **OPTIONS)
 def transcode(data, offsets, lengths, sizes, characters, ends, out):  # type: ignore[no-untyped-def]
     """Text of a single-byte character set. characters: 4 bytes of UTF-8 for each byte value, of which `sizes` count; a byte
     of size 0 isn't in the character set: its value becomes empty and is marked ODD. Gives how many were."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from numba import njit, types
+from numba import types
 
 from dataflow.kernels.memory import (
     BYTES,
@@ -25,12 +25,13 @@ from dataflow.kernels.memory import (
     store_32,
 )
 from dataflow.kernels.walk import ODD
+from recovery.kernelcache import kernel
 
 _DAY_US: Final = 86_400_000_000
 NO_DAY: Final = 1 << 40
 
 
-@njit(types.int64(types.int64, types.int64, types.int64), **INLINE)
+@kernel(types.int64(types.int64, types.int64, types.int64), **INLINE)
 def days(year, month, day):  # type: ignore[no-untyped-def]
     """Days since 1970-01-01 in the proleptic Gregorian calendar; NO_DAY for what isn't a day of the years 1 to 9999."""
     if year < 1 or year > 9999 or month < 1 or month > 12 or day < 1:
@@ -50,7 +51,7 @@ def days(year, month, day):  # type: ignore[no-untyped-def]
     return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
 
 
-@njit(types.int64(BYTES, types.int64, types.int64), **INLINE)
+@kernel(types.int64(BYTES, types.int64, types.int64), **INLINE)
 def fraction(data, at, size):  # type: ignore[no-untyped-def]
     """Microseconds of a big-endian fraction: hundredths in one byte, ten-thousandths in two, millionths in three."""
     if size == 0:
@@ -62,7 +63,7 @@ def fraction(data, at, size):  # type: ignore[no-untyped-def]
     return types.int64(data[at]) << 16 | types.int64(data[at + 1]) << 8 | types.int64(data[at + 2])
 
 
-@njit(types.int64(BYTES, LONGS, OUT_INTS, OUT_BYTES), **OPTIONS)
+@kernel(types.int64(BYTES, LONGS, OUT_INTS, OUT_BYTES), **OPTIONS)
 def dates(data, offsets, lengths, out):  # type: ignore[no-untyped-def]
     """DATE: 3 bytes, little endian: day 5 bits, month 4, year 15. Days in 32 bits."""
     odd = 0
@@ -80,7 +81,7 @@ def dates(data, offsets, lengths, out):  # type: ignore[no-untyped-def]
     return odd
 
 
-@njit(types.int64(BYTES, LONGS, OUT_INTS, types.int64, OUT_LONGS), **OPTIONS)
+@kernel(types.int64(BYTES, LONGS, OUT_INTS, types.int64, OUT_LONGS), **OPTIONS)
 def datetimes(data, offsets, lengths, size, out):  # type: ignore[no-untyped-def]
     """DATETIME2: 40 bits, big endian, with offset 2**39: year * 13 + month 17 bits, day 5, hour 5, minute 6, second 6; then
     a fraction of `size` bytes."""
@@ -104,7 +105,7 @@ def datetimes(data, offsets, lengths, size, out):  # type: ignore[no-untyped-def
     return odd
 
 
-@njit(types.int64(BYTES, LONGS, OUT_INTS, types.int64, OUT_LONGS), **OPTIONS)
+@kernel(types.int64(BYTES, LONGS, OUT_INTS, types.int64, OUT_LONGS), **OPTIONS)
 def timestamps(data, offsets, lengths, size, out):  # type: ignore[no-untyped-def]
     """TIMESTAMP2: seconds since 1970 in UTC, 4 bytes, big endian, and a fraction; all zero is the zero timestamp."""
     odd = 0
@@ -124,7 +125,7 @@ def timestamps(data, offsets, lengths, size, out):  # type: ignore[no-untyped-de
     return odd
 
 
-@njit(types.int64(BYTES, LONGS, OUT_INTS, types.int64, OUT_LONGS), **OPTIONS)
+@kernel(types.int64(BYTES, LONGS, OUT_INTS, types.int64, OUT_LONGS), **OPTIONS)
 def times(data, offsets, lengths, size, out):  # type: ignore[no-untyped-def]
     """TIME2: 24 bits with offset 2**23 (hour 10 bits, minute 6, second 6) and a fraction, which together are one signed
     fixed-point number: reading both as one big-endian integer takes care of the borrow of negative times."""
@@ -152,7 +153,7 @@ def times(data, offsets, lengths, size, out):  # type: ignore[no-untyped-def]
     return odd
 
 
-@njit(types.int64(BYTES, LONGS, OUT_INTS, OUT_LONGS), **OPTIONS)
+@kernel(types.int64(BYTES, LONGS, OUT_INTS, OUT_LONGS), **OPTIONS)
 def old_datetimes(data, offsets, lengths, out):  # type: ignore[no-untyped-def]
     """DATETIME before 5.6: the decimal number YYYYMMDDhhmmss in 8 bytes, little endian."""
     odd = 0
@@ -172,7 +173,7 @@ def old_datetimes(data, offsets, lengths, out):  # type: ignore[no-untyped-def]
     return odd
 
 
-@njit(types.int64(BYTES, LONGS, OUT_INTS, OUT_LONGS), **OPTIONS)
+@kernel(types.int64(BYTES, LONGS, OUT_INTS, OUT_LONGS), **OPTIONS)
 def old_timestamps(data, offsets, lengths, out):  # type: ignore[no-untyped-def]
     """TIMESTAMP before 5.6: seconds since 1970 in UTC, 4 bytes, little endian; 0 is the zero timestamp."""
     odd = 0
@@ -187,7 +188,7 @@ def old_timestamps(data, offsets, lengths, out):  # type: ignore[no-untyped-def]
     return odd
 
 
-@njit(types.int64(BYTES, LONGS, OUT_INTS, OUT_LONGS), **OPTIONS)
+@kernel(types.int64(BYTES, LONGS, OUT_INTS, OUT_LONGS), **OPTIONS)
 def old_times(data, offsets, lengths, out):  # type: ignore[no-untyped-def]
     """TIME before 5.6: the decimal number hhmmss with its sign in 3 bytes, little endian."""
     odd = 0

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from numba import njit, types
+from numba import types
 
 from dataflow.kernels.memory import BYTES, INLINE, LONGS, OPTIONS, OUT_LONGS, load_i64, load_u16, load_u32, same
+from recovery.kernelcache import kernel
 
 # In place of a cell's length. Everything below zero has no value in the cell's column.
 NULL: Final = -1
@@ -41,7 +42,7 @@ STATE_SLOTS: Final = 5
 _PARTIAL_UPDATE: Final = 39
 
 
-@njit(types.UniTuple(types.int64, 2)(BYTES, types.int64, types.int64), **INLINE)
+@kernel(types.UniTuple(types.int64, 2)(BYTES, types.int64, types.int64), **INLINE)
 def packed(data, at, end):  # type: ignore[no-untyped-def]
     """(A length-encoded integer, where it ends); (0, -1) if it doesn't."""
     if at >= end:
@@ -58,7 +59,7 @@ def packed(data, at, end):  # type: ignore[no-untyped-def]
     return number, at + 1 + width
 
 
-@njit(types.boolean(BYTES, types.int64, types.int64), **OPTIONS)
+@kernel(types.boolean(BYTES, types.int64, types.int64), **OPTIONS)
 def all_set(data, at, bits):  # type: ignore[no-untyped-def]
     for i in range(bits >> 3):
         if data[at + i] != 255:
@@ -68,7 +69,7 @@ def all_set(data, at, bits):  # type: ignore[no-untyped-def]
     return rest == 0 or types.int64(data[at + (bits >> 3)]) & mask == mask
 
 
-@njit(types.int64(BYTES, types.int64, types.int64, types.int64, types.int64), **OPTIONS)
+@kernel(types.int64(BYTES, types.int64, types.int64, types.int64, types.int64), **OPTIONS)
 def head(data, at, end, kind, columns):  # type: ignore[no-untyped-def]
     """The part before the images: where they begin, or minus the status."""
     at += 8
@@ -93,7 +94,7 @@ def head(data, at, end, kind, columns):  # type: ignore[no-untyped-def]
     return at
 
 
-@njit(
+@kernel(
     types.int64(BYTES, types.int64, types.int64, LONGS, types.int64, types.int64[:, ::1], types.int32[:, ::1]),
     **OPTIONS,
 )
@@ -137,7 +138,7 @@ def image(data, at, end, widths, row, offsets, lengths):  # type: ignore[no-unty
     return at
 
 
-@njit(
+@kernel(
     types.void(BYTES, types.int64, LONGS, types.int64, types.int64[:, ::1], types.int32[:, ::1], types.uint8[:, ::1]),
     **OPTIONS,
 )
@@ -162,7 +163,7 @@ def compare(data, limit, keep, row, offsets, lengths, changed):  # type: ignore[
             lengths[c, row] = UNCHANGED
 
 
-@njit(
+@kernel(
     types.int64(
         BYTES, types.int64, types.int64, LONGS, LONGS, types.int64, types.int64[:, ::1], types.int64[::1],
     ),
@@ -189,7 +190,7 @@ def value_options(data, at, end, json_columns, widths, row, diffs, state):  # ty
     return at + size
 
 
-@njit(
+@kernel(
     types.int64(
         BYTES, LONGS, LONGS, BYTES, LONGS, LONGS, LONGS, OUT_LONGS, OUT_LONGS, OUT_LONGS, types.int8[::1],
         types.int64[:, ::1], types.int32[:, ::1], types.uint8[:, ::1], types.int64[:, ::1],
@@ -253,7 +254,7 @@ def walk(  # type: ignore[no-untyped-def]
     return DONE
 
 
-@njit(
+@kernel(
     types.void(
         BYTES, BYTES, LONGS, LONGS, types.Array(types.int8, 1, "C", readonly=True), types.int64[:, ::1],
         types.int32[:, ::1], types.uint8[:, ::1],

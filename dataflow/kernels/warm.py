@@ -1,7 +1,7 @@
 """`python -m dataflow.kernels.warm` compiles every kernel into Numba's cache, so that no capture waits for a compiler.
 
-For image builds, provisioning and the set-up of tests. Kernels have explicit signatures: importing their modules compiles
-them, or loads them from the cache (recovery/kernelcache.py says where). With a cache that is warm this takes a second.
+For image builds, provisioning and the set-up of tests. Others compile a kernel, or load it from the cache, when they call it
+first (recovery/kernelcache.py). With a cache that is warm this takes a second.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def warm() -> float:
         transactions,
         walk,
     )
-    from recovery import charset_kernels
+    from recovery import charset_kernels, kernelcache
 
     assert all((crc32, decimals, fixed, frame, gtids, jsonb, memory, numbers, strings, temporal, transactions, walk))
     assert charset_kernels
@@ -41,6 +41,8 @@ def warm() -> float:
     forgotten = names - sys.modules.keys() - {f"{kernels.__name__}.warm"}
     if forgotten:
         raise RuntimeError(f"warm.py forgets {', '.join(sorted(forgotten))}")
+    for kernel in kernelcache.defined:
+        kernel.compile()
     return time.monotonic() - began
 
 
