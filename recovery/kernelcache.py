@@ -16,6 +16,7 @@ from typing import Any
 
 import numba
 import platformdirs
+from numba import types
 from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
@@ -38,13 +39,19 @@ class Kernel(CPUDispatcher):  # type: ignore[misc]
 
     signature: Any
 
-    def compile(self, _: Any = None) -> Any:
-        """The compiled function, for the declared types: whatever was asked for is converted, as `njit` does."""
+    def compile(self, asked: Any = None) -> Any:
+        """The compiled function, for the declared types. asked: those of a call, of which numbers are converted, as `njit`
+        does. Raises TypeError for arrays of other types."""
         with global_compiler_lock:
             if self._can_compile:
                 super().compile(self.signature)
                 self.disable_compile()
-        return self.overloads[self.signature.args].entry_point
+        declared = self.signature.args
+        for given, wanted in zip(declared if asked is None else asked, declared, strict=True):
+            arrays = isinstance(given, types.Array) or isinstance(wanted, types.Array)
+            if arrays and not given.can_convert_to(self.typingctx, wanted) and given != wanted:
+                raise TypeError(f"kernel {self.__name__} takes {wanted}, not {given}")
+        return self.overloads[declared].entry_point
 
 
 defined: list[Kernel] = []

@@ -57,3 +57,17 @@ def test_kernels_are_loaded_when_they_are_called_and_without_the_compiler(tmp_pa
         for _ in range(2)
     ]
     assert compiled == ["True", "False"]
+
+
+def test_a_call_with_an_array_of_another_type_is_an_error_the_first_time_too() -> None:
+    code = (
+        "import numpy; from dataflow.kernels.strings import is_ascii\n"
+        "for each in (numpy.zeros(9, numpy.int8), numpy.zeros((3, 3), numpy.uint8), 5):\n"
+        "    for _ in range(2):\n"
+        "        try: is_ascii(each)\n"
+        "        except TypeError: print('TypeError')\n"
+    )
+    root = Path(__file__).resolve().parent.parent
+    env = os.environ | {"PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout.split() == ["TypeError"] * 6
