@@ -185,10 +185,13 @@ _OCTETS = {"uuid": 16, "inet6": 16, "inet4": 4}
 def misfit(logged_map: TableMap, table: Table) -> str | None:
     """Why rows of this TABLE_MAP can't have been written with this definition; None if they can."""
     columns = logged_map.table.columns
+    behind = logged_map.wire[len(table.columns) :]
+    if logged_map.hides and not logged_map.named and behind and all(w.type == tm.LONGLONG for w in behind):
+        columns = columns[: len(table.columns)]
     if len(columns) != len(table.columns):
         return f"the binlog has {len(columns)} columns and the schema {len(table.columns)}"
     signs = any(c.unsigned for c in columns)  # then the event has signs, and they count
-    for i, (logged, wire, live) in enumerate(zip(columns, logged_map.wire, table.columns, strict=True)):
+    for i, (logged, wire, live) in enumerate(zip(columns, logged_map.wire, table.columns, strict=False)):
         if not _same_type(logged, wire, live) or (signs and logged.unsigned != live.unsigned):
             return (
                 f"column `{live.name}` is `{_described(live)}` in the schema and `{_described(logged)}` in the binlog"

@@ -21,7 +21,7 @@ from dataflow.kernels import fixed
 from dataflow.kernels import walk as kernel
 from dataflow.tablemap import TableMap
 from recovery.errors import BinlogDamaged, CaptureError, UnsupportedEvent
-from recovery.schema import EXACT_TYPE
+from recovery.schema import EXACT_TYPE, Column
 
 INSERT, DELETE, UPDATE_BEFORE, UPDATE_AFTER = kernel.INSERT, kernel.DELETE, kernel.BEFORE, kernel.AFTER
 
@@ -93,14 +93,18 @@ class RowDecoder:
         self.table = table_map.table
         if not table_map.named:
             raise tm.unnamed(self.table.label)
-        pairs = list(zip(self.table.columns, table_map.wire, strict=True))
-        self._builders = [builder(column, wire, self.table.label) for column, wire in pairs]
-        self._widths = np.array([width(column, wire) for column, wire in pairs], np.int64)
+        shown, hidden = self.table.columns, table_map.wire[len(self.table.columns) :]
+        self._builders = [
+            builder(column, wire, self.table.label)
+            for column, wire in zip(shown, table_map.wire[: len(shown)], strict=True)
+        ]
+        columns = (*shown, *(Column("", "bigint", unsigned=True) for _ in hidden))
+        self._widths = np.array([width(c, w) for c, w in zip(columns, table_map.wire, strict=True)], np.int64)
         # Without a key, every column identifies the row, so before images stay whole.
-        key = self.table.key_indexes if self.table.key else range(len(pairs))
-        self._keep = np.zeros(len(pairs), np.int64)
+        key = self.table.key_indexes if self.table.key else range(len(shown))
+        self._keep = np.zeros(len(columns), np.int64)
         self._keep[list(key)] = 1
-        self._json = np.array([i for i, (_, wire) in enumerate(pairs) if wire.type == tm.JSON], np.int64)
+        self._json = np.array([i for i, wire in enumerate(table_map.wire) if wire.type == tm.JSON], np.int64)
         self._names = pa.array([column.name for column in self.table.columns], pa.string())
 
     def decode(self, events: RowEvents) -> list[RowImages]:
@@ -213,8 +217,18 @@ class RowDecoder:
             columns.append(built)
             if found is not None:
                 odd.append((i, found))
-        changed = _changed(walked.op, walked.changed[:n])
+        changed = _changed(walked.op, self._of_shown(walked.changed[:n]))
         return RowImages(walked.event, walked.change, walked.op, changed, self._exact(n, odd), tuple(columns))
+
+    def _of_shown(self, bits: Bytes) -> Bytes:
+        """Bits per column without those of hidden columns, which stand behind the others."""
+        shown = len(self._builders)
+        if shown == len(self._widths):
+            return bits
+        bits = np.ascontiguousarray(bits[:, : (shown + 7) // 8])
+        if shown % 8:
+            bits[:, -1] &= (1 << shown % 8) - 1
+        return bits
 
     def _exact(self, images: int, odd: list[tuple[int, Odd]]) -> pa.Array:
         if not odd:

@@ -7,6 +7,7 @@ MINIMAL has only signs and character sets, MariaDB's NO_LOG nothing: such a defi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -74,12 +75,15 @@ class TableMap:
     """named: whether the event has the columns' names, and all else. Without names they are called `@1`, `@2` ..., ENUM and
     SET have no labels, there is no key; where signs or character sets are missing (MariaDB's NO_LOG), numbers count as
     signed and the charset is None; `fsp` is None where only the schema knows it (MariaDB's OLD_TEMPORAL). Such a table may
-    not be decoded before a reading of the live schema has mended it."""
+    not be decoded before a reading of the live schema has mended it. wire: also of columns behind those of the table, which
+    MariaDB shows nowhere else: the hash of each unique key that is too long for an index. hides: whether there may be some.
+    """
 
     table_id: int
     table: Table
     wire: tuple[WireColumn, ...]
     named: bool = True
+    hides: bool = False
 
 
 class _Cursor:
@@ -154,13 +158,24 @@ def _parse(body: bytes, collations: Mapping[int, str], flavor: str, need_names: 
     if need_names and _NAMES not in options:
         raise unnamed(f"{db}.{name}")
     columns = _columns(wire, nulls, options, collations, flavor)
+    hides = flavor == "mariadb"
+    while hides and columns and _is_hash(columns[-1]):
+        columns = columns[:-1]
     key = _key(options, [c.name for c in columns])
     found = TableMap(
-        table_id(body), Table(db, name, columns, key), wire, _NAMES in options and _fractions_known(columns)
+        table_id(body), Table(db, name, columns, key), wire, _NAMES in options and _fractions_known(columns), hides
     )
     if need_names and not found.named:
         raise _old_format(found.table)
     return found
+
+
+def _is_hash(column: Column) -> bool:
+    """Whether MariaDB made it for a unique key that is too long for an index (sql/sql_table.cc, add_hash_field). They stand
+    behind all others."""
+    return (column.type, column.unsigned) == ("bigint", True) and re.fullmatch(
+        r"DB_ROW_HASH_\d+", column.name
+    ) is not None
 
 
 def _fractions_known(columns: tuple[Column, ...]) -> bool:

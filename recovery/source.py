@@ -35,6 +35,7 @@ from recovery.errors import (
     SourceMisconfigured,
     SourceUnreachable,
     SourceUntrusted,
+    UnsupportedColumn,
 )
 from recovery.lowercase import lowered
 from recovery.quoting import quote
@@ -357,6 +358,7 @@ def _read_batch(connection: Connection, tables: Sequence[tuple[str, str]]) -> di
                 virtual[(db, table)] = virtual.get((db, table), frozenset()) | {str(rest[0])}
             if rest[-1] == _PERIOD:
                 periods.add((db, table))
+    _check_names_of_hashes(connection, columns)
     unique = {
         (str(db), str(table))
         for db, table in fetch(
@@ -376,6 +378,20 @@ def _read_batch(connection: Connection, tables: Sequence[tuple[str, str]]) -> di
         for pair, found in columns.items()
         if (key := keys.get(pair, ())) is not None
     }
+
+
+def _check_names_of_hashes(connection: Connection, tables: Mapping[tuple[str, str], Sequence[Column]]) -> None:
+    """MariaDB's binlog also has columns that nothing else shows, the hashes of unique keys that are too long for an index:
+    they are told by their names (dataflow/tablemap.py). Raises UnsupportedColumn for one that a user named so."""
+    if "MariaDB" not in _handshake_version(connection):
+        return
+    for (db, table), columns in tables.items():
+        found = next((c.name for c in columns if re.fullmatch(r"DB_ROW_HASH_\d+", c.name)), None)
+        if found is not None:
+            raise UnsupportedColumn(
+                f"column `{found}` of table `{db}.{table}` has the name of a column that MariaDB makes itself",
+                hint=f"Give it another name: ALTER TABLE {quote(db, table)} RENAME COLUMN {quote(found)} TO ...",
+            )
 
 
 def _versioned(connection: Connection, pairs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
