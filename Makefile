@@ -29,9 +29,9 @@ soak: $(STAMP) provision kernels ## random tables, and bent row events by the hu
 differential: $(STAMP) provision kernels ## 200 restores through random DDL beside a replica, on each of MySQL, MySQL with native foreign keys, MariaDB; prints counts (an hour; ROWBACK_DDL_SEED=n for another life)
 	ROWBACK_DDL_STEPS=$${ROWBACK_DDL_STEPS:-1300} $(BIN)/python -m pytest -s --timeout 7200 tests/test_restore_ddl.py $(ARGS)
 
-campaign: $(STAMP) provision kernels ## the fault suite at length: many more kills, a transaction of 1 GB, the store away for a minute (long)
+campaign: $(STAMP) provision kernels ## the fault suite at length: many more kills, a transaction of 1 GB, the store away for a minute, twice the oracle (long)
 	ROWBACK_CAMPAIGN=1 ROWBACK_TEST_AWAY_S=$${ROWBACK_TEST_AWAY_S:-60} \
-	  $(BIN)/python -m pytest -s --timeout 3000 --durations=0 tests/test_faults_*.py tests/test_capture_spool.py $(ARGS)
+	  $(BIN)/python -m pytest -s --timeout 3000 --durations=0 tests/test_faults_*.py tests/test_capture_spool.py tests/test_oracle.py $(ARGS)
 
 bench: $(STAMP) provision kernels ## how fast capture and restores are, beside mysqlbinlog, mysql-replication and a replay (ARGS="--scale 0.1" for less; see docs/BENCHMARKS.md)
 	$(BIN)/python deploy/bench.py $(ARGS)
