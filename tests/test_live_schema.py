@@ -70,7 +70,7 @@ def test_looking_ahead_finds_all_ddl_up_to_a_place(server: Server, unique_name: 
     # It can go on where it ended.
     more, _ = source.ddls(reached, binlog_order(*here(server)))
     assert [d.verb for d in [*ddls, *more]][-1] == "DROP TABLE"
-    assert len({d.position for d in [*ddls, *more]}) == 5
+    assert len({(d.file, d.position) for d in [*ddls, *more]}) == 5
 
 
 def test_a_reading_has_its_mark_and_knows_another_server(server: Server, unique_name: Callable[[str], str]) -> None:
