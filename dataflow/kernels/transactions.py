@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from dataflow.kernels.frame import (
     EVENT_BODY,
@@ -24,6 +24,7 @@ from dataflow.kernels.frame import (
     EVENT_TYPE,
 )
 from dataflow.kernels.memory import BYTES, LONGS, OPTIONS, load_i64, load_u16, load_u32
+from recovery.kernelcache import kernel
 
 TABLE: Final = types.int64[:, ::1]
 
@@ -93,7 +94,7 @@ _BEGIN: Final = np.frombuffer(b"BEGIN", np.uint8)
 _COMMIT: Final = np.frombuffer(b"COMMIT", np.uint8)
 
 
-@njit(types.int64(BYTES, types.int64, types.int64), **OPTIONS)
+@kernel(types.int64(BYTES, types.int64, types.int64), **OPTIONS)
 def hash_bytes(buffer, start, stop):  # type: ignore[no-untyped-def]
     """A 63-bit hash, for finding definitions; equality is always decided by the bytes."""
     h = np.uint64(stop - start) * np.uint64(0x9E3779B97F4A7C15)
@@ -109,7 +110,7 @@ def hash_bytes(buffer, start, stop):  # type: ignore[no-untyped-def]
     return np.int64(h >> np.uint64(1))
 
 
-@njit(types.boolean(BYTES, types.int64, BYTES, types.int64, types.int64), **OPTIONS)
+@kernel(types.boolean(BYTES, types.int64, BYTES, types.int64, types.int64), **OPTIONS)
 def _equal(left, left_at, right, right_at, length):  # type: ignore[no-untyped-def]
     i = 0
     while i + 8 <= length:
@@ -123,7 +124,7 @@ def _equal(left, left_at, right, right_at, length):  # type: ignore[no-untyped-d
     return True
 
 
-@njit(types.int64(BYTES, types.int64, types.int64, LONGS, BYTES, TABLE), **OPTIONS)
+@kernel(types.int64(BYTES, types.int64, types.int64, LONGS, BYTES, TABLE), **OPTIONS)
 def find_definition(buffer, start, stop, slots, arena, spans):  # type: ignore[no-untyped-def]
     """The number of the definition whose bytes are buffer[start:stop], -1 if there is none. slots: open addressing over
     (number + 1), a power of two long; arena: the bytes of all definitions; spans: (offset, end) in it by number."""
@@ -138,19 +139,19 @@ def find_definition(buffer, start, stop, slots, arena, spans):  # type: ignore[n
     return -1
 
 
-@njit(types.boolean(BYTES, types.int64, types.int64, BYTES), **OPTIONS)
+@kernel(types.boolean(BYTES, types.int64, types.int64, BYTES), **OPTIONS)
 def _is_text(buffer, start, stop, text):  # type: ignore[no-untyped-def]
     if stop - start < text.shape[0]:
         return False
     return _equal(buffer, start, text, 0, text.shape[0])
 
 
-@njit(types.int64(BYTES, types.int64), **OPTIONS)
+@kernel(types.int64(BYTES, types.int64), **OPTIONS)
 def _table_id(buffer, body):  # type: ignore[no-untyped-def]
     return load_u32(buffer, body) | load_u16(buffer, body + 4) << 32
 
 
-@njit(
+@kernel(
     types.UniTuple(types.int64, 4)(
         BYTES, TABLE, types.int64, types.int64, types.boolean, types.int64[::1], LONGS, BYTES, TABLE, TABLE, TABLE,
         types.int64, TABLE, types.int64,
