@@ -92,11 +92,12 @@ def window(head: ArchiveState, size: int, tables: int, number: int) -> list[Acti
 
 
 def compaction(head: ArchiveState, pick: random.Random, number: int) -> list[Action]:
-    """A run of transactions segments, and some segments of one table."""
+    """A run of transactions segments, none over a failover, and some segments of one table."""
     actions: list[Action] = []
     if len(head.transactions) > 1:
         at = pick.randrange(len(head.transactions) - 1)
         run = head.transactions[at : at + pick.randint(2, 4)]
+        run = [t for t in run if head.lineage_of(t.last_seq) == head.lineage_of(run[0].first_seq)]
         actions += [Remove(t.path, "transactions") for t in run]
         actions.append(a_run(f"t/compact/{number}", run[0].first_seq, run[-1].last_seq))
     for table in TABLES:
