@@ -20,6 +20,7 @@ from bytewax.run import cli_main
 
 from dataflow import drain
 from dataflow.capture import Options, build
+from dataflow.kernels import warm
 from dataflow.metrics import MetricsServer
 from dataflow.resume import Begin
 from recovery.errors import PeerLost, RowbackError
@@ -80,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
         health = None
         try:
+            warm.ahead()
             dataflow, health, targets = build(options)
             if cluster.metrics_port is not None:
                 MetricsServer(health, cluster.metrics_port, targets)

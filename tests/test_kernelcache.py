@@ -6,6 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dataflow.kernels import warm
+from recovery import kernelcache
 
 WHERE = "import dataflow.kernels, numba; print(numba.config.CACHE_DIR)"
 
@@ -71,3 +77,12 @@ def test_a_call_with_an_array_of_another_type_is_an_error_the_first_time_too() -
     env = os.environ | {"PYTHONPATH": str(root)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert done.stdout.split() == ["TypeError"] * 6
+
+
+def test_a_capture_compiles_ahead_only_what_no_cache_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[int] = []
+    monkeypatch.setattr(warm, "_mark", lambda: tmp_path / "complete")
+    monkeypatch.setattr(kernelcache, "defined", [SimpleNamespace(compile=lambda: compiled.append(1))])
+    for _ in range(2):
+        warm.ahead()
+    assert compiled == [1]

@@ -1,7 +1,8 @@
 """`python -m dataflow.kernels.warm` compiles every kernel into Numba's cache, so that no capture waits for a compiler.
 
-For image builds, provisioning and the set-up of tests. Others compile a kernel, or load it from the cache, when they call it
-first (recovery/kernelcache.py). With a cache that is warm this takes a second.
+For image builds, provisioning and the set-up of tests; a capture that finds a cold cache does it before it connects
+(`ahead`). With a cache that is warm this takes a second, and captures load kernels when they call them
+(recovery/kernelcache.py).
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import logging
 import pkgutil
 import sys
 import time
+from pathlib import Path
 
 from dataflow import kernels
+from recovery.kernelcache import settle
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +46,19 @@ def warm() -> float:
         raise RuntimeError(f"warm.py forgets {', '.join(sorted(forgotten))}")
     for kernel in kernelcache.defined:
         kernel.compile()
+    _mark().touch()
     return time.monotonic() - began
+
+
+def ahead() -> None:
+    """Compile the kernels unless the cache has them all: a server doesn't wait for long while its stream isn't read."""
+    if not _mark().exists():
+        logger.info("compiling the decoder, once for this machine and version (10 to 30 s)")
+        warm()
+
+
+def _mark() -> Path:
+    return settle() / "complete"
 
 
 if __name__ == "__main__":
