@@ -92,6 +92,7 @@ _DUMMY_TABLE: Final = 0xFFFFFF  # a row event that only ends a statement
 
 _BEGIN: Final = np.frombuffer(b"BEGIN", np.uint8)
 _COMMIT: Final = np.frombuffer(b"COMMIT", np.uint8)
+_SAVEPOINT: Final = np.frombuffer(b"SAVEPOINT", np.uint8)
 
 
 @kernel(types.int64(BYTES, types.int64, types.int64), **OPTIONS)
@@ -191,7 +192,9 @@ def read(  # type: ignore[no-untyped-def]
             text = body + 13 + load_u16(buffer, body + 11) + buffer[body + 8] + 1
             begins = end - text == 5 and _is_text(buffer, text, end, _BEGIN)
             commits = end - text == 6 and _is_text(buffer, text, end, _COMMIT)
-            if text > end or not (begins or commits):
+            # MySQL never logs in row format that it went back to one: what is behind it is cut out of what it logs.
+            passes = transactions[txs, TX_TYPE] != MARIADB_GTID and _is_text(buffer, text, end, _SAVEPOINT)
+            if text > end or not (begins or commits or passes):
                 return SPECIAL, at, txs, n_rows
             if state[STATE_OPEN] == 0:
                 return OUTSIDE, at, txs, n_rows
