@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
+from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import TokenType
 
 from recovery.archive.actions import Ddl
@@ -68,9 +69,14 @@ def written(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -
 
 
 def _names_charset(create: str) -> bool:
-    """Whether a CREATE TABLE says what its character set is, not only its columns'."""
+    """Whether a CREATE TABLE says what its character set is, not only its columns'. What can't be read is the server's own
+    text, which does."""
     depth = 0
-    for token in tokens_of(bare(create)):
+    try:
+        tokens = tokens_of(bare(create))
+    except SqlglotError:
+        return True
+    for token in tokens:
         depth += (token.token_type is TokenType.L_PAREN) - (token.token_type is TokenType.R_PAREN)
         if depth == 0 and keyword(token) in ("CHARSET", "CHARACTER", "COLLATE"):
             return True

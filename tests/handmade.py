@@ -222,7 +222,7 @@ class Archive:
         objects: Sequence[SchemaObject] = (),
         scope: SnapshotScope | None = None,
     ) -> Snapshot:
-        names = sorted({b.db for b in baselines})
+        names = sorted({"shop", *(b.db for b in baselines)})
         snapshot = Snapshot(
             snapshot_id=snapshot_id,
             mode=mode or ("brief" if low == high else "none"),

@@ -16,7 +16,7 @@ FORBIDDEN = {
     "dataflow": {"flows", "prefect"},
     "flows": {"dataflow", "bytewax", "pymysqlreplication"},
 }
-ARCHIVE_MAY_IMPORT = {"errors", "schema", "config", "archive", "failpoint"}
+ARCHIVE_MAY_IMPORT = {"errors", "schema", "config", "archive", "failpoint", "lowercase"}
 
 
 def modules(package: str) -> list[Path]:
