@@ -7,7 +7,7 @@ constraint that was dropped under a name which isn't certain is taken for one th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -21,7 +21,7 @@ from recovery.generated import body_of
 from recovery.lineage import Lineage
 from recovery.quoting import quote
 from recovery.scope import label, spelled
-from recovery.tokens import Reader, bare, clauses, keyword, says, tokens_of
+from recovery.tokens import Reader, bare, clauses, keyword, outside, says, tokens_of
 
 PRIMARY: Final = "primary key"
 UNIQUE: Final = "unique key"
@@ -74,14 +74,13 @@ class ColumnFacts:
 
 @dataclass
 class Definition:
-    """Of a table; columns by their folded names."""
+    """Of a table; columns by their folded names. versioned: MariaDB keeps the history of its rows in it, in which keys hold
+    with the end of each row's time."""
 
     columns: dict[str, ColumnFacts] = field(default_factory=dict)
     constraints: list[Constraint] = field(default_factory=list)
     collation: str | None = None
-    versioned: bool = (
-        False  # MariaDB keeps the history of its rows in it, in which keys hold with the end of each row's time
-    )
+    versioned: bool = False
     _row_end: str = "row_end"
     _ddl: Ddl | None = None
     _text: str = ""
@@ -239,7 +238,7 @@ class Definition:
 
     def _check(self, name: str, reader: Reader) -> None:
         expression = self._source(reader.parenthesised())
-        enforced = not (reader.take("NOT", "ENFORCED"))
+        enforced = not reader.take("NOT", "ENFORCED")
         self.constraints.append(Constraint(CHECK, name, (), expression, since=self._ddl, enforced=enforced))
 
     def _source(self, tokens: Sequence[Token]) -> str:
@@ -348,7 +347,7 @@ def definition_of(lineage: Lineage) -> Definition:
 def _collation(tokens: Sequence[Token], default: str | None) -> str | None:
     """Of a column's or table's options: the one named there; None where only a character set is, whose default isn't
     looked up; else the default."""
-    words = list(_outside(tokens))
+    words = list(outside(tokens))
     for at, word in enumerate(words):
         if keyword(word) == "COLLATE":
             rest = [w.text.lower() for w in words[at + 1 : at + 3] if w.token_type is not TokenType.EQ]
@@ -356,14 +355,6 @@ def _collation(tokens: Sequence[Token], default: str | None) -> str | None:
     if any(keyword(w) in ("CHARSET", "CHARACTER") for w in words):
         return None
     return default
-
-
-def _outside(tokens: Sequence[Token]) -> Iterator[Token]:
-    depth = 0
-    for token in tokens:
-        depth += (token.token_type is TokenType.L_PAREN) - (token.token_type is TokenType.R_PAREN)
-        if depth == 0:
-            yield token
 
 
 def _mentioned(expression: str | None) -> frozenset[str]:

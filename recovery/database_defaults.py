@@ -106,7 +106,7 @@ def _of_server(session: Session | None) -> str | None:
 def _statements(state: ArchiveState, db: str) -> list[Ddl]:
     """In order; those behind a synthetic snapshot's base also where the log has them no more."""
     old = (d for s in state.snapshots if s.synthetic for d in s.synthetic.ddls)
-    return sorted({d.seq: d for d in (*old, *state.ddls) if _about(d, db)}.values(), key=lambda d: d.seq)
+    return sorted({d.seq: d for d in (*old, *state.database_ddls) if _about(d, db)}.values(), key=lambda d: d.seq)
 
 
 def _about(ddl: Ddl, db: str) -> bool:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from sqlglot.errors import SqlglotError
-from sqlglot.tokenizer_core import TokenType
 
 from recovery.archive.actions import Ddl
 from recovery.archive.state import ArchiveState
@@ -28,7 +27,7 @@ from recovery.references import Parent, copied, followed, parents, rewritten
 from recovery.refused import refused
 from recovery.retarget import NotRewritten, named_table, retargeted
 from recovery.scope import label, spelled
-from recovery.tokens import bare, keyword, tokens_of
+from recovery.tokens import bare, keyword, outside, tokens_of
 
 _ACTION: Final = re.compile(r"\bON\s+(DELETE|UPDATE)\s+(CASCADE|SET\s+(NULL|DEFAULT))\b", re.IGNORECASE)
 _DEFAULT: Final = re.compile(r"\b(?:CHARSET|CHARACTER\s+SET)\s*=?\s*DEFAULT\b", re.IGNORECASE)
@@ -71,16 +70,10 @@ def written(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -
 def _names_charset(create: str) -> bool:
     """Whether a CREATE TABLE says what its character set is, not only its columns'. What can't be read is the server's own
     text, which does."""
-    depth = 0
     try:
-        tokens = tokens_of(bare(create))
+        return any(keyword(t) in ("CHARSET", "CHARACTER", "COLLATE") for t in outside(tokens_of(bare(create))))
     except SqlglotError:
         return True
-    for token in tokens:
-        depth += (token.token_type is TokenType.L_PAREN) - (token.token_type is TokenType.R_PAREN)
-        if depth == 0 and keyword(token) in ("CHARSET", "CHARACTER", "COLLATE"):
-            return True
-    return False
 
 
 def _by_database(text: str, *, creates: bool) -> bool:

@@ -101,6 +101,15 @@ class Reader:
         return self.at >= len(self.tokens)
 
 
+def outside(tokens: Sequence[Token]) -> Iterator[Token]:
+    """What isn't inside parentheses; the closing ones are among it."""
+    depth = 0
+    for token in tokens:
+        depth += (token.token_type is TokenType.L_PAREN) - (token.token_type is TokenType.R_PAREN)
+        if depth == 0:
+            yield token
+
+
 def clauses(tokens: Sequence[Token]) -> Iterator[list[Token]]:
     """The parts between commas outside parentheses."""
     depth = 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+
+from recovery.config import wanted
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,5 @@ class SnapshotScope:
 
     def covers(self, db: str, table: str) -> bool:
         """Whether a snapshot of this scope that doesn't hold the table says that it wasn't there."""
-        name = f"{db}.{table}"
-        asked = (not self.databases or db in self.databases) and (not self.tables or _fits(name, self.tables))
-        return asked and not _fits(name, self.exclude)
-
-
-def _fits(name: str, patterns: Iterable[str]) -> bool:
-    return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
+        asked = not self.databases or db in self.databases
+        return asked and wanted(self.tables, self.exclude, db, table)

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
 
 from recovery.archive.actions import (
@@ -163,6 +164,11 @@ class ArchiveState:
     def writer(self) -> Writer | None:
         """The newest writer."""
         return self.writers[-1] if self.writers else None
+
+    @cached_property
+    def database_ddls(self) -> Sequence[Ddl]:
+        """The statements on databases themselves, of all that there are a few."""
+        return [d for d in self.ddls if d.verb.endswith(" DATABASE")]
 
     @property
     def lower_case_table_names(self) -> int | None:

@@ -16,11 +16,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Final
 
 from recovery.archive.actions import Cascade, SchemaObject
-from recovery.config import ServerSettings
+from recovery.config import ServerSettings, wanted
 from recovery.errors import SnapshotError, UnknownTable
 from recovery.grants import Grants, read_grants
 from recovery.schema import Table, check_supported
@@ -214,9 +213,7 @@ def _choose_readable(
             if not grants.held("SELECT", db) and not any(row[0] == db for row in everything):
                 raise missing_select(connection, f"database `{db}`", db) from error
         for pattern in request.tables:
-            if not grants.held("SELECT", pattern.partition(".")[0]) and not any(
-                _matches(pattern, r) for r in everything
-            ):
+            if not grants.held("SELECT", pattern.partition(".")[0]) and not _any_fits(everything, pattern):
                 raise missing_select(connection, f"table `{pattern}`", None) from error
         if not everything and not grants.held("SELECT"):
             raise missing_select(connection, "any table", None) from error
@@ -232,17 +229,16 @@ def _choose(
         if not any(row[0] == db for row in captured):
             raise _unknown(f"database `{db}`")
     for pattern in request.tables:
-        if not any(_matches(pattern, row) for row in captured):
+        if not _any_fits(captured, pattern):
             raise _unknown(f"table `{pattern}`")
-    wanted = [row for row in captured if request.scope.covers(row[0], row[1])]
-    if not any(kind in TABLE_TYPES for _, _, kind in wanted):
+    chosen = [row for row in captured if request.scope.covers(row[0], row[1])]
+    if not any(kind in TABLE_TYPES for _, _, kind in chosen):
         raise _unknown("any table to snapshot")
-    return wanted
+    return chosen
 
 
-def _matches(pattern: str, row: tuple[str, str, str]) -> bool:
-    name = f"{row[0]}.{row[1]}"
-    return name == pattern or fnmatchcase(name, pattern)
+def _any_fits(rows: Iterable[tuple[str, str, str]], pattern: str) -> bool:
+    return any(wanted((pattern,), (), db, name) for db, name, _ in rows)
 
 
 def _unknown(what: str) -> UnknownTable:

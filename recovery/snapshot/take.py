@@ -23,7 +23,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
@@ -208,8 +207,7 @@ def _databases(
         return plan.databases
 
     def wants(db: str, name: str) -> bool:
-        excluded = any(fnmatchcase(f"{db}.{name}", pattern) for pattern in request.exclude)
-        return server.wants(db, name) and not excluded
+        return server.wants(db, name) and request.scope.covers(db, name)
 
     return tuple(sorted((*plan.databases, *bare_databases(connection, wants, [db for db, _ in plan.databases]))))
 
