@@ -21,9 +21,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
+from recovery.alike import loose
 from recovery.archive.segments import DELETE, INSERT, NO_FOREIGN_KEY_CHECKS, USE_SQL_FOREIGN_KEY
 from recovery.errors import NotComputable
-from recovery.foreignkeys import Cell, ForeignKey, Key, TableName, has_null, loose, text_columns
+from recovery.foreignkeys import Cell, ForeignKey, Key, TableName, has_null, text_columns
 from recovery.images import Change, Image
 from recovery.schema import Table
 
@@ -322,7 +323,7 @@ class _Run:
 
 
 def loose_key(key: Key, texts: Sequence[bool], collations: Sequence[str | None]) -> _Loose:
-    """A key with its texts as `recovery.foreignkeys.loose` has them; None in the place of one that can't be compared."""
+    """A key with its texts as `recovery.alike.loose` has them; None in the place of one that can't be compared."""
     return tuple(
         (loose(value, collation) if isinstance(value, str) and exact is None else None) if text else (value, exact)
         for (value, exact), text, collation in zip(key, texts, collations, strict=True)

@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import compute
 
+from recovery.alike import loose
 from recovery.archive.segments import DELETE, UPDATE_AFTER, segment_schema, with_flags
 from recovery.derive import Derived, DerivedChange, Member, derive
-from recovery.foreignkeys import ForeignKey, Key, TableName, loose, text_columns
+from recovery.foreignkeys import ForeignKey, Key, TableName, text_columns
 from recovery.images import Image, changed_bits, materialise, pair
 from recovery.schema import EXACT, Table
 

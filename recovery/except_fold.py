@@ -76,7 +76,7 @@ def correct(
     if not stages[first].definition.key:
         return _keyless(store, state, name, stages, left_out, seqs, rows)
     _check_keys(state, name, stages[first:])
-    later = _touching_again(store, stages, left_out, seqs)
+    later = _touching_again(store, stages, left_out, seqs, collations)
     walker = Walker(name, frozenset(seqs), collations, keep_later)
     corrections: dict[int, pa.Table] = {}
     simply: list[Undone] = []
@@ -86,7 +86,7 @@ def correct(
             names, blurred = _carried(stages[number - 1], stage)
             walker.next_stage(names, blurred)
             simply = [_renamed(one, names) for one in simply]
-        alone = _alone(stages, number, left_out, later)
+        alone = _alone(stages, number, left_out, later, collations)
         simple = rows_at(left_out[number], alone)
         rest = rows_at(left_out[number], sorted(set(range(left_out[number].num_rows)) - set(alone)))
         changes = [*materialise(rest, stage.definition), *materialise(later[number], stage.definition)]
@@ -128,20 +128,24 @@ def _counted(left_out: Iterable[pa.Table]) -> dict[int, int]:
 
 
 def _touching_again(
-    store: Store, stages: Sequence[Stage], left_out: Sequence[pa.Table], seqs: Collection[int]
+    store: Store,
+    stages: Sequence[Stage],
+    left_out: Sequence[pa.Table],
+    seqs: Collection[int],
+    collations: Sequence[str | None],
 ) -> list[pa.Table]:
     """For each stage, the other transactions' changes of rows that these had touched, under whatever key they moved to."""
     keys = [keys_of(pairs, key_indexes(s.definition)) for s, pairs in zip(stages, left_out, strict=True)]
     wanted = pa.concat_tables(keys)
     while True:
-        found = [_with_keys(store, stage, wanted, seqs) for stage in stages]
+        found = [_with_keys(store, stage, wanted, seqs, collations) for stage in stages]
         more = [
             keys_of(pairs.filter(moved(pairs, indexes)), indexes)
             for pairs, indexes in zip(found, [key_indexes(s.definition) for s in stages], strict=True)
         ]
         extended = pa.concat_tables([wanted, *more])
         new = pa.concat_tables(more)
-        if not new.num_rows or len(set(matching(_numbered(new), wanted, loosely=False))) == new.num_rows:
+        if not new.num_rows or len(set(matching(_numbered(new), wanted))) == new.num_rows:
             return found
         wanted = extended
 
@@ -150,17 +154,25 @@ def _numbered(keys: pa.Table) -> pa.Table:
     return keys.drop_columns(["n"]).append_column("n", pa.array(range(keys.num_rows), pa.int64()))
 
 
-def _with_keys(store: Store, stage: Stage, wanted: pa.Table, seqs: Collection[int]) -> pa.Table:
+def _with_keys(
+    store: Store, stage: Stage, wanted: pa.Table, seqs: Collection[int], collations: Sequence[str | None]
+) -> pa.Table:
     indexes = key_indexes(stage.definition)
     parts = [_nothing(stage)]
     for segment in dict.fromkeys(stage.segments):
         pairs = of_transactions(paired(store, segment, stage, min(seqs)), seqs, inverse=True)
         if pairs.num_rows:
-            parts.append(rows_at(pairs, matching(keys_of(pairs, indexes), wanted)))
+            parts.append(rows_at(pairs, matching(keys_of(pairs, indexes), wanted, collations)))
     return pa.concat_tables(parts)
 
 
-def _alone(stages: Sequence[Stage], number: int, left_out: Sequence[pa.Table], later: Sequence[pa.Table]) -> list[int]:
+def _alone(
+    stages: Sequence[Stage],
+    number: int,
+    left_out: Sequence[pa.Table],
+    later: Sequence[pa.Table],
+    collations: Sequence[str | None],
+) -> list[int]:
     """The changes left out of a stage that nothing else touches: they needn't be walked."""
     pairs, indexes = left_out[number], key_indexes(stages[number].definition)
     if not pairs.num_rows or sum(1 for other in left_out if other.num_rows) > 1:
@@ -169,7 +181,7 @@ def _alone(stages: Sequence[Stage], number: int, left_out: Sequence[pa.Table], l
     walked = not_alone(pairs, indexes)
     for stage, changes in zip(stages, later, strict=True):
         if changes.num_rows:
-            walked.update(matching(own, keys_of(changes, key_indexes(stage.definition))))
+            walked.update(matching(own, keys_of(changes, key_indexes(stage.definition)), collations))
     # A row that is walked for its own sake may stand in the way of another one's key.
     return [n for n in range(pairs.num_rows) if n not in walked]
 
@@ -254,7 +266,7 @@ def _keyless(
         made = keys_of(pairs, indexes, "a")
         for segment in dict.fromkeys(stage.segments):
             others = of_transactions(paired(store, segment, stage, min(seqs)), seqs, inverse=True)
-            again = rows_at(others, matching(keys_of(others, indexes, "b"), made, loosely=False))
+            again = rows_at(others, matching(keys_of(others, indexes, "b"), made))
             for change in materialise(again, stage.definition):
                 who = change.gtid or f"transaction {change.seq}"
                 raise NotComputable(

@@ -6,6 +6,7 @@ its key and needs no rule of its own. Arrow and DuckDB find and build them; only
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute
 
-from recovery.alike import folded, folded_sql, register
+from recovery.alike import loose, loose_sql, register
 from recovery.archive.actions import Segment
 from recovery.archive.segments import DELETE, INSERT, read_segment, segment_schema
 from recovery.archive.store import Store
@@ -80,37 +81,51 @@ def keys_of(pairs: pa.Table, indexes: Sequence[int], sides: str = "ba") -> pa.Ta
     return pa.concat_tables(parts)
 
 
-def matching(keys: pa.Table, among: pa.Table, *, loosely: bool = True) -> list[int]:
+def matching(keys: pa.Table, among: pa.Table, collations: Sequence[str | None] | None = None) -> list[int]:
     """The rows `n` of `keys` whose key is one of `among`, ascending. Too many rows, never too few: values that their type
-    can't hold are null here and all match each other; loosely: texts match that a collation may take for one another."""
-    return _semi_join(keys, among, f"SELECT {', '.join(_names(keys))} FROM among", loosely)
+    can't hold are null here and all match each other; with collations, of the key's columns, texts also match that these may
+    take for one another."""
+    return _semi_join(keys, among, f"SELECT {', '.join(_names(keys))} FROM among", collations)
 
 
 def repeated(keys: pa.Table) -> list[int]:
     """The rows `n` whose key is another row's, too."""
     many = f"SELECT {', '.join(_names(keys))} FROM among GROUP BY ALL HAVING count(DISTINCT n) > 1"
-    return _semi_join(keys, keys, many, False)
+    return _semi_join(keys, keys, many, None)
 
 
-def _semi_join(keys: pa.Table, among: pa.Table, wanted: str, loosely: bool) -> list[int]:
-    texts = {f.name for f in keys.schema if loosely and pa.types.is_string(f.type)}
-    sides = [[folded_sql(f"{side}.{n}") if n in texts else f"{side}.{n}" for n in _names(keys)] for side in "ab"]
-    on = " AND ".join(f"{one} IS NOT DISTINCT FROM {other}" for one, other in zip(*sides, strict=True))
+def _semi_join(keys: pa.Table, among: pa.Table, wanted: str, collations: Sequence[str | None] | None) -> list[int]:
+    forms: list[str] = []
+    unsaid: list[str] = []
+    for name, collation in zip(_names(keys), collations or itertools.repeat(None), strict=False):
+        value = f"t.{name}"
+        if collations is not None and pa.types.is_string(keys.schema.field(name).type):
+            form = loose_sql(value, collation)
+            unsaid.append(f"({value} IS NOT NULL AND {form} IS NULL)")
+            value = f"coalesce({form}, {value})"
+        forms.append(f"{value} AS f{len(forms)}")
+    any_unsaid = " OR ".join(unsaid) or "false"
+    on = " AND ".join(f"a.f{n} IS NOT DISTINCT FROM b.f{n}" for n in range(len(forms)))
     with duckdb.connect(":memory:") as engine:
         register(engine)
         engine.register("keys", keys)
         engine.register("among", among)
-        found = engine.sql(f"SELECT DISTINCT n FROM keys AS a SEMI JOIN ({wanted}) AS b ON {on} ORDER BY n").fetchall()
+        engine.sql(f"CREATE TABLE a AS SELECT n, {', '.join(forms)}, {any_unsaid} AS unsaid FROM keys AS t")
+        engine.sql(f"CREATE TABLE b AS SELECT {', '.join(forms)}, {any_unsaid} AS unsaid FROM ({wanted}) AS t")
+        found = engine.sql(
+            f"SELECT n FROM a SEMI JOIN b ON {on} UNION SELECT n FROM a WHERE unsaid AND EXISTS (FROM b) "
+            "UNION SELECT n FROM a WHERE EXISTS (FROM b WHERE unsaid) ORDER BY n"
+        ).fetchall()
     return [row[0] for row in found]
 
 
-def loose_key(image: Image, collations: Sequence[str | None]) -> Key:
-    """The key with its texts folded (recovery/alike.py). collations: of the key's columns."""
+def loose_key(image: Image, collations: Sequence[str | None]) -> Key | None:
+    """The key with its texts in their loose forms (recovery/alike.py); None if one has none. collations: of the key's
+    columns."""
     columns = [image.table.column(name) for name in image.table.key]
-    return tuple(
-        folded(v, c) if column.type in TEXT_TYPES and v else v
-        for v, column, c in zip(image.key(), columns, collations, strict=True)
-    )
+    cells = zip(image.key(), columns, collations, strict=True)
+    forms = [loose(v, c) if column.type in TEXT_TYPES and v is not None else v for v, column, c in cells]
+    return None if any(f is None and v is not None for f, v in zip(forms, image.key(), strict=True)) else tuple(forms)
 
 
 def _names(keys: pa.Table) -> list[str]:

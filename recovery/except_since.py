@@ -106,7 +106,7 @@ class Otherwise:
                     pairs = of_transactions(pairs, self.table.left_out, inverse=True)
                 pairs = pairs.filter(setting(pairs, stage.definition, of_these))
                 if pairs.num_rows and wanted is not None:
-                    pairs = rows_at(pairs, matching(keys_of(pairs, indexes, "a"), wanted, loosely=False))
+                    pairs = rows_at(pairs, matching(keys_of(pairs, indexes, "a"), wanted))
                 if pairs.num_rows:
                     parts.append(_found(pairs, indexes))
         return pa.concat_tables(parts)

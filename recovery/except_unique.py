@@ -1,7 +1,8 @@
 """Whether rows that are only so without a transaction left out stand beside others with the same unique values.
 
 Equal bytes are the same key under every collation. Other texts that a collation may take for one another are refused, too,
-unless the source had both rows at a time with that very key: then they aren't equal. Values of generated columns aren't in
+and so are those of which that isn't known, unless the source had both rows at a time with that very key: then they aren't
+equal. Values of generated columns aren't in
 the archive; those over whole numbers are computed (recovery/numeric.py), and what else reads one of their columns is refused
 where later changes set such a column.
 """
@@ -14,7 +15,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from recovery.alike import folded_sql, may_equal_sql, register, unregister
+from recovery.alike import loose_sql, may_equal_sql, register, unregister
 from recovery.archive.actions import Ddl
 from recovery.constraints import PRIMARY, Constraint, Part
 from recovery.errors import NotComputable
@@ -24,6 +25,7 @@ from recovery.merge import literal
 from recovery.numeric import number_sql
 from recovery.schema import BINARY_TYPES, TEXT_TYPES
 
+UNSAID: Final = "?"
 # Types of generated columns that hold every whole number as itself, or refuse it at the load.
 _WHOLE: Final = frozenset({
     "TINYINT", "SMALLINT", "MEDIUMINT", "INT", "INTEGER", "BIGINT", "DECIMAL", "NUMERIC", "CHAR", "VARCHAR",
@@ -33,7 +35,8 @@ _WHOLE: Final = frozenset({
 @dataclass(frozen=True)
 class _Value:
     """Of a part of a key, in DuckDB, NULL where it is NULL. exact: as text; loose: equal where a collation may find two
-    values equal. text: what a collation compares; None for other types. collation: None if it isn't known."""
+    values equal, with UNSAID in front where that isn't known. text: what a collation compares; None for other types.
+    collation: None if it isn't known."""
 
     exact: str
     loose: str
@@ -49,7 +52,7 @@ def check_unique(rows: Otherwise, key: Constraint) -> None:
     values = [_value(rows, part) for part in key.parts]
     since = None if rows.old(key.since) else key.since
     if None in values:
-        _check_unknown(rows, key, undone, since)
+        _check_unknown(rows, key, undone, since, "what they are can't be computed")
         return
     known = [v for v in values if v is not None]
     if key.kind == PRIMARY and all(v.text is None for v in known):
@@ -59,7 +62,10 @@ def check_unique(rows: Otherwise, key: Constraint) -> None:
     try:
         _gather(rows, known, undone)
         _check_equal(rows, key, known, since)
-        _check_alike(rows, key, known, since)
+        if _unsaid(rows, key, known, undone, since):
+            _check_unknown(rows, key, undone, since, "what their collation takes for equal isn't known")
+        else:
+            _check_alike(rows, key, known, since)
     finally:
         unregister(connection)
         for name in ("near_key", "undone_key", "fresh_one", "fresh_other"):
@@ -88,7 +94,8 @@ def _value(rows: Otherwise, part: Part) -> _Value | None:
     odd = f"('x' || e[{literal(column.name)}])"  # the exact text of a value that its type can't hold
     if column.type in TEXT_TYPES:
         text = value if part.length is None else f"left({value}, {part.length})"
-        exact, loose = (f"coalesce('v' || {v}, {odd})" for v in (text, folded_sql(text, facts.collation)))
+        exact = f"coalesce('v' || {text}, {odd})"
+        loose = f"coalesce('v' || {loose_sql(text, facts.collation)}, {odd}, '{UNSAID}' || {text})"
         return _Value(exact, loose, text, facts.collation)
     if column.type in BINARY_TYPES:
         text = f"hex({value})" if part.length is None else f"left(hex({value}), {2 * part.length})"
@@ -102,18 +109,37 @@ def _value(rows: Otherwise, part: Part) -> _Value | None:
 def _gather(rows: Otherwise, values: Sequence[_Value], undone: Sequence[Undone]) -> None:
     """near_key: the rows whose values may be those of an undone row, numbered. x: exact, l: loose, t: texts, k: the table's
     key; undone: whether it is one."""
-    named = [f"{v.exact} AS x{n}, {v.loose} AS l{n}, {v.text or 'NULL'} AS t{n}" for n, v in enumerate(values)]
-    keys = [f"v{i} AS k{n}" for n, i in enumerate(rows.key)]
-    there = " AND ".join(f"x{n} IS NOT NULL" for n in range(len(values)))
-    all_rows = f"SELECT * FROM (SELECT {', '.join([*named, *keys])} FROM ({rows.merged.sql})) WHERE {there}"
-    of_undone = f"SELECT * FROM (SELECT {', '.join(named)} FROM ({rows.among(undone)})) WHERE {there}"
+    all_rows, of_undone = (_keyed(rows, values, query) for query in (rows.merged.sql, rows.among(undone)))
     alike = " AND ".join(f"a.l{n} = b.l{n}" for n in range(len(values)))
-    same = " AND ".join(f"a.k{n} IS NOT DISTINCT FROM u.k{n}" for n in range(len(keys)))
+    same = " AND ".join(f"a.k{n} IS NOT DISTINCT FROM u.k{n}" for n in range(len(rows.key)))
     rows.merger.connection.execute(
         f"CREATE OR REPLACE TEMP TABLE near_key AS SELECT a.*, row_number() OVER () AS n, "
         f"EXISTS (SELECT 1 FROM undone_key AS u WHERE {same}) AS undone "
         f"FROM ({all_rows}) AS a SEMI JOIN ({of_undone}) AS b ON {alike}"
     )
+
+
+def _keyed(rows: Otherwise, values: Sequence[_Value], query: str) -> str:
+    """A query of x, l, t and k (see `_gather`) of a query's rows that have no NULL in the key."""
+    named = [f"{v.exact} AS x{n}, {v.loose} AS l{n}, {v.text or 'NULL'} AS t{n}" for n, v in enumerate(values)]
+    keys = [f"v{i} AS k{n}" for n, i in enumerate(rows.key)]
+    there = " AND ".join(f"x{n} IS NOT NULL" for n in range(len(values)))
+    return f"SELECT * FROM (SELECT {', '.join([*named, *keys])} FROM ({query})) WHERE {there}"
+
+
+def _unsaid(
+    rows: Otherwise, key: Constraint, values: Sequence[_Value], undone: Sequence[Undone], since: Ddl | None
+) -> bool:
+    """Whether it isn't known what a collation takes for equal to a text of an undone row, or of a row that got its values
+    behind the first transaction left out."""
+    where = " OR ".join(f"l{n} LIKE '{UNSAID}%'" for n, v in enumerate(values) if v.text is not None) or "false"
+    of_undone = f"FROM ({_keyed(rows, values, rows.among(undone))}) AS b WHERE {where}"
+    if rows.merger.connection.execute(f"SELECT 1 {of_undone} LIMIT 1").fetchall():
+        return True
+    others = _keys(rows, f"FROM ({_keyed(rows, values, rows.merged.sql)}) AS b WHERE {where}")
+    if since is None and others.num_rows:
+        others = rows.set_since(others, key.reads, by_all=True)
+    return bool(others.num_rows)
 
 
 def _check_equal(rows: Otherwise, key: Constraint, values: Sequence[_Value], since: Ddl | None) -> None:
@@ -187,13 +213,13 @@ def _refused(rows: Otherwise, key: Constraint, what: str, pairs: str, since: Ddl
     return rows.refuse(what, since, set_by)
 
 
-def _check_unknown(rows: Otherwise, key: Constraint, undone: Sequence[Undone], since: Ddl | None) -> None:
-    """Values that can't be computed: fine only if no row of the table got a value of the key's columns later."""
+def _check_unknown(rows: Otherwise, key: Constraint, undone: Sequence[Undone], since: Ddl | None, why: str) -> None:
+    """Values that can't be compared: fine only if no row of the table got a value of the key's columns later."""
     if since is None and not rows.set_since(None, key.reads, by_all=False).num_rows:
         return
     if found := rows.shown(rows.among(undone)):
         raise rows.refuse(
-            f"may have several rows with the same values of its {key.text} without the transaction, for those of {found} "
-            "can't be computed, and later changes may have taken them",
+            f"may have several rows with the same values of its {key.text} without the transaction: later changes may have "
+            f"taken those of {found}, and {why}",
             since,
         )

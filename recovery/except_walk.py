@@ -64,7 +64,7 @@ class Walker:
     keep_later: bool = True
     later: list[LaterChange] = field(default_factory=list)
     _rows: dict[Key, _Row] = field(default_factory=dict)
-    _alike: dict[Key, set[Key]] = field(default_factory=dict)  # loose key -> tracked keys
+    _alike: dict[Key | None, set[Key]] = field(default_factory=dict)  # loose key, None without one -> tracked keys
     _touched: dict[Key, dict[str, Cell]] = field(default_factory=dict)  # in this stage: the key's cells
 
     def conflicts(self) -> list[LaterChange]:
@@ -145,7 +145,9 @@ class Walker:
             stands = row.would is not None if row is not None else not new
             if stands:
                 continue
-            for other in self._alike.get(loose_key(image, self.collations), set()) - {key}:
+            form = loose_key(image, self.collations)
+            near = set(self._rows) if form is None else self._alike.get(form, set()) | self._alike.get(None, set())
+            for other in near - {key}:
                 there = self._rows[other]
                 if there.would is not None and there.real is None and self._may_equal(image.table, key, other):
                     raise self._alike_error(change, key, other)

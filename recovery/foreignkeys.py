@@ -1,14 +1,11 @@
-"""Foreign keys as a snapshot's SHOW CREATE TABLE has them, and when two of their values may be one to the server.
+"""Foreign keys as a snapshot's SHOW CREATE TABLE has them. Pure.
 
-InnoDB compares keys by collation, and archives hold text without one. `loose` maps texts that any collation might take for
-equal to one text: two keys with different bytes and equal `loose` forms are ambiguous, and whoever derives something from
-them must refuse. Pure.
+InnoDB compares their values by collation: recovery/alike.py says which texts may be one to the server.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -33,24 +30,6 @@ _COLUMN: Final = re.compile(rf"^\s+({_NAME}) (.*)$", re.MULTILINE)
 _COLLATE: Final = re.compile(r"\bCOLLATE[ =](\w+)")
 _CHARSET: Final = re.compile(r"\bCHARACTER SET (\w+)")
 _DEFAULT: Final = re.compile(r"^\).*?(?:\bCOLLATE=(\w+)|\bCHARSET=(\w+)(?!.*\bCOLLATE=))", re.MULTILINE)
-# Collations that order Unicode by the default table; others have rules of one language (Swedish: `ü` is `y`).
-_PLAIN: Final = re.compile(
-    r"utf8(mb[34])?_(general|unicode|unicode_520|0900|uca1400)(_(ai|as|nopad))*_(ci|cs|bin)|utf8(mb[34])?_bin|ascii_\w+"
-)
-# Collations that take different letters of ASCII for equal (Latin: `i` and `j`; Lithuanian: `c` and `ch`; Big5: `e` and a
-# backquote), as the servers' weights show.
-_ODD: Final = re.compile(
-    r"(big5|gbk|gb2312|geostd8|koi8u|macce|swe7)_\w*|cp1251_ukrainian_\w+|\w+_(lithuanian|roman)_\w+|\w+_la_0900_\w+"
-)
-# Letters whose equals are known (tests/test_derive.py asks the servers): Latin with its accents, Greek, Cyrillic, Han,
-# Hangul, and what lies beyond the basic plane.
-_KNOWN: Final = re.compile(
-    "[\x20-\x7e\xa1-\u017f\u0386-\u03ce\u0400-\u045f\u0490\u0491\u4e00-\u9fff\uac00-\ud7a3\U00010000-\U0010ffff]*"
-)
-_LETTERS: Final = str.maketrans({
-    "æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "ł": "l", "ħ": "h", "\u0131": "i", "þ": "th", "ŋ": "n", "ŧ": "t",
-    "\u0491": "\u0433", "·": "", "w": "v", "y": "i",  # the last two in Swedish, in Lithuanian
-})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,23 +96,6 @@ def _charset(column: Column) -> str | None:
 
 def text_columns(table: Table, columns: Sequence[str]) -> tuple[bool, ...]:
     return tuple(table.column(name).type in TEXT_TYPES for name in columns)
-
-
-def loose(text: str, collation: str | None) -> str | None:
-    """A text that is the same for all texts that this collation may take for equal; None if that can't be said."""
-    if collation is not None and _ODD.fullmatch(collation):
-        return None
-    if collation is not None and (collation.endswith("_bin") or collation == "binary"):
-        return text.rstrip(" ")  # PAD SPACE
-    if not text.isascii():
-        if collation is None or not (_PLAIN.fullmatch(collation) and _KNOWN.fullmatch(text)):
-            return None
-        text = unicodedata.normalize("NFKD", text)
-    letters = (c for c in text.casefold() if unicodedata.category(c)[0] not in "MC")
-    # One weight for all that lies beyond the basic plane in the older collations.
-    folded = "".join("\ufffd" if c > "\uffff" else c for c in letters).translate(_LETTERS)
-    # utf8mb4_general_ci takes one `s` for a sharp s, which casefold makes two of.
-    return re.sub("s+", "s", folded).rstrip(" ")
 
 
 def has_null(key: Key) -> bool:

@@ -15,10 +15,11 @@ import pytest
 from handmade import T0, Archive, column, delete, insert, table, update
 from test_restore_synthetic import rows_in
 
+from recovery.alike import loose
 from recovery.archive.actions import Cascade
 from recovery.archive.compactor import Compactor
 from recovery.errors import NotComputable
-from recovery.foreignkeys import foreign_keys, is_unique, loose
+from recovery.foreignkeys import foreign_keys, is_unique
 from recovery.restore import RestoreRequest, restore
 from testservers import Server
 
