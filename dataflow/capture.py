@@ -36,7 +36,8 @@ from recovery.context import Context, open_context
 from recovery.errors import ConfigError, SourceError
 from recovery.failpoint import failpoint
 from recovery.schema import Table
-from recovery.source import connect, fetch, read_tables
+from recovery.source import connect, fetch
+from recovery.source_tables import read_tables
 from recovery.spooled import spool_folder
 
 

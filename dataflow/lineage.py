@@ -19,7 +19,8 @@ from recovery.gtid import binlog_order
 from recovery.quoting import quote
 from recovery.schema import Table
 from recovery.scratch_server import make_database, scratch_server
-from recovery.source import Connection, fetch, read_tables
+from recovery.source import Connection, fetch
+from recovery.source_tables import read_tables
 
 Step: TypeAlias = tuple[Place, str, str]
 """(place, default database, statement)"""

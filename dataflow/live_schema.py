@@ -27,7 +27,8 @@ from recovery.config import ServerSettings
 from recovery.errors import RowbackError, SourceError, SourceMisconfigured, SourceUnreachable
 from recovery.gtid import binlog_order
 from recovery.schema import Table
-from recovery.source import Connection, binlog_status, connect, read_tables, server_info, show_create_table
+from recovery.source import Connection, binlog_status, connect, server_info
+from recovery.source_tables import read_tables, show_create_table
 
 LOOK_AHEAD_BYTES = 8 * 1024 * 1024
 POLL_S = 0.002

@@ -18,6 +18,7 @@ from recovery.quoting import quote
 from recovery.schema import Table, check_supported
 from recovery.scratch_server import DECISIVE
 from recovery.snapshot.plan import unlogged_cascades
+from recovery.source_tables import read_tables
 
 _VARIABLES = (
     "log_bin",
@@ -90,7 +91,7 @@ def read_facts(connection: source.Connection, now: datetime) -> Facts:
         database_grants=grants.databases,
         binlog_filters=_binlog_filters(connection, info),
         clock_difference_s=(server_clock - (now + half_way)).total_seconds(),
-        tables=tuple(source.read_tables(connection, None)),
+        tables=tuple(read_tables(connection)),
         data_bytes=int(sizes[0][0] or 0),
         cascade_children=tuple(sorted({(c.db, c.table) for c in unlogged_cascades(connection, info)})),
         replica=doctor_binlog.is_replica(connection, info),

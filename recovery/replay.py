@@ -39,7 +39,8 @@ from recovery.scope import TableName, label, spelled
 from recovery.scratch_server import kind_of, made_tables, scratch_server
 from recovery.snapshot.coordinates import Clock
 from recovery.snapshot.reader import close, open_snapshot, read_rows
-from recovery.source import Connection, read_tables, server_info, show_create_table
+from recovery.source import Connection, server_info
+from recovery.source_tables import read_tables, show_create_table
 from recovery.synthetic_snapshot import REPLAYED, Begun, synthetic_snapshot
 from recovery.tableinfo import system_versioned
 from recovery.target import cut_of

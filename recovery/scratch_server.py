@@ -13,7 +13,8 @@ from typing import Final
 from recovery.config import ServerSettings
 from recovery.errors import RowbackError, SourceMisconfigured, SourceUnreachable
 from recovery.quoting import quote
-from recovery.source import Connection, connect, fetch, list_tables
+from recovery.source import Connection, connect, fetch
+from recovery.source_tables import list_tables
 
 _LOCK_S: Final = 120  # how long another user may take
 _STATEMENT_S: Final = 86_400  # how long a statement may say nothing: a large table is rewritten in one

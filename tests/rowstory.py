@@ -18,7 +18,7 @@ from typematrix import Case, agrees, shown
 from dataflow.rows import DELETE, INSERT, UPDATE_AFTER, UPDATE_BEFORE, RowImages
 from recovery.archive.segments import encode_parquet
 from recovery.schema import Column, Table
-from recovery.source import read_tables
+from recovery.source_tables import read_tables
 from testservers import Server
 
 Row = tuple[tuple[Any, Any], ...]

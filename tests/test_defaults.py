@@ -11,7 +11,7 @@ import pytest
 from recovery.alter import AddColumn, parse_alter
 from recovery.defaults import implicit, stored
 from recovery.schema import Column
-from recovery.source import read_tables
+from recovery.source_tables import read_tables
 from testservers import Server
 
 # A column's definition, and whether its value must be known.

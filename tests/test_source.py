@@ -1,4 +1,4 @@
-"""recovery/source.py: definitions equal the binlog's, and errors say what to do without giving away secrets."""
+"""The live reading: definitions equal the binlog's, and errors say what to do without giving away secrets."""
 
 from __future__ import annotations
 
@@ -11,23 +11,12 @@ from pydantic import SecretStr
 from typecases import cases
 
 from dataflow import tablemap
-from recovery import source
+from recovery import source_tables
 from recovery.config import ServerSettings
 from recovery.errors import AccessDenied, PrivilegeMissing, SourceError, SourceUnreachable, UnsupportedColumn
 from recovery.schema import Column, Table, check_supported
-from recovery.source import (
-    Connection,
-    binlog_status,
-    connect,
-    fetch,
-    generated_columns,
-    list_tables,
-    parse_labels,
-    read_tables,
-    server_info,
-    show_create_table,
-    source_error,
-)
+from recovery.source import Connection, Row, binlog_status, connect, fetch, server_info, source_error
+from recovery.source_tables import generated_columns, list_tables, parse_labels, read_tables, show_create_table
 from testservers import Server, free_port
 
 pytestmark = pytest.mark.sockets
@@ -272,14 +261,14 @@ def test_a_table_that_goes_away_between_two_questions_is_left_out(
 ) -> None:
     for name in ("stays", "goes"):
         server.execute(f"CREATE TABLE {database}.{name} (a INT PRIMARY KEY)")
-    real = source.fetch
+    real = fetch
 
-    def fetch_late(opened: Connection, sql: str, parameters: Sequence[object] | None = None) -> list[source.Row]:
+    def fetch_late(opened: Connection, sql: str, parameters: Sequence[object] | None = None) -> list[Row]:
         if sql.startswith("SHOW KEYS FROM `goes`"):
             server.execute(f"DROP TABLE {database}.goes")
         return real(opened, sql, parameters)
 
-    monkeypatch.setattr(source, "fetch", fetch_late)
+    monkeypatch.setattr(source_tables, "fetch", fetch_late)
     assert [t.name for t in read_tables(connection, [(database, "stays"), (database, "goes")])] == ["stays"]
 
 

@@ -15,7 +15,8 @@ from recovery.errors import RowbackError, SourceError
 from recovery.grants import read_grants
 from recovery.quoting import quote
 from recovery.snapshot.rights import account_of
-from recovery.source import SYSTEM_SCHEMAS, Connection, Row, ServerInfo, fetch, show_create_database
+from recovery.source import SYSTEM_SCHEMAS, Connection, Row, ServerInfo, fetch
+from recovery.source_tables import show_create_database
 
 _LISTS: Final = (
     "SELECT 'view', TABLE_SCHEMA, TABLE_NAME, '' FROM information_schema.VIEWS ORDER BY TABLE_SCHEMA, TABLE_NAME",

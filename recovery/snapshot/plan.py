@@ -25,16 +25,8 @@ from recovery.grants import Grants, read_grants
 from recovery.schema import Table, check_supported
 from recovery.snapshot.request import SnapshotRequest
 from recovery.snapshot.rights import check_readable, events_shown, look_at_rights, missing_select
-from recovery.source import (
-    TABLE_TYPES,
-    Connection,
-    ServerInfo,
-    fetch,
-    list_tables,
-    read_tables,
-    show_create_database,
-    show_create_table,
-)
+from recovery.source import Connection, ServerInfo, fetch
+from recovery.source_tables import TABLE_TYPES, list_tables, read_tables, show_create_database, show_create_table
 from recovery.tableinfo import system_versioned
 
 Pair = tuple[str, str]

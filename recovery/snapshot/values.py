@@ -158,7 +158,7 @@ def enum_by_index(column: Column) -> bool:
 
 def _enum_indexes(column: Column, raws: Sequence[Raw]) -> Converted:
     if "?" in "".join(column.labels):
-        raise ValueError("a label that information_schema may not show")  # see recovery.source.parse_labels
+        raise ValueError("a label that information_schema may not show")  # see recovery.source_tables.parse_labels
     indexes = [None if raw is None else int(raw) for raw in raws]
     labels = (None, *column.labels)
     texts = pa.array([None if i is None else labels[i] for i in indexes], pa.string())
