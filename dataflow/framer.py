@@ -403,10 +403,15 @@ class Framer:
         rows = rows[skipped : np.searchsorted(rows[:, tk.ROW_TX], span[1])].copy()
         rows[:, tk.ROW_TX] -= span[0]
         kept = grammar.rollbacks.kept(grammar.file, rows[:, tk.ROW_POSITION])
-        rows = rows[kept]
+        if kept is not None:
+            rows = rows[kept]
+
+        def counted(n: int) -> int:
+            return n if kept is None else int(kept[:n].sum())
+
         whole, rows = self._uncompressed(buffer, rows)
         ddl = tuple(
-            (int(kept[: s.rows - skipped].sum()), _ddl_action(s, found, s.tx - span[0], self._utc_since_us))
+            (counted(s.rows - skipped), _ddl_action(s, found, s.tx - span[0], self._utc_since_us))
             for s in grammar.statements
             if span[0] <= s.tx < span[1]
         )

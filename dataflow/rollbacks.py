@@ -68,12 +68,14 @@ class Rollbacks:
         """The spans of a file that end before a position: whoever was to be told has been."""
         self.spans = [s for s in self.spans if s.file != file or s.end > before]
 
-    def kept(self, file: str, positions: np.ndarray) -> np.ndarray:
-        """Which of the row events at these positions of a file count."""
+    def kept(self, file: str, positions: np.ndarray) -> np.ndarray | None:
+        """Which of the row events at these positions of a file count; None if all do."""
+        spans = [s for s in self.spans if s.file == file]
+        if not spans:
+            return None
         kept = np.ones(len(positions), bool)
-        for span in self.spans:
-            if span.file == file:
-                kept &= (positions <= span.start) | (positions >= span.end)
+        for span in spans:
+            kept &= (positions <= span.start) | (positions >= span.end)
         return kept
 
 

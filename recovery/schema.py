@@ -1,8 +1,8 @@
 """Tables and columns as the archive knows them, and the Arrow type that holds each MySQL type without loss.
 
 Two readers produce these objects: the TABLE_MAP metadata of the binlog (dataflow/tablemap.py) and information_schema at a
-snapshot (recovery/source_tables.py). Both must give equal `Column.storage` for the same column: that is how the merge knows that
-a baseline and a change segment speak of the same table.
+snapshot (recovery/source_tables.py). Both must give equal `Column.storage` for the same column: that is how the merge knows
+that a baseline and a change segment speak of the same table.
 
 Promises: `arrow_type` maps every supported type to a type that can hold each of its ordinary values exactly; a value that
 it can't hold (a zero date, an ENUM's invalid value, text that isn't valid in its character set) goes, as text, into the
