@@ -6,6 +6,7 @@ sql/log_event.h. All integers are little endian unless said.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,6 +92,13 @@ def format_checksummed(event: Event) -> bool:
     if algorithm not in (0, 1):
         raise _damaged(f"unknown binlog checksum algorithm {algorithm}")
     return algorithm == 1
+
+
+def logs_explicit_timestamps(event: Event) -> bool:
+    """Whether a FORMAT_DESCRIPTION event is of a server that logs explicit_defaults_for_timestamp with statements as a flag:
+    MariaDB since 10.10 (MDEV-29078). The version stands behind 2 bytes, with NUL at its end."""
+    found = re.match(rb"(?:5\.5\.5-)?(\d+)\.(\d+)\.\d+-MariaDB", event.body[2:52])
+    return found is not None and (int(found[1]), int(found[2])) >= (10, 10)
 
 
 def rotate(event: Event) -> tuple[str, int]:
@@ -299,11 +307,13 @@ class QueryEvent:
     session: Session | None = None
 
 
-def query(body: bytes, charsets: Mapping[int, str], timestamp_s: int = 0) -> QueryEvent:
+def query(
+    body: bytes, charsets: Mapping[int, str], timestamp_s: int = 0, *, explicit_timestamps: bool = False
+) -> QueryEvent:
     """QUERY: thread 4, seconds 4, db length 1, error 2, status length 2; status variables; db, NUL, statement.
 
     The statement is in the client's character set, which status variable 4 names by collation id; charsets: the server's
-    names for these ids. timestamp_s: of the event's header.
+    names for these ids. timestamp_s: of the event's header. explicit_timestamps: see logs_explicit_timestamps.
     """
     if len(body) < 13:
         raise _damaged("a QUERY event is cut short")
@@ -317,7 +327,7 @@ def query(body: bytes, charsets: Mapping[int, str], timestamp_s: int = 0) -> Que
     try:
         if codec is None:
             raise ValueError("unknown character set")
-        session = _session(variables, charsets, timestamp_s)
+        session = _session(variables, charsets, timestamp_s, explicit_timestamps=explicit_timestamps)
         return QueryEvent(thread, db.decode(), text.decode(codec), exact=True, session=session)
     except ValueError:
         shown = text.decode("ascii", errors="backslashreplace")
@@ -337,15 +347,17 @@ _UTF8MB4: Final = 45  # utf8mb4_general_ci, if the event doesn't say
 
 # Status variables of a QUERY event (Query_event::Query_event_status_vars of MySQL, Q_*_CODE of MariaDB) and their lengths;
 # 5, 6, 11 and 12 tell theirs themselves. 128 and 129 are MariaDB's.
-_SQL_MODE, _NUMBERING, _CHARSET, _TIME_ZONE, _INVOKER, _MICROSECONDS, _MICROSECONDS_MARIADB = 1, 3, 4, 5, 11, 13, 128
+_FLAGS, _SQL_MODE, _NUMBERING, _CHARSET, _TIME_ZONE, _INVOKER = 0, 1, 3, 4, 5, 11
+_MICROSECONDS, _EXPLICIT_TIMESTAMPS, _MICROSECONDS_MARIADB = 13, 16, 128
 _LENGTHS: Final = {
-    0: 4, _SQL_MODE: 8, _NUMBERING: 4, _CHARSET: 6, 7: 2, 8: 2, 9: 8, 10: 4, _MICROSECONDS: 3, 16: 1, 17: 8, 18: 2, 19: 1,
-    20: 1, _MICROSECONDS_MARIADB: 3, 129: 8,
+    _FLAGS: 4, _SQL_MODE: 8, _NUMBERING: 4, _CHARSET: 6, 7: 2, 8: 2, 9: 8, 10: 4, _MICROSECONDS: 3,
+    _EXPLICIT_TIMESTAMPS: 1, 17: 8, 18: 2, 19: 1, 20: 1, _MICROSECONDS_MARIADB: 3, 129: 8,
 }  # fmt: skip
+_EXPLICIT_TIMESTAMPS_FLAG: Final = 1 << 24  # of MariaDB
 
 # lc_time_names en_US, explicit_defaults_for_timestamp ON, default_collation_for_utf8mb4 utf8mb4_0900_ai_ci, and
 # default_table_encryption OFF: what a Session doesn't have, and is taken for granted.
-_USUAL: Final = {7: b"\0\0", 16: b"\1", 18: b"\xff\0", 20: b"\0"}
+_USUAL: Final = {7: b"\0\0", _EXPLICIT_TIMESTAMPS: b"\1", 18: b"\xff\0", 20: b"\0"}
 
 
 def _status_variables(status: bytes) -> dict[int, bytes]:
@@ -380,7 +392,9 @@ def _client_collation(variables: Mapping[int, bytes]) -> int:
     return int.from_bytes(variables[_CHARSET][:2], "little") if _CHARSET in variables else _UTF8MB4
 
 
-def _session(variables: Mapping[int, bytes], charsets: Mapping[int, str], timestamp_s: int) -> Session | None:
+def _session(
+    variables: Mapping[int, bytes], charsets: Mapping[int, str], timestamp_s: int, *, explicit_timestamps: bool
+) -> Session | None:
     if _SQL_MODE not in variables or _CHARSET not in variables:
         return None
     client, collation, server = struct.unpack("<HHH", variables[_CHARSET])
@@ -397,7 +411,16 @@ def _session(variables: Mapping[int, bytes], charsets: Mapping[int, str], timest
         started_at_us=timestamp_s * 1_000_000 + int.from_bytes(fraction, "little"),
         numbering=(increment, offset),
         complete=all(variables.get(code, usual) == usual for code, usual in _USUAL.items()),
+        explicit_timestamps=_explicit_timestamps(variables, flagged=explicit_timestamps),
     )
+
+
+def _explicit_timestamps(variables: Mapping[int, bytes], *, flagged: bool) -> bool | None:
+    if _EXPLICIT_TIMESTAMPS in variables:
+        return variables[_EXPLICIT_TIMESTAMPS] == b"\1"
+    if flagged and _FLAGS in variables:
+        return bool(int.from_bytes(variables[_FLAGS], "little") & _EXPLICIT_TIMESTAMPS_FLAG)
+    return None
 
 
 def _account(raw: bytes) -> tuple[str, str]:

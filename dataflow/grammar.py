@@ -107,6 +107,7 @@ class Grammar:
         self.xa: list[Xa] = []
         self.known: dict[int, KnownGtid] = {}
         self._charsets = charsets or _UTF8_ONLY
+        self._explicit_timestamps = False  # whether this file's statements have that setting as a flag
         self._lower_case = lower_case
         self._mapped = np.zeros((_MAPS, 2), np.int64)
         self._state = np.zeros(tk.STATE_FIELDS, np.int64)
@@ -188,6 +189,7 @@ class Grammar:
             if not event.artificial and self.position == 4:
                 self._state[tk.STATE_POSITION] = event.end
             self.checksummed = ev.format_checksummed(event)
+            self._explicit_timestamps = ev.logs_explicit_timestamps(event)
             return
         if event.artificial:
             raise damaged(f"an unexpected artificial event of type {event.type}")
@@ -272,7 +274,7 @@ class Grammar:
     # --- statements ----------------------------------------------------------------------------------------------------
 
     def _query(self, event: ev.Event, body: bytes, number: int, start: int) -> None:
-        query = ev.query(body, self._charsets, event.timestamp)
+        query = ev.query(body, self._charsets, event.timestamp, explicit_timestamps=self._explicit_timestamps)
         if not self.open:
             raise self._outside(start)
         if query.connection_id:

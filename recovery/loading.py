@@ -61,6 +61,8 @@ def run_as_logged(connection: Connection, ddl: Ddl) -> None:
         "character_set_client": session.charset,
         "collation_connection": f"{session.collation}",
     }
+    if session.explicit_timestamps is False:  # on, where it isn't said (_switch_off)
+        values[_EXPLICIT] = "0"
     with _refusals(connection):
         body = encoded(ddl.statement, session.charset)
         for db in (ddl.default_db, *(db for db, _ in ddl.tables or ())):
@@ -71,6 +73,8 @@ def run_as_logged(connection: Connection, ddl: Ddl) -> None:
         connection.query(body)
         fetch(connection, "SET NAMES utf8mb4")
         fetch(connection, "SET SESSION time_zone = '+00:00', sql_mode = '', timestamp = DEFAULT")
+        if _EXPLICIT in values:
+            fetch(connection, f"SET SESSION {_EXPLICIT} = 1")
 
 
 @contextmanager

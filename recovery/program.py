@@ -21,7 +21,7 @@ from recovery.ddl import TableName
 from recovery.dropped_keys import dropped, live
 from recovery.errors import NotComputable, RowbackError
 from recovery.lineage import Lineage, Step
-from recovery.other_settings import other_settings
+from recovery.other_settings import other_settings, with_settings
 from recovery.quoting import quote
 from recovery.references import Parent, copied, followed, parents, rewritten
 from recovery.refused import refused
@@ -47,8 +47,9 @@ def written(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -
     flavor = state.identity.flavor if state.identity else None
     texts = [*_texts(state, lineage, flavor)]
     for (text, default_db, ddl, step), gone in zip(texts, _dropped(texts, lineage), strict=True):
-        if ddl is not None and (why := other_settings(ddl)) is not None:
+        if ddl is not None and (why := other_settings(ddl, flavor)) is not None:
             raise refused(lineage.name, ddl, why)
+        session = step.ddl.session if step is not None else ddl.session if ddl is not None else None
         follow = _follower(state, low_seq if ddl is None else ddl.seq, cut_seq)
         try:
             if _by_database(text, creates=step is None):
@@ -64,7 +65,7 @@ def written(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -
         except NotRewritten as error:
             raise _unwritten(lineage, ddl, error) from error
         if target is not None:
-            yield step, target
+            yield step, with_settings(target, session, flavor)
 
 
 def _names_charset(create: str) -> bool:

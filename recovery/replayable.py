@@ -108,7 +108,7 @@ def why_not_on(ddl: Ddl, before: Sequence[Table], creates: Sequence[str], flavor
         return "the binlog doesn't have the time zone that it ran under"
     if flavor == "mariadb" and ("UTF8" in words or ("time", "datetime") in changed or ("time", "timestamp") in changed):
         return "it depends on old_mode, which the binlog doesn't have"
-    if flavor == "mariadb" and "TIMESTAMP" in words:
+    if flavor == "mariadb" and "TIMESTAMP" in words and ddl.session.explicit_timestamps is None:
         return "it depends on explicit_defaults_for_timestamp, which the binlog doesn't have"
     return None
 

@@ -22,6 +22,7 @@ from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.errors import ConfigError, TargetOutsideCoverage
 from recovery.gtid import is_gtid
+from recovery.tokens import bare
 
 pc: Any = compute  # the stubs miss most of what a kernel accepts
 TableName = tuple[str, str]
@@ -204,7 +205,7 @@ def replaces_rows(ddl: Ddl) -> bool:
     if ddl.verb in _REPLACING:
         return True
     if ddl.verb == "CREATE TABLE":
-        return " ".join(ddl.statement.upper().split()).startswith("CREATE OR REPLACE")
+        return re.search(r"\bCREATE\s+OR\s+REPLACE\b", bare(ddl.statement), re.IGNORECASE) is not None
     if ddl.verb != "ALTER TABLE":
         return False
     emptied = re.search(r"\b(TRUNCATE|DROP)\s+PARTITION\b", ddl.statement, re.IGNORECASE) is not None

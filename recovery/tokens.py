@@ -12,7 +12,7 @@ from recovery.ddl import EXECUTABLE_COMMENT, TableName
 
 
 def tokens_of(statement: str) -> list[Token]:
-    """A statement's tokens; start and end are offsets in it. Raises SqlglotError."""
+    """A statement's tokens, behind MariaDB's SET STATEMENT .. FOR; start and end are offsets in it. Raises SqlglotError."""
     # sqlglot takes some statements for opaque commands at their first word, so it doesn't get to see one; and it makes one
     # token of PRIMARY KEY and the like.
     found = []
@@ -20,7 +20,10 @@ def tokens_of(statement: str) -> list[Token]:
         quoted = t.token_type in (TokenType.IDENTIFIER, TokenType.STRING)
         words = [t.text] if quoted else t.text.split() or [t.text]
         found += [Token(t.token_type, word, t.line, t.col, t.start - 7, t.end - 7) for word in words]
-    return [t for t in found if t.token_type is not TokenType.SEMICOLON]
+    found = [t for t in found if t.token_type is not TokenType.SEMICOLON]
+    if [keyword(t) for t in found[:2]] != ["SET", "STATEMENT"]:
+        return found
+    return found[next((i + 1 for i, t in enumerate(found) if keyword(t) == "FOR"), len(found)) :]
 
 
 def bare(statement: str) -> str:

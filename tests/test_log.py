@@ -128,7 +128,7 @@ def test_a_capture_from_its_first_commit_on(log: Log, store: FileStore) -> None:
     assert state.writer == Writer(1, "host", 7, 1777716000123456, 0)
     assert a_log(store).read() == state
     document = json.loads(store.get("default/shop/log/00000000000000000002.json"))
-    assert [document[k] for k in ("format", "version", "generation", "created_at_us")] == [7, 2, 1, 1777716000123456]
+    assert [document[k] for k in ("format", "version", "generation", "created_at_us")] == [8, 2, 1, 1777716000123456]
     assert len(document["commit_id"]) == 32
 
 

@@ -139,7 +139,9 @@ class Session:
     (user, host); None where the statement names its definer. started_at_us: what NOW() gave, in whole seconds for most.
     numbering: auto_increment_increment and auto_increment_offset. complete: whether these are all settings of the event that
     bear on what a statement makes; False in logs of earlier versions, which don't have the numbering either. system_zone:
-    what the time zone SYSTEM was on the source then, as SET takes it; None if that isn't known."""
+    what the time zone SYSTEM was on the source then, as SET takes it; None if that isn't known. explicit_timestamps:
+    explicit_defaults_for_timestamp; None where the log doesn't have it (MariaDB before 10.10, statements that make no table,
+    logs of earlier versions)."""
 
     sql_mode: int
     charset: str
@@ -151,6 +153,7 @@ class Session:
     numbering: tuple[int, int] = (1, 1)
     complete: bool = False
     system_zone: str | None = None
+    explicit_timestamps: bool | None = None
 
     @property
     def zone(self) -> str | None:
