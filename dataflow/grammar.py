@@ -25,6 +25,7 @@ from recovery.archive.actions import Session
 from recovery.ddl import Classified, classify
 from recovery.errors import BinlogDamaged, UnsupportedEvent
 from recovery.stored_names import in_lower_case
+from recovery.usual_mode import in_usual_mode
 
 _UTF8_ONLY: Mapping[int, str] = {45: "utf8mb4"}
 _DML = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "CALL", "DO", "WITH", "SELECT", "VALUES", "ANALYZE"})
@@ -40,7 +41,7 @@ PREPARE, COMMIT, ROLLBACK = "prepare", "commit", "rollback"
 class Statement:
     """A DDL statement. tx: number of its transaction; rows: how many row events come before it; verb, tables: see
     `recovery.ddl.Classified`; session: None if it isn't known. logged: the text as it was, where names in it were put
-    in lower case."""
+    in lower case, or it was written for the usual sql_mode."""
 
     tx: int
     rows: int
@@ -325,13 +326,14 @@ class Grammar:
 
     def _statement(self, query: ev.QueryEvent, found: Classified, start: int) -> Statement:
         found = found if query.exact else replace(found, tables=None)
-        text, default_db, logged = query.statement, query.db, None
+        text, default_db, session = query.statement, query.db, query.session
         if self._lower_case:
-            mode = query.session.sql_mode if query.session else 0
-            text, default_db, found = in_lower_case(text, default_db, found, mode)
-            logged = query.statement if text != query.statement else None
+            text, default_db, found = in_lower_case(text, default_db, found, session.sql_mode if session else 0)
+        if session is not None and query.exact:
+            text, session = in_usual_mode(text, found.verb, session)
+        logged = query.statement if text != query.statement else None
         place = (self.txs, self.n_rows, start)
-        return Statement(*place, default_db, text, found.verb, found.tables, query.session, logged)
+        return Statement(*place, default_db, text, found.verb, found.tables, session, logged)
 
     def _xa_statement(self, statement: str, number: int, start: int) -> None:
         """XA START and XA END stand around the rows; XA COMMIT and XA ROLLBACK are transactions of their own."""

@@ -15,7 +15,7 @@ import sqlglot
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import TokenType
 
-from recovery.sqlscan import NO_BACKSLASH_ESCAPES, Word, scan
+from recovery.sqlscan import ANSI_QUOTES, NO_BACKSLASH_ESCAPES, Word, scan
 
 TableName = tuple[str, str]
 
@@ -52,7 +52,7 @@ def classify(statement: str, default_db: str, sql_mode: int = 0) -> Classified:
         tokens = [(t.text, t.token_type in (TokenType.IDENTIFIER, TokenType.STRING)) for t in found]
     except SqlglotError:
         tokens = []
-    if sql_mode & NO_BACKSLASH_ESCAPES:  # which sqlglot doesn't know
+    if sql_mode & (ANSI_QUOTES | NO_BACKSLASH_ESCAPES):  # which sqlglot doesn't know
         tokens = [(word.text, word.kind in ("name", "string")) for word in scan(statement, sql_mode)]
     if not tokens:
         return Classified((statement.split() or ["?"])[0].upper(), None)

@@ -167,8 +167,9 @@ class Ddl:
     table may be touched; empty means that it touches no table's rows or columns (a GRANT, a view, a routine). An entry
     with an empty table name, (db, ""), stands for every table of that database. session: None in logs of earlier versions,
     and where the event has other settings than this version knows. statement: as logged, but for names of tables and
-    databases where the source keeps them in lower case (recovery/stored_names.py); logged: as it was then, None if it is the
-    same."""
+    databases where the source keeps them in lower case (recovery/stored_names.py), and for quotes, backslashes and REAL that
+    the session's sql_mode made others of, whose bits are then not in session (recovery/usual_mode.py); logged: as it was
+    then, None if it is the same."""
 
     kind: ClassVar[str] = "ddl"
     seq: int
