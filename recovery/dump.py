@@ -38,13 +38,11 @@ from recovery.output.options import OutputOptions
 from recovery.output.rowfiles import RowFiles, Shape
 from recovery.quoting import quote
 from recovery.schema import Column
+from recovery.statement_settings import SQL_MODE, as_statements
 from recovery.tableinfo import system_versioned
 
 _BATCH_ROWS = 8192
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_$-]+")
-# Strict modes are off (the source may hold what they refuse), a 0 in an AUTO_INCREMENT column stays 0, and
-# invalid dates are let through (MySQL manual, "Server SQL Modes").
-SQL_MODE = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES"
 HEAD = (
     "/*!40101 SET NAMES utf8mb4*/;\n"
     f"/*!40101 SET SQL_MODE='{SQL_MODE}'*/;\n"
@@ -115,7 +113,7 @@ class DumpWriter:
         """Write a table's definition and rows. schema: CREATE TABLE and the statements that change it. merged: None
         for no rows. Raises NotComputable for a value that no statement can store, duckdb.Error and OSError as they come."""
         db, name = table
-        bodies = [text.strip().rstrip(";") for text in schema]
+        bodies = [body for text in schema for body in as_statements(text)]
         for body in bodies:
             check_statement(body, f"{db}.{name}")
         program = "".join(f"{body};\n" for body in bodies)

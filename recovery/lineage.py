@@ -31,8 +31,8 @@ from recovery.alter import (
 from recovery.archive.actions import Baseline, Ddl
 from recovery.autoincrement import counts_on
 from recovery.ddl import TableName
-from recovery.other_settings import implicit_timestamps
 from recovery.partitions import NotFolded, Partitioning, dropped, partitioning_of, reorganized, rows_of
+from recovery.statement_settings import implicitly
 from recovery.tokens import bare, keyword, says, tokens_of
 
 
@@ -319,7 +319,7 @@ def _alter(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
     unknown = next((o for o in operations if isinstance(o, Unknown)), None)
     if unknown is not None:
         _block(live, ddl, f"`{unknown.text}` can't be computed from the archive")
-    elif implicit_timestamps(ddl):
+    elif implicitly(ddl):
         _block(live, ddl, "it makes a TIMESTAMP without NULL or DEFAULT under explicit_defaults_for_timestamp = OFF")
     step = Step(ddl, operations)
     live.close(name, ddl.seq)

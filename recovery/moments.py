@@ -1,5 +1,6 @@
-"""What `DEFAULT CURRENT_TIMESTAMP` gave the rows that were there when a column was added: the statement's own moment, the
-same for all of them. The binlog has it, and for DATETIME the time zone that it was read in.
+"""What defaults gave the rows that were there when a column was added, where that is a moment: with CURRENT_TIMESTAMP the
+statement's own, the same for all of them, which the binlog has, and for DATETIME the time zone that it was read in; a
+TIMESTAMP's literal in that time zone.
 
 Sources: MySQL manual, "Automatic Initialization and Updating for TIMESTAMP and DATETIME"; MariaDB's "DATETIME". Both cut
 fractional digits off, they don't round.
@@ -14,14 +15,20 @@ from datetime import UTC, datetime, timedelta
 from recovery.archive.actions import Ddl, Session
 from recovery.column_spec import ColumnSpec, Default
 
+_LITERAL = re.compile(r"\d{4}-\d\d-\d\d(?: \d\d:\d\d:\d\d(?:\.(\d{1,6}))?)?")
 _OFFSET = re.compile(r"([-+])(\d\d):([0-5]\d)")
 
 
 def settled(spec: ColumnSpec, ddl: Ddl) -> ColumnSpec:
     """The definition with the moment's value as its default, in the text that DuckDB casts to it, if the default is the
-    current time; as it is for any other one and where the value can't be told."""
+    current time or a TIMESTAMP's; as it is for any other one and where the value can't be told."""
     default, column = spec.default, spec.column
-    if default is None or default.clock is None or default.clock != (column.fsp or 0) or ddl.session is None:
+    if default is None or ddl.session is None:
+        return spec
+    if column.type == "timestamp" and default.known and default.text is not None:
+        text = _in_zone(default.text, column.fsp or 0, ddl.session)
+        return spec if text is None else replace(spec, default=Default(text, moment=True))
+    if default.clock is None or default.clock != (column.fsp or 0):
         return spec
     us = ddl.session.started_at_us
     if default.clock and us % 1_000_000 == 0:
@@ -39,6 +46,18 @@ def settled(spec: ColumnSpec, ddl: Ddl) -> ColumnSpec:
 def reads_the_clock(spec: ColumnSpec) -> bool:
     """Whether the rows that are there get the current time."""
     return spec.default is not None and spec.default.clock is not None
+
+
+def _in_zone(literal: str, fsp: int, session: Session) -> str | None:
+    found, offset = _LITERAL.fullmatch(literal), _offset(session)
+    if found is None or offset is None or len((found[1] or "").rstrip("0")) > fsp:
+        return None
+    try:
+        moment = datetime.fromisoformat(literal.partition(".")[0]).replace(tzinfo=UTC) - offset
+    except (ValueError, OverflowError):
+        return None
+    us = int((found[1] or "").ljust(6, "0"))
+    return f"{_written(moment.replace(microsecond=us), fsp)}+00" if moment.timestamp() > 0 else None
 
 
 def _written(moment: datetime, digits: int) -> str:

@@ -21,12 +21,13 @@ from recovery.ddl import TableName
 from recovery.dropped_keys import dropped, live
 from recovery.errors import NotComputable, RowbackError
 from recovery.lineage import Lineage, Step
-from recovery.other_settings import other_settings, with_settings
+from recovery.other_settings import other_settings
 from recovery.quoting import quote
 from recovery.references import Parent, copied, followed, parents, rewritten
 from recovery.refused import refused
 from recovery.retarget import NotRewritten, named_table, retargeted
 from recovery.scope import label, spelled
+from recovery.statement_settings import with_settings
 from recovery.tokens import bare, keyword, outside, tokens_of
 
 _ACTION: Final = re.compile(r"\bON\s+(DELETE|UPDATE)\s+(CASCADE|SET\s+(NULL|DEFAULT))\b", re.IGNORECASE)
@@ -49,7 +50,6 @@ def written(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -
     for (text, default_db, ddl, step), gone in zip(texts, _dropped(texts, lineage), strict=True):
         if ddl is not None and (why := other_settings(ddl, flavor)) is not None:
             raise refused(lineage.name, ddl, why)
-        session = step.ddl.session if step is not None else ddl.session if ddl is not None else None
         follow = _follower(state, low_seq if ddl is None else ddl.seq, cut_seq)
         try:
             if _by_database(text, creates=step is None):
@@ -65,7 +65,7 @@ def written(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -
         except NotRewritten as error:
             raise _unwritten(lineage, ddl, error) from error
         if target is not None:
-            yield step, with_settings(target, session, flavor)
+            yield step, target if ddl is None else with_settings(target, ddl.session, flavor)
 
 
 def _names_charset(create: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from recovery.archive.snapshot_scope import SnapshotScope
 from recovery.ddl import classify
 from recovery.errors import RowbackError
 from recovery.lineage import follow
-from recovery.other_settings import other_settings
 from recovery.planning import plan_for
 from testservers import MySQLServer
 
@@ -102,37 +100,6 @@ def test_what_can_t_be_read_is_refused_and_not_missing() -> None:
     (found,) = follow({}, 0, [ddl(odd, sql_mode=1 << 20)], 9).values()
     assert found.obstacle is not None
     assert follow({}, 0, [ddl("CREATE SEQUENCE s")], 9) == {}
-
-
-@pytest.mark.parametrize(
-    ("statement", "session", "why"),
-    [
-        ("CREATE TABLE t (r REAL)", replace(SESSION, sql_mode=1), "REAL_AS_FLOAT"),
-        ("CREATE TABLE t (v INT, g INT AS (v || 1))", replace(SESSION, sql_mode=2), "PIPES_AS_CONCAT"),
-        ('CREATE TABLE "t" (v INT)', replace(SESSION, sql_mode=4), "ANSI_QUOTES"),
-        ("ALTER TABLE t ADD g INT AS (v-1)", replace(SESSION, sql_mode=64), "NO_UNSIGNED_SUBTRACTION"),
-        ("CREATE TABLE t (v NUMBER)", replace(SESSION, sql_mode=512), "ORACLE"),
-        (
-            "ALTER TABLE t ADD g INT AS (NOT a BETWEEN 1 AND 2)",
-            replace(SESSION, sql_mode=1 << 29),
-            "HIGH_NOT_PRECEDENCE",
-        ),
-        ("ALTER TABLE t ADD v CHAR(9) DEFAULT 'a\\b'", replace(SESSION, sql_mode=1 << 20), "NO_BACKSLASH_ESCAPES"),
-        ("CREATE INDEX k ON t ((v-1))", replace(SESSION, sql_mode=64), "NO_UNSIGNED_SUBTRACTION"),
-        ("ALTER TABLE t ADD v CHAR(9) DEFAULT concat(w, 'ä')", replace(SESSION, charset="latin1"), "latin1"),
-        ("CREATE TABLE t (v CHAR, CHECK (v <> 'ä'))", replace(SESSION, charset="latin1"), "latin1"),
-        ("CREATE TABLE t (at TIMESTAMP)", replace(SESSION, complete=False), "explicit_defaults_for_timestamp"),
-        ("CREATE TABLE t (v INT) CHARSET utf8mb4", replace(SESSION, complete=False), "default_collation_for_utf8mb4"),
-        ("CREATE TABLE t (v INT NOT NULL COMMENT 'a-b', w INT)", replace(SESSION, sql_mode=4 | 2 | 64 | 1 << 29), None),
-        ("CREATE TABLE t (v CHAR DEFAULT 'ä')", replace(SESSION, charset="latin1"), None),
-        ("CREATE TABLE t (v INT)", replace(SESSION, complete=False), None),
-        ('DROP TABLE "t"', replace(SESSION, sql_mode=4), None),
-    ],
-)
-def test_definitions_that_go_by_the_session(statement: str, session: Session, why: str | None) -> None:
-    found = other_settings(replace(ddl(statement), session=session), "mysql")
-    assert found is None if why is None else why in (found or "")
-    assert other_settings(replace(ddl(statement), session=None), "mysql") is None
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ from recovery.quoting import quote
 from recovery.schema import Column, table_of
 from recovery.scope import TableName
 from recovery.seqrange import moment_text
+from recovery.statement_settings import as_statements
 from recovery.undo_script import comment
 
 pc: Any = compute
@@ -234,4 +235,5 @@ def _ddl(event: Event) -> str:
     head = comment(
         f"DDL of transaction seq {ddl.seq}{gtid}, {moment_text(ddl.cut_at_us)} UTC, at {ddl.file}:{ddl.position}"
     )
-    return f"{head}\nUSE {quote(event.table[0])};\n{event.text.strip().rstrip(';')};\n\n"
+    body = "".join(f"{text};\n" for text in as_statements(event.text))
+    return f"{head}\nUSE {quote(event.table[0])};\n{body}\n"

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recovery.archive.names import encode, table_key
+from recovery.dump import HEAD
 from recovery.dump_values import written
 from recovery.merge import MergedTable, Merger
 from recovery.objects.files import CLIENT_FILE, for_client
@@ -31,6 +32,7 @@ from recovery.output.files import FileRecord, Sink, TableFiles, Written, unheard
 from recovery.output.options import OutputOptions
 from recovery.quoting import quote
 from recovery.schema import EXACT, EXACT_TYPE, Table, table_metadata, value_fields
+from recovery.statement_settings import as_statements
 from recovery.tableinfo import system_versioned
 
 _BATCH_ROWS = 8192
@@ -64,8 +66,8 @@ class ParquetWriter:
     ) -> TableFiles:
         """Write a table's definition and rows; merged: None for no rows. Raises duckdb.Error and OSError as they come."""
         folder = table_key(*table)
-        program = "".join(f"{text.strip().rstrip(';')};\n" for text in schema)
-        definition = write_text(self.directory, f"{folder}/schema.sql", f"USE {quote(table[0])};\n{program}")
+        program = "".join(f"{body};\n" for text in schema for body in as_statements(text))
+        definition = write_text(self.directory, f"{folder}/schema.sql", f"{HEAD}USE {quote(table[0])};\n{program}")
         columns = written(merged) if merged is not None else []
         kept = Table(*table, tuple(c for _, c in columns), _key(merged, {c.name for _, c in columns}))
         digest = Digest()

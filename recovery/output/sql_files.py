@@ -19,6 +19,7 @@ from recovery.output.files import FileRecord, Sink
 from recovery.output.forward import blocks, events
 from recovery.output.story import Story
 from recovery.scope import TableName
+from recovery.statement_settings import as_statements
 
 
 @dataclass
@@ -36,7 +37,8 @@ class SqlWriter(DumpWriter):
         ArchiveDamaged and OSError."""
         for story in stories.values():
             for _, text in story.statements:
-                check_statement(text.strip().rstrip(";"), story.table.label)
+                for body in as_statements(text):
+                    check_statement(body, story.table.label)
         self.script = list(self._cut(blocks(events(store, stories), self.flavor), heard))
         return self.script
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 from sqlglot.errors import SqlglotError
 
-from recovery.alter import AddColumn
+from recovery.alter import AddColumn, Operation
 from recovery.archive.actions import Ddl, Segment
 from recovery.archive.state import ArchiveState
 from recovery.errors import NotComputable
-from recovery.lineage import Lineage, Span
-from recovery.moments import reads_the_clock
+from recovery.lineage import Lineage, Span, Step
+from recovery.moments import reads_the_clock, settled
 from recovery.plan import segments_by_table
 from recovery.program import in_place, program
 from recovery.refused import shown
@@ -27,6 +27,7 @@ from recovery.restore_plan import RestorePlan, TablePlan
 from recovery.retarget import NotRewritten
 from recovery.scope import TableName
 from recovery.stages import Stage, build
+from recovery.statement_settings import at_its_moment
 from recovery.straddling import Seqs
 from recovery.tableinfo import system_versioned
 from recovery.target import flavor_of
@@ -77,8 +78,8 @@ def _story(
     late = [step for step in lineage.program if step.ddl.seq > base_seq]
     created = lineage.create.ddl
     for step in late:
-        if any(isinstance(o, AddColumn) and reads_the_clock(o.spec) for o in step.operations):
-            raise _untold(table, f"`{shown(step.ddl)}` gave its rows the time at which it ran")
+        if any(_of_unknown_time(o, step.ddl) for o in step.operations):
+            raise _untold(table, f"`{shown(step.ddl)}` gave its rows the time at which it ran, which isn't known")
     statements: list[tuple[Ddl, str]] = []
     schema: tuple[str, ...] = ()
     if created is not None and created.seq > base_seq:
@@ -87,10 +88,23 @@ def _story(
         schema = tuple(program(state, table.low_seq, cut_seq, replace(lineage, program=early)))
     for step in late:
         one = list(program(state, table.low_seq, cut_seq, replace(lineage, program=(step,))))
-        statements += [(step.ddl, text) for text in one[1:]]
+        statements += [(step.ddl, _timed(text, step)) for text in one[1:]]
     staged = build(_until(lineage, base_seq), state.schemas, segments, seqs)
     base = replace(table, schema=schema, staged=staged)
     return Story(table, base, base_seq, tuple(statements), table.staged.stages)
+
+
+def _of_unknown_time(operation: Operation, ddl: Ddl) -> bool:
+    if not isinstance(operation, AddColumn) or not reads_the_clock(operation.spec):
+        return False
+    default = settled(operation.spec, ddl).default
+    return default is None or not default.moment
+
+
+def _timed(text: str, step: Step) -> str:
+    """To be run on rows, which get the moment of a default."""
+    clock = any(isinstance(o, AddColumn) and reads_the_clock(o.spec) for o in step.operations)
+    return at_its_moment(text, step.ddl.session) if clock and step.ddl.session is not None else text
 
 
 def _renamed(story: Story, name: TableName, renames: Renames) -> Story:
