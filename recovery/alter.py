@@ -7,7 +7,7 @@ Source: MySQL manual, "ALTER TABLE Statement"; MariaDB's the same. Column defini
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -128,6 +128,18 @@ Operation: TypeAlias = (
     AddColumn | DropColumn | RenameColumn | ChangeColumn | ChangeDefault | ConvertCharset | ChangeKey | RenameTable
     | Repartition | AddPartitions | ReorganizePartitions | EmptyPartitions | RemoveRows | Harmless | Unknown
 )  # fmt: skip
+
+
+def renamed(operations: Iterable[Operation]) -> dict[str, str]:
+    """The new names of the columns that get one, by the old ones in lower case. All clauses of a statement name the columns
+    as they were before it, so two may exchange their names."""
+    found = {}
+    for operation in operations:
+        if isinstance(operation, RenameColumn):
+            found[operation.old.casefold()] = operation.new
+        elif isinstance(operation, ChangeColumn):
+            found[operation.old.casefold()] = operation.spec.column.name
+    return found
 
 
 def parse_alter(statement: str, default_db: str) -> tuple[Operation, ...]:

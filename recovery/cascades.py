@@ -13,8 +13,11 @@ lower_case_table_names. Not seen: innodb_native_foreign_keys turned on after the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import pyarrow.compute as compute
@@ -24,10 +27,13 @@ from recovery.archive.segments import DELETE, UPDATE_AFTER, read_segment
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.marks import SnapshotRange
+from recovery.references import parents
+from recovery.retarget import NotRewritten
 from recovery.scope import TableName, uncaptured
 
 # The referential actions that change the child (MySQL manual, "FOREIGN KEY Constraints", Referential Actions).
 _CHILD_OP = {"CASCADE": "delete", "SET NULL": "update", "SET DEFAULT": "update"}
+_ACTION: Final = re.compile(r"\bON\s+(DELETE|UPDATE)\s+(CASCADE|SET\s+(NULL|DEFAULT))\b", re.IGNORECASE)
 # Path of a segment -> (seq, "delete" | "update") of its changes, each pair once, in seq order.
 Boundary = Mapping[str, Sequence[tuple[int, str]]]
 
@@ -79,6 +85,16 @@ def unlogged_after(state: ArchiveState, snapshot: Snapshot, ranges: Mapping[str,
             if edge not in edges and not altered:
                 edges.append(edge)
     return _effective(edges)
+
+
+def made_in(state: ArchiveState, low_seq: int, cut_seq: int) -> Iterator[Cascade]:
+    """Foreign keys that statements in (low_seq, cut_seq] made, as if they did all that one can do. What can't be read is a
+    table that is refused; others behind it aren't seen."""
+    for ddl in state.ddls:
+        if low_seq < ddl.seq <= cut_seq and ddl.tables and unlogged_action(state, ddl.statement):
+            with suppress(NotRewritten):
+                for parent in parents(ddl.statement, ddl.default_db):
+                    yield Cascade(*ddl.tables[0], *parent.table, "CASCADE", "CASCADE")
 
 
 def affected(
@@ -182,3 +198,18 @@ def _effective(cascades: Iterable[Cascade]) -> tuple[Cascade, ...]:
 
 def _fold(name: tuple[str, str]) -> TableName:
     return name[0].casefold(), name[1].casefold()
+
+
+def unlogged_action(state: ArchiveState, statement: str) -> bool:
+    """Whether the statement may make a foreign key that changes rows without the server logging it."""
+    return _ACTION.search(statement) is not None and not _logs_cascades(state)
+
+
+def _logs_cascades(state: ArchiveState) -> bool:
+    """Whether the server writes rows that foreign keys change into its binlog: MySQL since 9.6, unless a snapshot says that
+    it is told not to."""
+    identity = state.identity
+    if identity is None or identity.flavor != "mysql" or any(s.cascades for s in state.snapshots):
+        return False
+    version = [int(part) for part in re.findall(r"\d+", identity.server_version)[:2]]
+    return version >= [9, 6]

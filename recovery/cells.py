@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from recovery.alter import AddColumn, ChangeColumn, ChangeDefault, ConvertCharset, DropColumn, Operation, RenameColumn
+from recovery.alter import (
+    AddColumn,
+    ChangeColumn,
+    ChangeDefault,
+    ConvertCharset,
+    DropColumn,
+    Operation,
+    RenameColumn,
+    renamed,
+)
 from recovery.archive.actions import Ddl
 from recovery.column_spec import ColumnSpec
 from recovery.conversions import FRACTIONAL, UNICODE, Check, checks_of, defined, loss
@@ -42,27 +51,27 @@ def play(name: TableName, before: Table, steps: Iterable[Step]) -> list[Cell]:
     """The columns behind the statements. Raises DdlInRange for one that gives rows values which can't be told."""
     cells = [Cell(c.name, i) for i, c in enumerate(before.columns)]
 
-    def find(column: str) -> Cell | None:
-        return next((c for c in cells if c.name.casefold() == column.casefold()), None)
-
     for step in steps:
+        then = {c.name.casefold(): c for c in cells}  # by which all clauses name them
+        leaving = {o.name.casefold() for o in step.operations if isinstance(o, DropColumn)}
+        leaving |= {old for old, new in renamed(step.operations).items() if old != new.casefold()}
         for operation in step.operations:
             if isinstance(operation, AddColumn):
                 spec = operation.spec
-                if find(spec.column.name) is None:
+                if spec.column.name.casefold() not in then or spec.column.name.casefold() in leaving:
                     added = settled(spec, step.ddl)
                     why = _why_unknown(added)
                     unknown = (why, step.ddl) if why else None
                     cells.append(Cell(spec.column.name, None, added, spec, step.ddl, unknown=unknown))
                 continue
             column = _named(operation)
-            cell = find(column) if column is not None else None
+            cell = then.get(column.casefold()) if column is not None else None
             if isinstance(operation, ConvertCharset):
                 _check_charset(name, before, cells, operation.charset, step.ddl)
             if cell is None:
                 continue  # IF EXISTS, or nothing that concerns a column
             if isinstance(operation, DropColumn):
-                cells.remove(cell)
+                cells = [c for c in cells if c is not cell]
             elif isinstance(operation, RenameColumn):
                 cell.name = operation.new
             elif isinstance(operation, ChangeColumn):

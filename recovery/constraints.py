@@ -7,14 +7,14 @@ constraint that was dropped under a name which isn't certain is taken for one th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import Token, TokenType
 
-from recovery.alter import INDEX_WORDS, skip_name
+from recovery.alter import INDEX_WORDS, parse_alter, renamed, skip_name
 from recovery.archive.actions import Ddl
 from recovery.errors import NotComputable
 from recovery.generated import body_of
@@ -107,8 +107,14 @@ class Definition:
         reader = Reader(tokens_of(self._text), ddl.default_db)
         if ddl.verb == "ALTER TABLE":
             skip_name(reader)
-            for clause in clauses(reader.rest()):
-                self._clause(Reader(clause, ddl.default_db))
+            parts = [*clauses(reader.rest())]
+            drops = [part for part in parts if keyword(part[0]) == "DROP"]
+            for part in drops:
+                self._clause(Reader(part, ddl.default_db))
+            self._rename_columns(renamed(parse_alter(ddl.statement, ddl.default_db)))
+            for part in parts:
+                if part not in drops:
+                    self._clause(Reader(part, ddl.default_db))
         elif ddl.verb == "CREATE INDEX":
             reader.skip("CREATE", "OR", "REPLACE", "ONLINE", "OFFLINE")
             unique = reader.take("UNIQUE")
@@ -133,14 +139,12 @@ class Definition:
         elif word == "DROP":
             reader.next()
             self._drop(reader)
-        elif word == "RENAME" and reader.peek(1) in ("COLUMN", "INDEX", "KEY"):
-            column = reader.peek(1) == "COLUMN"
+        elif word == "RENAME" and reader.peek(1) in ("INDEX", "KEY"):
             reader.at += 2
             reader.skip("IF", "EXISTS")
             old = reader.name()
             reader.take("TO")
-            rename = self._rename_column if column else self._rename_key
-            rename(old, reader.name())
+            self._rename_key(old, reader.name())
         elif word == "ALTER" and reader.peek(1) in ("CHECK", "CONSTRAINT"):
             reader.at += 2
             self._enforce(reader.name(), not reader.take("NOT"))
@@ -164,8 +168,8 @@ class Definition:
                 self._element(part)
             return
         if verb != "ADD":
-            old = reader.name() if verb == "CHANGE" else reader.tokens[reader.at].text
-            self._rename_column(old, reader.tokens[reader.at].text)
+            if verb == "CHANGE":
+                reader.name()
             self._redefined(reader.tokens[reader.at].text)
         self._column(reader)
 
@@ -276,6 +280,15 @@ class Definition:
             if one.kind == CHECK or one.parts:
                 kept.append(one)
         self.constraints = kept
+
+    def _rename_columns(self, names: Mapping[str, str]) -> None:
+        """All at once, for they may exchange their names: those that do are put aside first."""
+        taken = {new.casefold() for old, new in names.items() if old != new.casefold()}
+        aside = {old: f"rowback_{number}" for number, old in enumerate(names) if old in taken}
+        for old, name in aside.items():
+            self._rename_column(old, name)
+        for old, new in names.items():
+            self._rename_column(aside.get(old, old), new)
 
     def _rename_column(self, old: str, new: str) -> None:
         facts = self.columns.pop(old.casefold(), None)

@@ -50,6 +50,8 @@ HEAD = (
     "/*!40103 SET TIME_ZONE='+00:00'*/;\n"
 )
 UNPACK = {"gzip": "gunzip *.gz", "zstd": "zstd -d --rm *.zst"}
+# Rows may break a CHECK that they were never held to: it was off in the session, or made without looking at them.
+_UNCHECKED = "SET check_constraint_checks=0;\n"
 # A system-versioned table (MariaDB, from 10.11 on) takes its history only so.
 _HISTORY = "SET system_versioning_insert_history=1;\n"
 
@@ -221,10 +223,15 @@ class DumpWriter:
 
     def _head(self, db: str, *, history: bool = False) -> str:
         use = "" if self._db_alias[db] == db else f"USE {quote(db)};\n"
-        return f"{HEAD}{use}{_HISTORY if history else ''}"
+        return f"{head(self.flavor)}{use}{_HISTORY if history else ''}"
 
     def _write(self, name: str, text: str) -> FileRecord:
         return write_text(self.directory, name, text)
+
+
+def head(flavor: str | None) -> str:
+    """What stands in front of a file's statements."""
+    return HEAD + (_UNCHECKED if flavor == "mariadb" else "")
 
 
 def counted(merger: Merger, files: TableFiles, schema: Sequence[str], merged: MergedTable | None) -> TableFiles:

@@ -62,18 +62,19 @@ def declared(create_statement: str) -> frozenset[str] | None:
 
 def after(names: frozenset[str], operations: Iterable[Operation]) -> frozenset[str]:
     """The same after these operations."""
-    now = set(names)
+    gone, come = set(), set()
     for operation in operations:
-        if isinstance(operation, AddColumn | ChangeColumn):
+        if isinstance(operation, DropColumn):
+            gone.add(operation.name.casefold())
+        elif isinstance(operation, AddColumn | ChangeColumn):
             if isinstance(operation, ChangeColumn):
-                now.discard(operation.old.casefold())
+                gone.add(operation.old.casefold())
             if operation.spec.column.generated:
-                now.add(operation.spec.column.name.casefold())
-        elif isinstance(operation, RenameColumn) and operation.old.casefold() in now:
-            now = now - {operation.old.casefold()} | {operation.new.casefold()}
-        elif isinstance(operation, DropColumn):
-            now.discard(operation.name.casefold())
-    return frozenset(now)
+                come.add(operation.spec.column.name.casefold())
+        elif isinstance(operation, RenameColumn) and operation.old.casefold() in names:
+            gone.add(operation.old.casefold())
+            come.add(operation.new.casefold())
+    return names - gone | come
 
 
 def body_of(tokens: Sequence[Token]) -> list[Token]:

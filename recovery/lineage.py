@@ -8,25 +8,26 @@ may touch, and whoever needs one of them refuses it with that statement.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
+from typing import Final
 
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import TokenType
 
 from recovery.alter import (
     AddPartitions,
-    ChangeColumn,
     EmptyPartitions,
     Operation,
     RemoveRows,
-    RenameColumn,
     RenameTable,
     ReorganizePartitions,
     Repartition,
     Unknown,
     parse_alter,
+    renamed,
 )
 from recovery.archive.actions import Baseline, Ddl
 from recovery.autoincrement import counts_on
@@ -174,11 +175,15 @@ def _play(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
         _check_spelling(catalog, ddl)
         _PLAYERS.get(ddl.verb, _unknown)(catalog, ddl)
     except (SqlglotError, IndexError, ValueError, _NotFollowed) as error:
-        if ddl.verb == "CREATE TABLE":  # it may be this statement's: not to be missing without a word
+        # A table may be this statement's: not to be missing without a word.
+        if ddl.verb == "CREATE TABLE" or _CONVERT.search(ddl.statement):
             for name in ddl.tables:
                 catalog.setdefault(name, _Live(Create(ddl.statement, ddl.default_db, ddl), None, ddl.seq - 1))
         for name in _touched(catalog, ddl):
             _block(catalog[name], ddl, str(error) if isinstance(error, _NotFollowed) else "it can't be parsed")
+
+
+_CONVERT: Final = re.compile(r"\bCONVERT\s+PARTITION\b", re.IGNORECASE)  # MariaDB makes a table of one
 
 
 class _NotFollowed(Exception):
@@ -349,7 +354,10 @@ def partitioning_at(create: Create, program: Iterable[Step]) -> Partitioning | N
     """A table's partitions after these statements. Raises NotFolded."""
     now = partitioning_of(tokens_of(bare(create.statement)))
     for step in program:
-        for operation in parse_alter(step.ddl.statement, step.ddl.default_db) if step.operations else ():
+        operations = parse_alter(step.ddl.statement, step.ddl.default_db) if step.operations else ()
+        if now is not None:
+            now = _with_names(now, renamed(operations))
+        for operation in operations:
             if isinstance(operation, Repartition):
                 if isinstance(operation.by, str):
                     raise NotFolded(operation.by)
@@ -366,14 +374,12 @@ def _changed(now: Partitioning, operation: Operation) -> Partitioning:
         return dropped(now, operation.names or ())
     if isinstance(operation, ReorganizePartitions):
         return reorganized(now, operation.names, operation.parts)
-    if isinstance(operation, RenameColumn | ChangeColumn):
-        new = operation.new if isinstance(operation, RenameColumn) else operation.spec.column.name
-        columns, mentioned = (
-            tuple(new if c.casefold() == operation.old.casefold() else c for c in names)
-            for names in (now.columns, now.mentioned)
-        )
-        return replace(now, columns=columns, mentioned=mentioned)
     return now
+
+
+def _with_names(now: Partitioning, new: Mapping[str, str]) -> Partitioning:
+    columns, mentioned = (tuple(new.get(c.casefold(), c) for c in names) for names in (now.columns, now.mentioned))
+    return replace(now, columns=columns, mentioned=mentioned)
 
 
 def _index(catalog: dict[TableName, _Live], ddl: Ddl) -> None:

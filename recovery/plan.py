@@ -19,7 +19,7 @@ from functools import partial
 from recovery.archive.actions import Baseline, Cascade, Ddl, Gap, Segment, Snapshot
 from recovery.archive.snapshot_scope import SnapshotScope
 from recovery.archive.state import ArchiveState
-from recovery.cascades import Boundary, Cause, affected, unlogged_after
+from recovery.cascades import Boundary, Cause, affected, made_in, unlogged_after
 from recovery.derive_plan import Derivation, Obstacle, derivation
 from recovery.errors import DdlInRange, NotComputable, TargetOutsideCoverage
 from recovery.generated import bound_to_session
@@ -155,7 +155,9 @@ def _derivations(
     broken: dict[str, list[tuple[TablePlan, Cause]]] = {}
     for table in tables:
         if table.snapshot_id not in causes:
-            found = edges[table.snapshot_id] = unlogged_after(state, snapshots[table.snapshot_id], ranges)
+            found = [*unlogged_after(state, snapshots[table.snapshot_id], ranges)]
+            found += made_in(state, table.low_seq, cut.seq)
+            edges[table.snapshot_id] = found
             causes[table.snapshot_id] = affected(state, found, table.low_seq, cut.seq, boundary)
         db, name = table.origin or (table.db, table.table)
         cause = causes[table.snapshot_id].get((db.casefold(), name.casefold()))

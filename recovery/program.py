@@ -16,6 +16,7 @@ from sqlglot.errors import SqlglotError
 
 from recovery.archive.actions import Ddl
 from recovery.archive.state import ArchiveState
+from recovery.cascades import unlogged_action
 from recovery.database_defaults import default_at
 from recovery.ddl import TableName
 from recovery.dropped_keys import dropped, live
@@ -28,9 +29,9 @@ from recovery.refused import refused
 from recovery.retarget import NotRewritten, named_table, retargeted
 from recovery.scope import label, spelled
 from recovery.statement_settings import with_settings
+from recovery.tableinfo import system_versioned
 from recovery.tokens import bare, keyword, outside, tokens_of
 
-_ACTION: Final = re.compile(r"\bON\s+(DELETE|UPDATE)\s+(CASCADE|SET\s+(NULL|DEFAULT))\b", re.IGNORECASE)
 _DEFAULT: Final = re.compile(r"\b(?:CHARSET|CHARACTER\s+SET)\s*=?\s*DEFAULT\b", re.IGNORECASE)
 _CHECK: Final = re.compile(r"\bCHECK\b", re.IGNORECASE)
 _DROPS: Final = re.compile(r"\bDROP\s+(FOREIGN|CONSTRAINT)\b", re.IGNORECASE)
@@ -47,6 +48,7 @@ def written(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -
     """The same, each with its step; None for what creates the table."""
     flavor = state.identity.flavor if state.identity else None
     texts = [*_texts(state, lineage, flavor)]
+    versioned = flavor == "mariadb" and any(system_versioned(text) for text, _, _, _ in texts)
     for (text, default_db, ddl, step), gone in zip(texts, _dropped(texts, lineage), strict=True):
         if ddl is not None and (why := other_settings(ddl, flavor)) is not None:
             raise refused(lineage.name, ddl, why)
@@ -65,7 +67,7 @@ def written(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -
         except NotRewritten as error:
             raise _unwritten(lineage, ddl, error) from error
         if target is not None:
-            yield step, target if ddl is None else with_settings(target, ddl.session, flavor)
+            yield step, target if ddl is None else with_settings(target, ddl.session, flavor, versioned=versioned)
 
 
 def _names_charset(create: str) -> bool:
@@ -219,18 +221,3 @@ def _aside(texts: Sequence[str], name: TableName, flavor: str | None) -> tuple[s
     moved = [retargeted(rewritten(text, name[0], aside, flavor, lambda p: p), aside) for text in texts]
     old, new = (quote(db, table) for db, table in (aside, name))
     return (*(text for text in moved if text is not None), f"RENAME TABLE {old} TO {new}")
-
-
-def unlogged_action(state: ArchiveState, statement: str) -> bool:
-    """Whether the statement may make a foreign key that changes rows without the server logging it."""
-    return _ACTION.search(statement) is not None and not _logs_cascades(state)
-
-
-def _logs_cascades(state: ArchiveState) -> bool:
-    """Whether the server writes rows that foreign keys change into its binlog: MySQL since 9.6, unless a snapshot says that
-    it is told not to."""
-    identity = state.identity
-    if identity is None or identity.flavor != "mysql" or any(s.cascades for s in state.snapshots):
-        return False
-    version = [int(part) for part in re.findall(r"\d+", identity.server_version)[:2]]
-    return version >= [9, 6]

@@ -19,7 +19,7 @@ from typing import Final
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import Token, TokenType
 
-from recovery.alter import ChangeColumn, RenameColumn, RenameTable, parse_alter
+from recovery.alter import RenameTable, parse_alter, renamed
 from recovery.archive.actions import Ddl
 from recovery.ddl import TableName
 from recovery.dropped_keys import adds_unnamed_key
@@ -53,21 +53,11 @@ def followed(ddls: Iterable[Ddl], low_seq: int, high_seq: int, parent: Parent) -
             for old, new in zip(ddl.tables[::2], ddl.tables[1::2], strict=True):
                 table = new if table == old else table
         elif ddl.verb == "ALTER TABLE" and ddl.tables[0] == table:
-            for operation in parse_alter(ddl.statement, ddl.default_db):
-                if isinstance(operation, RenameTable):
-                    table = operation.name
-                renamed = _renamed(operation)
-                if renamed is not None:
-                    columns = [renamed[1] if c.casefold() == renamed[0].casefold() else c for c in columns]
+            operations = parse_alter(ddl.statement, ddl.default_db)
+            table = next((o.name for o in operations if isinstance(o, RenameTable)), table)
+            names = renamed(operations)
+            columns = [names.get(c.casefold(), c) for c in columns]
     return Parent(table, tuple(columns))
-
-
-def _renamed(operation: object) -> tuple[str, str] | None:
-    if isinstance(operation, RenameColumn):
-        return operation.old, operation.new
-    if isinstance(operation, ChangeColumn):
-        return operation.old, operation.spec.column.name
-    return None
 
 
 def rewritten(

@@ -24,13 +24,13 @@ from recovery.archive.layered import LayeredStore
 from recovery.archive.names import Layout
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
+from recovery.cascades import unlogged_action
 from recovery.config import ServerSettings
 from recovery.errors import RowbackError, TargetError
 from recovery.failpoint import failpoint
 from recovery.folding import note, scratch_folder
 from recovery.loading import NotLoaded, load, run_as_logged
 from recovery.output.report import Report
-from recovery.program import unlogged_action
 from recovery.refused import Refused, shown
 from recovery.replayable import copied_from, moves, why_not, why_not_on
 from recovery.restore import RestoreRequest, RestoreResult, restore

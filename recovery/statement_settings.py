@@ -19,7 +19,11 @@ column stays 0, and invalid dates are let through (MySQL manual, "Server SQL Mod
 EXPLICIT: Final = "explicit_defaults_for_timestamp"
 
 _TEXT: Final = r"'[\w+:/,-]*'"
-_SETTING: Final = rf"(?:sql_mode={_TEXT}|time_zone={_TEXT}|collation_connection=\d+|{EXPLICIT}=[01]|timestamp=\d+\.\d+)"
+_ALTER_HISTORY: Final = "system_versioning_alter_history"
+_SETTING: Final = (
+    rf"(?:sql_mode={_TEXT}|time_zone={_TEXT}|collation_connection=\d+|{EXPLICIT}=[01]|{_ALTER_HISTORY}=KEEP|"
+    r"timestamp=\d+\.\d+)"
+)
 _NOTE: Final = re.compile(rf"/\*rowback ({_SETTING}(?:; {_SETTING})*)\*/ ")
 
 # Generated columns, checks, defaults that are expressions (MariaDB's also without parentheses), keys on expressions.
@@ -47,6 +51,7 @@ _DEFAULT_COLLATIONS: Final = {
 
 _USUAL: Final = {
     "sql_mode": f"'{SQL_MODE}'", "time_zone": "'+00:00'", EXPLICIT: "DEFAULT", "timestamp": "DEFAULT",
+    _ALTER_HISTORY: "DEFAULT",
 }  # fmt: skip
 
 
@@ -78,8 +83,9 @@ def _zone(text: str, session: Session) -> str | None:
     return zone if zone[0] in "+-" or _MOMENT.search(text) else None
 
 
-def with_settings(statement: str, session: Session | None, flavor: str | None) -> str:
-    """The text with what it needs of the session, and nothing else in that form."""
+def with_settings(statement: str, session: Session | None, flavor: str | None, *, versioned: bool = False) -> str:
+    """The text with what it needs of the session, and nothing else in that form. versioned: whether it may be an ALTER of a
+    table with MariaDB's SYSTEM VERSIONING, which the event doesn't say under which setting it was let through."""
     statement = _NOTE.sub("", statement, count=1) if _NOTE.match(statement) else statement
     if session is None:
         return statement
@@ -95,6 +101,8 @@ def with_settings(statement: str, session: Session | None, flavor: str | None) -
         found["time_zone"] = f"'{zone}'"
     if flavor == "mariadb" and session.explicit_timestamps is not None and implicit_timestamp(statement):
         found[EXPLICIT] = f"{session.explicit_timestamps:d}"
+    if versioned and statement.lstrip()[:5].upper() == "ALTER":
+        found[_ALTER_HISTORY] = "KEEP"
     return _noted(found, statement)
 
 

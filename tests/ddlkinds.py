@@ -25,7 +25,7 @@ class Story(Life):
         kinds = [
             self.add, self.drop, self.rename_column, self.reorder, self.widen, self.rename_table, self.swap, self.truncate,
             self.drop_and_create, self.create_like, self.create_select, self.add_key, self.drop_key, self.primary_key,
-            self.charset, self.create, self.several, self.drop_table,
+            self.charset, self.create, self.several, self.drop_table, self.exchange_columns,
         ]  # fmt: skip
         if self.actions:
             kinds += [self.add_foreign_key, self.drop_foreign_key]
@@ -152,6 +152,25 @@ class Story(Life):
             return self.attempt(f"ALTER TABLE {self.ref(table)} RENAME COLUMN `{old.name}` TO `{new}`")
         definition = Part(new, old.type, old.nullable, generated=False).definition
         return self.attempt(f"ALTER TABLE {self.ref(table)} CHANGE `{old.name}` {definition}")
+
+    def exchange_columns(self) -> bool:
+        """Several new names in one statement, some of which others just had."""
+        table = self.pick()
+        able = [p for p in self.shape(table) if p.name[0] == "c" and not p.generated]
+        if len(able) < 2:
+            return False
+        parts = self.rng.sample(able, k=min(len(able), self.rng.randint(2, 3)))
+        names = [p.name for p in (*parts[1:], parts[0])]
+        if self.rng.random() < 0.3:
+            names[-1] = self.next_column()
+        clauses = [
+            f"RENAME COLUMN `{part.name}` TO `{new}`"
+            if self.rng.random() < 0.5
+            else f"CHANGE `{part.name}` {Part(new, part.type, part.nullable, generated=False).definition}"
+            for part, new in zip(parts, names, strict=True)
+        ]
+        self.rng.shuffle(clauses)
+        return self.attempt(f"ALTER TABLE {self.ref(table)} {', '.join(clauses)}")
 
     def reorder(self) -> bool:
         table = self.pick()

@@ -17,8 +17,10 @@ from recovery.alter import (
     RenameTable,
     Unknown,
     parse_alter,
+    renamed,
 )
 from recovery.column_spec import Default
+from recovery.generated import after
 from recovery.partitions import Partitioning
 from recovery.references import parents
 from recovery.retarget import retargeted
@@ -127,3 +129,10 @@ def test_statements_for_another_name(statement: str, expected: str | None) -> No
 def test_parents_of_foreign_keys() -> None:
     statement = "CREATE TABLE c (a int REFERENCES p (id), FOREIGN KEY (b) REFERENCES `x`.`y z` (id), d int COMMENT 'x')"
     assert [p.table for p in parents(statement, "d")] == [("d", "p"), ("x", "y z")]
+
+
+def test_names_that_columns_exchange() -> None:
+    operations = parse_alter("ALTER TABLE t RENAME COLUMN G TO h, CHANGE h g int, ADD i int AS (1), DROP j", "d")
+    assert renamed(operations) == {"g": "h", "h": "g"}
+    assert after(frozenset({"g", "j"}), operations) == {"h", "i"}
+    assert after(frozenset({"g"}), parse_alter("ALTER TABLE t DROP g, CHANGE x g int", "d")) == frozenset()

@@ -42,6 +42,19 @@ CASES = (
     (("ADD x timestamp DEFAULT now()", "ADD c datetime DEFAULT now()", "DROP x"), True, ""),
     (("ADD c datetime DEFAULT CURRENT_TIMESTAMP", "DROP c"), False, ""),
     (("ADD c int AUTO_INCREMENT UNIQUE", "DROP c", "ADD c int"), True, ""),
+    (
+        ("ADD c int NOT NULL DEFAULT 7, ADD d varchar(9) NOT NULL", "RENAME COLUMN c TO d, RENAME COLUMN d TO c"),
+        True,
+        "",
+    ),
+    (
+        ("ADD c int DEFAULT 7, ADD d int DEFAULT 8, ADD e int", "CHANGE c d int, CHANGE d e int, CHANGE e c int"),
+        True,
+        "",
+    ),
+    (("ADD c int DEFAULT 7, ADD d int DEFAULT 8", "CHANGE c d int, DROP d"), True, ""),
+    (("ADD c int DEFAULT 7, ADD d int DEFAULT 8", "CHANGE c x int, CHANGE d c int", "ADD d int DEFAULT 9"), True, ""),
+    (("ADD c int DEFAULT 7", "DROP c, ADD c varchar(9) NOT NULL DEFAULT 'new'"), True, ""),
     (("ADD c int DEFAULT 7", "MODIFY c varchar(9)"), True, "was of type int and became varchar"),
 )
 

@@ -34,6 +34,12 @@ def test_a_parent_is_followed_through_names_and_columns() -> None:
     assert followed(ddls, 2, 8, Parent(("d", "c"), ID)) == Parent(("d", "c"), ID)
 
 
+def test_a_parent_is_followed_through_columns_that_exchange_their_names() -> None:
+    t = ("d", "t")
+    exchanged = ddl(1, "ALTER TABLE t RENAME COLUMN A TO b, CHANGE b a int, RENAME COLUMN c TO d", t)
+    assert followed([exchanged], 0, 1, Parent(t, ("a", "b", "c"))) == Parent(t, ("b", "a", "d"))
+
+
 @pytest.mark.parametrize(
     ("statement", "expected"),
     [

@@ -31,7 +31,7 @@ SNAPSHOT_EVERY = 450  # statements, so that restores of a long life don't take e
 # What a long life must have had of each of these.
 KINDS = (
     "add", "drop", "rename_column", "reorder", "widen", "rename_table", "swap", "truncate", "drop_and_create", "create_like",
-    "create_select", "add_key", "drop_key", "primary_key", "charset",
+    "create_select", "add_key", "drop_key", "primary_key", "charset", "exchange_columns",
 )  # fmt: skip
 ACTIONS = ("ON DELETE CASCADE", "ON DELETE SET NULL ON UPDATE CASCADE", "ON UPDATE CASCADE", "", "ON DELETE RESTRICT")
 # Where the server doesn't log what foreign keys do, tests/cascadestory.py is about that; here they only refuse.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from recovery.archive.store import Store
-from recovery.dump import HEAD, DumpWriter, check_statement
+from recovery.dump import DumpWriter, check_statement, head
 from recovery.output.files import FileRecord, Sink
 from recovery.output.forward import blocks, events
 from recovery.output.story import Story
@@ -49,7 +49,7 @@ class SqlWriter(DumpWriter):
             for text, count in found:
                 if sink is None:
                     sink = Sink(self.directory, f"changes.{number:05d}.sql{self.options.suffix}", self.options.codec)
-                    sink.put(HEAD.encode())
+                    sink.put(head(self.flavor).encode())
                     number += 1
                 raw = text.encode()
                 sink.put(raw)
