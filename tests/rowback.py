@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import forked
+
 from recovery.failpoint import VARIABLE
 from testservers import Server
 
@@ -45,14 +47,16 @@ class Rowback:
         }
 
     def run(self, *arguments: str, check: bool = True, timeout: float = 180) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*COMMAND, *arguments],
-            env=self.environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        done = forked.run(arguments, self.environment, self.folder, timeout)
+        if done is None:
+            done = subprocess.run(
+                [*COMMAND, *arguments],
+                env=self.environment,
+                cwd=self.folder,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+            )
         if check and done.returncode:
             raise AssertionError(
                 f"rowback {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -72,7 +76,11 @@ class Rowback:
 
     def catch_up(self, *arguments: str, timeout: float = 180) -> None:
         """A capture from the archive's end to the source's present; its output goes to the capture log."""
-        process = self.start_capture("--until-caught-up", *arguments)
+        options = ("--until-caught-up", *arguments)
+        with (self.folder / "capture.log").open("ab") as log:
+            files = (log.fileno(), log.fileno())
+            process = forked.start(("capture", *options), self.environment, self.folder, files)
+        process = process or self.start_capture(*options)
         try:
             status = process.wait(timeout)
         finally:
