@@ -42,7 +42,7 @@ class Rollbacks:
     def savepoint(self, transaction: int, name: str, position: int) -> None:
         """SAVEPOINT in the transaction that starts at `transaction`; its savepoint of the same name is gone."""
         name = _unquoted(name)
-        self.savepoints = [s for s in self.savepoints if s[1] > transaction and s[0] != name]
+        self.savepoints = [s for s in self.savepoints if s[1] > transaction and not _same(s[0], name)]
         self.savepoints.append((name, position))
 
     def back_to(self, transaction: int, name: str) -> int | None:
@@ -51,9 +51,9 @@ class Rollbacks:
         savepoints = [s for s in self.savepoints if s[1] > transaction]
         names = [s[0] for s in savepoints]
         name = _unquoted(name)
-        if name not in names or not all(n.isascii() for n in names):
+        at = next((i for i, n in enumerate(names) if _same(n, name)), None)
+        if at is None or not all(n.isascii() for n in names):
             return None
-        at = names.index(name)
         self.savepoints = savepoints[: at + 1]
         return savepoints[at][1]
 
@@ -83,4 +83,9 @@ def _unquoted(name: str) -> str:
     name = name.strip()
     if len(name) > 1 and name[0] == name[-1] and name[0] in '`"':
         name = name[1:-1].replace(name[0] * 2, name[0])
-    return name.casefold()
+    return name
+
+
+def _same(a: str, b: str) -> bool:
+    """Of ASCII names alone. To the server `ß` is `s`; casefold() would make it the ASCII name `ss`."""
+    return a.isascii() and b.isascii() and a.lower() == b.lower()

@@ -9,6 +9,7 @@ import pytest
 from rowback import Rowback
 from test_capture_large import MIB, rows_of
 
+from dataflow.rollbacks import Rollbacks
 from recovery.archive.segments import read_transactions
 from recovery.context import Context, open_context
 from testservers import MariaDBServer
@@ -97,6 +98,25 @@ def test_xa_transactions_too(begun: tuple[MariaDBServer, Rowback]) -> None:
     )
     context = check(rowback, source)
     assert sorted(captured(context, "a")) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("`ß`", "s"), ("s", "`ß`"), ("ss", "`ß`"), ("`\u017f`", "s"), ("k", "`\u212a`")]
+)
+def test_savepoints_that_only_the_server_can_tell_apart_are_not_guessed(first: str, second: str) -> None:
+    rollbacks = Rollbacks()
+    rollbacks.savepoint(100, first, 200)
+    rollbacks.savepoint(100, second, 300)
+    assert rollbacks.back_to(100, first) is None
+    assert rollbacks.back_to(100, second) is None
+
+
+def test_ascii_savepoints_are_told_without_case() -> None:
+    rollbacks = Rollbacks()
+    for at, name in enumerate(["s", "`t`", "S"]):
+        rollbacks.savepoint(100, name, 200 + at)
+    assert rollbacks.back_to(100, '"T"') == 201
+    assert rollbacks.back_to(100, "s") is None, "the second of its name went with what was behind t"
 
 
 @pytest.mark.parametrize("rows", [1500, 60_000])  # a few pieces of a stream; parts of a window as well
