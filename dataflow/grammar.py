@@ -22,7 +22,7 @@ from dataflow.kernels import transactions as tk
 from dataflow.rollbacks import Rollbacks, Span
 from dataflow.tablemaps import TableMaps
 from recovery.archive.actions import Session
-from recovery.ddl import Classified, classify
+from recovery.ddl import Classified, classify, makes_rows
 from recovery.errors import BinlogDamaged, UnsupportedEvent
 from recovery.stored_names import in_lower_case
 from recovery.usual_mode import in_usual_mode
@@ -316,7 +316,10 @@ class Grammar:
     def _ddl(self, query: ev.QueryEvent, number: int, start: int) -> None:
         found = Classified("ALTER TABLE", ()) if self._alter_pending else _classified(query)
         block = bool(self._state[tk.STATE_BLOCK])
-        if (found.tables is None and found.verb in _DML) or (block and found.verb not in _IN_BLOCK):
+        changes = found.tables is None and found.verb in _DML
+        # In row format both servers log such a table's definition without its query, and the rows as events.
+        changes |= found.verb == "CREATE TABLE" and makes_rows(query.statement, _sql_mode(query))
+        if changes or (block and found.verb not in _IN_BLOCK):
             raise self._unsupported(start, f"a statement-format change: `{_shorten(query.statement)}`")
         # MariaDB's START ALTER changes nothing yet, and ROLLBACK ALTER nothing at all; COMMIT ALTER has the statement again.
         if not self._alter_pending:
@@ -403,7 +406,11 @@ class Grammar:
 
 
 def _classified(query: ev.QueryEvent) -> Classified:
-    return classify(query.statement, query.db, query.session.sql_mode if query.session else 0)
+    return classify(query.statement, query.db, _sql_mode(query))
+
+
+def _sql_mode(query: ev.QueryEvent) -> int:
+    return query.session.sql_mode if query.session else 0
 
 
 def event_of(buffer: np.ndarray, row: np.ndarray, *, with_body: bool = True) -> ev.Event:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import sqlglot
 from sqlglot.errors import SqlglotError
@@ -71,6 +72,19 @@ def name_words(words: Sequence[Word], default_db: str) -> tuple[list[int], int]:
     except IndexError:
         return [], len(words)
     return reader.named, reader.at
+
+
+def makes_rows(create_table: str, sql_mode: int = 0) -> bool:
+    """Whether a CREATE TABLE has a query whose rows the new table gets: SELECT, VALUES or TABLE, in parentheses and behind
+    WITH or not. These words are reserved, so elsewhere they stand in quotes or behind a period; expressions of columns and
+    constraints can't hold queries, and partitions say VALUES LESS THAN or VALUES IN."""
+    found = list(scan(create_table, sql_mode))
+    behind_period = {b.start for a, b in pairwise(found) if a.says(".") and a.end == b.start}
+    keywords = [
+        word.text.upper() for word in found if word.kind in ("word", "sign") and word.start not in behind_period
+    ]
+    values = any(a == "VALUES" and b not in ("LESS", "IN") for a, b in pairwise([*keywords, ""]))
+    return values or "SELECT" in keywords or keywords.count("TABLE") > 1
 
 
 class _Reader:

@@ -284,6 +284,44 @@ def test_statement_format_changes_in_disguise_stop_the_stream(
 
 @pytest.mark.sockets
 @pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
+def test_tables_made_of_queries_are_captured_in_row_format_alone(
+    flavor: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    source: Server = request.getfixturevalue(f"fresh_{flavor}")(name="made")
+    source.load("CREATE DATABASE d; CREATE TABLE d.t (a int PRIMARY KEY); INSERT INTO d.t VALUES (1), (2);")
+    rowback = Rowback(tmp_path / "rowback", source)
+    rowback.run("capture", "--until-caught-up")
+    rows = "VALUES ROW(1), ROW(2)" if flavor == "mysql" else "VALUES (1), (2)"
+    source.load(
+        "USE d; CREATE TABLE r SELECT * FROM t; CREATE TABLE d.select LIKE t;"
+        "CREATE TABLE p (`select` int COMMENT 'SELECT') PARTITION BY LIST (`select`) (PARTITION p VALUES IN (1, 2));"
+        f"INSERT INTO p SELECT * FROM t; CREATE TABLE v AS {rows};"
+        "CREATE TEMPORARY TABLE w SELECT * FROM t; DROP TEMPORARY TABLE w;"
+    )
+    rowback.run("capture", "--until-caught-up")
+    state = open_context(rowback.config).log.read()
+    assert not state.gaps
+    assert sum(s.inserts for s in state.segments if s.db == "d") == 6
+    made = [
+        "SELECT * FROM d.t",
+        f"AS {rows}",
+        "REPLACE AS (SELECT 1 AS a)",
+        "WITH c AS (SELECT 3 AS a) SELECT * FROM c",
+    ]
+    made += ["TABLE d.t"] if flavor == "mysql" else []
+    for number, query in enumerate(made):
+        with source.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(f"SET SESSION binlog_format = {'STATEMENT' if number else 'MIXED'}")
+            cursor.execute(f"CREATE TABLE d.n{number} {query}")
+        done = rowback.run("capture", "--until-caught-up", check=False)
+        assert done.returncode == 6, query
+        assert f"a statement-format change: `CREATE TABLE d.n{number}" in done.stderr
+        rowback.run("capture", "--until-caught-up", "--skip-gap")
+    assert sum(gap.to_file is None for gap in open_context(rowback.config).log.read().gaps) == len(made)
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
 def test_an_account_that_may_not_replicate_is_told_the_grant(
     flavor: str, tmp_path: Path, request: pytest.FixtureRequest, unique_name: Any
 ) -> None:

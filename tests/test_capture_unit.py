@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflow import jsonb
-from recovery.ddl import classify
+from recovery.ddl import classify, makes_rows
 from recovery.gtid import MariaDBGtidPosition, MySQLGtidSet, is_gtid
+from recovery.sqlscan import ANSI_QUOTES, NO_BACKSLASH_ESCAPES
 
 U1 = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 U2 = "4e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -58,6 +59,46 @@ def test_ddl_names_its_tables(statement: str, verb: str | None, tables: set[tupl
     assert (None if classified.tables is None else set(classified.tables)) == tables
     if verb is not None:
         assert classified.verb == verb
+
+
+@pytest.mark.parametrize(
+    ("statement", "sql_mode"),
+    [
+        ("CREATE TABLE n AS SELECT * FROM k", 0),
+        ("create table if not exists n(b int) engine = InnoDB ignore select 1 a", 0),
+        ("CREATE OR REPLACE TABLE n REPLACE\nAS (SELECT 1)", 0),
+        ("CREATE TABLE n /*!50000 AS SELECT 1 */", 0),
+        ("CREATE TABLE n (a int DEFAULT 1.)SELECT 1", 0),
+        ("CREATE TABLE n WITH c AS (TABLE k) TABLE c", 0),
+        ("CREATE TABLE n TABLE k", 0),
+        ("CREATE TABLE n AS (TABLE `d`.k)", 0),
+        ("CREATE TABLE n VALUES ROW(1), ROW(2)", 0),
+        ("CREATE TABLE n (a int) PARTITION BY LIST (a) (PARTITION p VALUES IN (1)) AS VALUES (1)", 0),
+        ("SET STATEMENT max_statement_time=100 FOR CREATE TABLE n SELECT 1", 0),
+        ("CREATE TABLE n (a text COMMENT '\\') SELECT 1 AS '", NO_BACKSLASH_ESCAPES),
+    ],
+)
+def test_a_created_table_may_get_a_querys_rows(statement: str, sql_mode: int) -> None:
+    assert makes_rows(statement, sql_mode)
+
+
+@pytest.mark.parametrize(
+    ("statement", "sql_mode"),
+    [
+        ("CREATE TABLE n (a int) START TRANSACTION", 0),
+        ("CREATE TABLE d.select LIKE d.`table`", 0),
+        ("CREATE TABLE d.values (`select` int COMMENT 'SELECT 1', `VALUES` int) COMMENT=\"TABLE k\"", 0),
+        ('CREATE TABLE n ("select" int)', ANSI_QUOTES),
+        ("CREATE TABLE n (a int /* SELECT */) -- SELECT 1\n# TABLE k", 0),
+        ("CREATE TABLE n (a int, b int AS (a + 1), CHECK (a IN (1, 2))) TABLESPACE s UNION = (k, l)", 0),
+        ("CREATE TABLE n (a int) PARTITION BY RANGE (a) (PARTITION p VALUES LESS THAN (1))", 0),
+        ("CREATE TABLE n (a int) PARTITION BY RANGE (a) (PARTITION q VALUES LESS THAN MAXVALUE)", 0),
+        ("CREATE TABLE n (a int) /*!50100 PARTITION BY LIST (a) (PARTITION p VALUES IN (1, 2) ENGINE = InnoDB) */", 0),
+        ("CREATE TABLE n (a int) WITH SYSTEM VERSIONING PARTITION BY SYSTEM_TIME PARTITIONS 2", 0),
+    ],
+)  # fmt: skip
+def test_a_definition_alone_makes_no_rows(statement: str, sql_mode: int) -> None:
+    assert not makes_rows(statement, sql_mode)
 
 
 def test_gtid_sets_print_as_the_server_does() -> None:
