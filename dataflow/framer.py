@@ -40,7 +40,7 @@ class Framer:
     """Feed it what arrives from one source, in order.
 
     file, position: where the stream begins. expect: the digest that the first transaction must have because the archive
-    holds it already (it takes no seq), or None. checksummed: whether the stream's first events carry a CRC32.
+    holds it already (it takes no seq), or None.
     charsets: collation id -> character set, for the statements of clients. utc_since_us: see recovery/source.py.
     rolled_back: what a ReadAgain said of the first transaction. None: the rows are no matter, there is no reading again.
     lower_case: see `dataflow.grammar.Grammar`.
@@ -57,7 +57,6 @@ class Framer:
         file: str,
         position: int,
         expect: str | None,
-        checksummed: bool = True,
         charsets: Mapping[int, str] | None = None,
         utc_since_us: int | None = None,
         rolled_back: Sequence[Span] | None = None,
@@ -74,7 +73,6 @@ class Framer:
             flavor,
             file=file,
             position=position,
-            checksummed=checksummed,
             charsets=charsets,
             capacity=_INDEX_ROWS,
             lower_case=lower_case,

@@ -89,14 +89,13 @@ class Grammar:
         *,
         file: str,
         position: int,
-        checksummed: bool,
         charsets: Mapping[int, str] | None,
         capacity: int,
         lower_case: bool = False,
     ) -> None:
         self.flavor = flavor
         self.file = file
-        self.checksummed = checksummed
+        self.checksummed = True  # before the first FORMAT_DESCRIPTION: see dataflow/stream.py
         self.heartbeat = False  # the server had nothing more to send, and no transaction was open
         self.maps = TableMaps()
         self.rollbacks = Rollbacks()

@@ -239,7 +239,6 @@ def _open(
         file=begin.file,
         position=begin.position,
         expect=begin.expect,
-        checksummed=stream.checksummed,
         charsets=charsets,
         utc_since_us=utc_since_us(connection),
         rolled_back=rolled_back,

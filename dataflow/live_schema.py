@@ -223,7 +223,6 @@ class LiveSource:
             file=after.file,
             position=after.position,
             expect=None,
-            checksummed=stream.checksummed,
             charsets=self._charsets,
             lower_case=info.lower_case_table_names == 1,
         )

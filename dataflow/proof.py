@@ -51,7 +51,7 @@ def logged_transaction(
     nothing = Checkpoint(0, file, position, "", 0, 0)
     pieces: list[Piece] = []
     with closing(EventStream(server, info.flavor, replica_id(server, info, scanning=True), file, position)) as stream:
-        framer = Framer(info.flavor, nothing, file=file, position=position, expect=None, checksummed=stream.checksummed)
+        framer = Framer(info.flavor, nothing, file=file, position=position, expect=None)
         deadline = time.monotonic() + PROOF_S
         while time.monotonic() < deadline:
             for data, arrived_at_us in stream.take(1 << 20):

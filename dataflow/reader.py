@@ -20,9 +20,9 @@ _WITH_BODY = frozenset(
 class EventReader:
     """ending: the packet with which the server ended the stream, once it came."""
 
-    def __init__(self, *, checksummed: bool) -> None:
+    def __init__(self) -> None:
         self.ending: bytes | None = None
-        self._checksummed = checksummed
+        self._checksummed = True
         self._index = np.empty((4096, fk.EVENT_FIELDS), np.int64)
         self._rest = np.empty(0, np.uint8)
 

@@ -38,7 +38,7 @@ class Scan:
         self._created_at_us = 0
         self._waiting: deque[ev.Event] = deque()
         self._stream = EventStream(server, info.flavor, replica_id(server, info, scanning=True), file, 4)
-        self._reader = EventReader(checksummed=self._stream.checksummed)
+        self._reader = EventReader()
 
     def close(self) -> None:
         self._stream.close()

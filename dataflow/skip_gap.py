@@ -72,7 +72,6 @@ def _prove(server: ServerSettings, info: ServerInfo, at: Checkpoint, start: Stre
             file=start.file,
             position=start.position,
             expect=start.expect,
-            checksummed=stream.checksummed,
         )
         deadline = time.monotonic() + PROOF_S
         while time.monotonic() < deadline:

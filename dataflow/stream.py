@@ -1,6 +1,6 @@
 """The replication connection: the bytes of a server's binlog stream, in order, through a bounded buffer.
 
-mysql-replication makes the connection (handshake, TLS, checksum and heartbeat settings, replica registration, the dump
+mysql-replication makes the connection (handshake, TLS, heartbeat setting, replica registration, the dump
 command); its event classes and value decoders are not used. A thread reads the socket so that the dataflow never blocks;
 what the bytes mean is for dataflow/framer.py.
 """
@@ -33,6 +33,10 @@ CHUNK_BYTES: Final = 1024 * 1024
 _LAST_POSITION: Final = 0xFFFFFFFF  # COM_BINLOG_DUMP has 4 bytes for it
 # ER_MASTER_FATAL_ERROR_READING_BINLOG: purged file, position past the end, or a replica id used twice.
 _FATAL_READING: Final = 1236
+# What a server says of a place where no event starts; the size of an event is read from whatever stands there.
+_NO_EVENT: Final = (
+    "position > file size", "impossible position", "bogus data", "truncated in the middle", "exceeded max_allowed_packet",
+)  # fmt: skip
 _SEND_ANNOTATE: Final = 0x02  # BINLOG_SEND_ANNOTATE_ROWS_EVENT: without them MariaDB's position chain has holes
 
 
@@ -64,12 +68,12 @@ class EventStream:
             enable_logging=False,
             pymysql_wrapper=self._connect if flavor == "mysql" else self._connect_mariadb,
         )
+        # It would announce what binlog_checksum is now, while the files to be read may be of another time: see `_connect`.
+        self._reader._BinLogStreamReader__checksum_enabled = lambda: False
         try:
             self._reader._BinLogStreamReader__connect_to_stream()
         except (pymysql.MySQLError, OSError) as error:
             raise _start_error(error, server) from error
-        # Whether the server sends a CRC32 with each event; the stream begins before a FORMAT_DESCRIPTION event says so.
-        self.checksummed: bool = self._reader._BinLogStreamReader__use_checksum
         self._thread = threading.Thread(target=self._read, name="binlog-reader", daemon=True)
         self._thread.start()
 
@@ -121,7 +125,13 @@ class EventStream:
         self._thread.join(timeout=5)
 
     def _connect(self, **settings: Any) -> Connection:
-        return connect(self._server, read_timeout=SILENCE_S)
+        """Who can read checksums gets files with and without them, each as its FORMAT_DESCRIPTION says; what stands before
+        the first one has a CRC32 (init_checksum_alg in MySQL's sql/rpl_binlog_sender.cc, MariaDB's sql/sql_repl.cc)."""
+        connection = connect(self._server, read_timeout=SILENCE_S)
+        with connection.cursor() as cursor:
+            # MySQL before 8.0.26 and MariaDB know the old name alone.
+            cursor.execute("SET @source_binlog_checksum = 'CRC32', @master_binlog_checksum = 'CRC32'")
+        return connection
 
     def _connect_mariadb(self, **settings: Any) -> Connection:
         connection: Any = self._connect()
@@ -193,7 +203,7 @@ def _stream_error(error: BaseException, server: ServerSettings, *, began: bool) 
             f"another replica with capture's server id has connected: {message}",
             hint="Another capture of this server runs; only one can.",
         )
-    if not began:
+    if not began and any(text in message for text in _NO_EVENT):
         return SourceDiverged(
             f"the source's binlog has no event where the archive ends: {message}",
             hint="The server was reset or restored from a backup. Start a new archive (another tenant or server name) and "

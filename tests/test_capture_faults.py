@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pymysql
 import pytest
 from faultproxy import Fault, FaultProxy
 from rowback import Rowback, drain, wait_for
 
+from dataflow.stream import _stream_error
 from recovery.archive.segments import read_segment, read_transactions
 from recovery.context import open_context
 from testservers import MySQLServer, S3Bucket, Server
@@ -318,6 +320,42 @@ def test_tables_made_of_queries_are_captured_in_row_format_alone(
         assert f"a statement-format change: `CREATE TABLE d.n{number}" in done.stderr
         rowback.run("capture", "--until-caught-up", "--skip-gap")
     assert sum(gap.to_file is None for gap in open_context(rowback.config).log.read().gaps) == len(made)
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
+def test_files_with_checksums_and_without_are_of_one_stream(
+    flavor: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    source: Server = request.getfixturevalue(f"fresh_{flavor}")(name="summed")
+    rowback = Rowback(tmp_path / "rowback", source)
+    rowback.run("capture", "--until-caught-up")
+    source.load("CREATE DATABASE d; CREATE TABLE d.t (a int PRIMARY KEY); INSERT INTO d.t VALUES (0);")
+    rowback.run("capture", "--until-caught-up")
+    for number, kind in enumerate(["NONE", "CRC32", "NONE"], 1):
+        source.load(f"SET GLOBAL binlog_checksum = {kind}; INSERT INTO d.t VALUES ({number});")
+    rowback.run("capture", "--until-caught-up")  # begins in a file with checksums while the setting is NONE
+    source.load("SET GLOBAL binlog_checksum = CRC32; INSERT INTO d.t VALUES (4);")
+    rowback.run("capture", "--until-caught-up")  # and the other way around
+    state = open_context(rowback.config).log.read()
+    assert not state.gaps
+    assert sum(s.inserts for s in state.segments) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "began", "code"),
+    [
+        ("Client requested source to start replication from position > file size", False, "source_diverged"),
+        ("Client requested master to start replication from impossible position; the first", False, "source_diverged"),
+        ("binlog truncated in the middle of event; consider out of disk space", False, "source_diverged"),
+        ("binlog truncated in the middle of event; consider out of disk space", True, "capture_binlog_damaged"),
+        ("Replica can not handle replication events with the checksum", False, "capture_binlog_damaged"),
+        ("Could not find first log file name in binary log index file", False, "source_binlog_purged"),
+    ],
+)
+def test_what_a_server_says_tells_another_binlog_from_a_damaged_one(text: str, began: bool, code: str) -> None:
+    error = pymysql.err.OperationalError(1236, text)
+    assert _stream_error(error, cast(Any, None), began=began).code == code
 
 
 @pytest.mark.sockets

@@ -78,8 +78,6 @@ def test_silence_is_not_the_end_of_the_binlog(monkeypatch: pytest.MonkeyPatch) -
     """A source that falls silent while the place to begin at is looked for: nothing is concluded from what it has sent."""
 
     class Silent:
-        checksummed = True
-
         def __init__(self, *_: object) -> None:
             pass
 
