@@ -15,6 +15,7 @@ from typing import Final
 from recovery.archive.actions import Session
 from recovery.quoting import quote
 from recovery.sqlscan import ANSI_QUOTES, NO_BACKSLASH_ESCAPES, Word, scan
+from recovery.statement_settings import computed
 
 REAL_AS_FLOAT: Final = 1
 _ORACLE: Final = 512
@@ -32,8 +33,10 @@ def in_usual_mode(statement: str, verb: str, session: Session) -> tuple[str, Ses
     mode = session.sql_mode
     if not mode & _TEXTUAL or mode & _ORACLE or verb not in _VERBS:
         return statement, session
-    if mode & NO_BACKSLASH_ESCAPES and "\\" in statement and _PATTERN.search(statement):
-        return statement, session  # `\\%` in a pattern: that mode has no escape character there either
+    if mode & NO_BACKSLASH_ESCAPES and "\\" in statement and (_PATTERN.search(statement) or computed(statement)):
+        # `\\%` in a pattern: that mode has no escape character there either. And MySQL keeps an expression printed with
+        # two backslashes, which a session in that mode reads again as two.
+        return statement, session
     found, at = [], 0
     for word, text in _changed(statement, mode):
         found += [statement[at : word.start], text]
