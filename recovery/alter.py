@@ -17,7 +17,8 @@ from sqlglot.tokenizer_core import Token, TokenType
 from recovery.column_spec import ColumnSpec, NotUnderstood, column_spec
 from recovery.ddl import TableName
 from recovery.partitions import NotFolded, Partition, Partitioning, RowTest, definitions, partitioning_of
-from recovery.tokens import Reader, bare, clauses, tokens_of
+from recovery.sqlscan import bare
+from recovery.tokens import Reader, clauses, tokens_of
 
 INDEX_WORDS: Final = frozenset(
     {"INDEX", "KEY", "FULLTEXT", "SPATIAL", "UNIQUE", "PRIMARY", "CONSTRAINT", "FOREIGN", "CHECK"}

@@ -21,7 +21,8 @@ from recovery.generated import body_of
 from recovery.lineage import Lineage
 from recovery.quoting import quote
 from recovery.scope import label, spelled
-from recovery.tokens import Reader, bare, clauses, keyword, outside, says, tokens_of
+from recovery.sqlscan import bare
+from recovery.tokens import Reader, clauses, keyword, outside, says, tokens_of
 
 PRIMARY: Final = "primary key"
 UNIQUE: Final = "unique key"

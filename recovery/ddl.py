@@ -7,7 +7,6 @@ than guesses.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,7 +15,7 @@ import sqlglot
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import TokenType
 
-from recovery.sqlscan import ANSI_QUOTES, NO_BACKSLASH_ESCAPES, Word, scan
+from recovery.sqlscan import ANSI_QUOTES, NO_BACKSLASH_ESCAPES, Word, bare, scan
 
 TableName = tuple[str, str]
 
@@ -33,7 +32,6 @@ _TABLE_CARE = frozenset({"ANALYZE", "OPTIMIZE", "REPAIR", "CHECK"})
 # What follows these names another table inside ALTER TABLE: EXCHANGE PARTITION .. WITH TABLE, and MariaDB's CONVERT TABLE
 # .. TO PARTITION and CONVERT PARTITION .. TO TABLE.
 _OTHER_TABLE = frozenset({("WITH", "TABLE"), ("CONVERT", "TABLE"), ("TO", "TABLE")})
-EXECUTABLE_COMMENT = re.compile(r"/\*M?!\d*\s?(.*?)\*/", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Classified:
 
 def classify(statement: str, default_db: str, sql_mode: int = 0) -> Classified:
     """Never raises; the unrecognised is `Classified(<first word>, None)`. sql_mode: under which the server read it."""
-    text = EXECUTABLE_COMMENT.sub(r" \1 ", statement)
+    text = bare(statement)
     try:
         # sqlglot takes RENAME, GRANT and others at a statement's start for opaque commands, so it doesn't get to see one.
         found = sqlglot.tokenize(f"SELECT {text}", read="mysql")[1:]

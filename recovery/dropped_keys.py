@@ -15,7 +15,8 @@ from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import Token, TokenType
 
 from recovery.retarget import NotRewritten, named_table
-from recovery.tokens import bare, tokens_of
+from recovery.sqlscan import bare
+from recovery.tokens import tokens_of
 
 _Key: TypeAlias = str | int  # a name without case, or the number of a generated one
 _QUOTED = (TokenType.IDENTIFIER, TokenType.STRING)

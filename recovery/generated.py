@@ -15,7 +15,8 @@ from sqlglot.tokenizer_core import Token, TokenType
 
 from recovery.alter import AddColumn, ChangeColumn, DropColumn, Operation, RenameColumn
 from recovery.lineage import Lineage
-from recovery.tokens import bare, clauses, tokens_of
+from recovery.sqlscan import bare
+from recovery.tokens import clauses, tokens_of
 
 _STORED = re.compile(r"\b(STORED|PERSISTENT)\b", re.IGNORECASE)
 _BOUND = re.compile(r"\bTIMESTAMP\b|/", re.IGNORECASE)

@@ -33,8 +33,9 @@ from recovery.archive.actions import Baseline, Ddl
 from recovery.autoincrement import counts_on
 from recovery.ddl import TableName
 from recovery.partitions import NotFolded, Partitioning, dropped, partitioning_of, reorganized, rows_of
+from recovery.sqlscan import bare
 from recovery.statement_settings import implicitly
-from recovery.tokens import bare, keyword, says, tokens_of
+from recovery.tokens import keyword, says, tokens_of
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,10 @@ from recovery.references import Parent, copied, followed, parents, rewritten
 from recovery.refused import refused
 from recovery.retarget import NotRewritten, named_table, retargeted
 from recovery.scope import label, spelled
+from recovery.sqlscan import bare
 from recovery.statement_settings import with_settings
 from recovery.tableinfo import system_versioned
-from recovery.tokens import bare, keyword, outside, tokens_of
+from recovery.tokens import keyword, outside, tokens_of
 
 _DEFAULT: Final = re.compile(r"\b(?:CHARSET|CHARACTER\s+SET)\s*=?\s*DEFAULT\b", re.IGNORECASE)
 _CHECK: Final = re.compile(r"\bCHECK\b", re.IGNORECASE)

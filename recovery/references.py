@@ -25,7 +25,8 @@ from recovery.ddl import TableName
 from recovery.dropped_keys import adds_unnamed_key
 from recovery.quoting import quote
 from recovery.retarget import NotRewritten, named_table
-from recovery.tokens import bare, clauses, tokens_of
+from recovery.sqlscan import bare
+from recovery.tokens import clauses, tokens_of
 
 # A parent that isn't there: servers take any while foreign_key_checks=0.
 NO_TABLE: Final = "rowback_no_table"

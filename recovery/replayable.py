@@ -19,8 +19,8 @@ from recovery.archive.actions import Ddl
 from recovery.ddl import TableName
 from recovery.lineage import model_of
 from recovery.schema import Table
-from recovery.sqlscan import NO_BACKSLASH_ESCAPES
-from recovery.tokens import bare, tokens_of
+from recovery.sqlscan import NO_BACKSLASH_ESCAPES, bare
+from recovery.tokens import tokens_of
 
 # Functions whose values another server or moment doesn't repeat, or that depend on settings which the binlog doesn't have:
 # MySQL manual, "Functions and Operators"; MariaDB's the same.

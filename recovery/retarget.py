@@ -14,7 +14,8 @@ from sqlglot.tokenizer_core import Token, TokenType
 
 from recovery.ddl import TableName
 from recovery.quoting import quote
-from recovery.tokens import bare, clauses, tokens_of
+from recovery.sqlscan import bare
+from recovery.tokens import clauses, tokens_of
 
 # MySQL's atomic CREATE TABLE .. SELECT is logged as a CREATE TABLE with this at its end, then the rows.
 _START_TRANSACTION = re.compile(r"\s+START\s+TRANSACTION\s*$", re.IGNORECASE)

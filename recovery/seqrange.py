@@ -22,7 +22,7 @@ from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.errors import ConfigError, TargetOutsideCoverage
 from recovery.gtid import is_gtid
-from recovery.tokens import bare
+from recovery.sqlscan import bare
 
 pc: Any = compute  # the stubs miss most of what a kernel accepts
 TableName = tuple[str, str]

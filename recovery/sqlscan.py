@@ -20,6 +20,7 @@ _SPACE: Final = re.compile(
 )
 _OPEN: Final = re.compile(r"/\*M?!\d*")  # an executable comment's content is a part of the statement
 _WORD: Final = re.compile(r"[\w$]+")
+_MARK: Final = "mark"
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,33 @@ class Word:
 
 
 def scan(text: str, sql_mode: int = 0) -> Iterator[Word]:
+    return (word for word in _marked(text, sql_mode) if word.kind != _MARK)
+
+
+def bare(text: str, sql_mode: int = 0) -> str:
+    """The statement with what stands in executable comments as a part of it. Strings, names and plain comments stay as they
+    are, whatever stands in them."""
+    if "/*!" not in text and "/*M!" not in text:
+        return text
+    parts, at = [], 0
+    for word in _marked(text, sql_mode):
+        if word.kind == _MARK:
+            parts += [text[at : word.start], " "]
+            at = word.end
+    return "".join([*parts, text[at:]])
+
+
+def _marked(text: str, sql_mode: int) -> Iterator[Word]:
+    """The words, and between them where executable comments begin and end."""
     at, end, opened = 0, len(text), 0
     while at < end:
         if (space := _SPACE.match(text, at)) is not None:
             at = space.end()
         elif (comment := _OPEN.match(text, at)) is not None:
+            yield Word(_MARK, comment.group(), at, comment.end())
             at, opened = comment.end(), opened + 1
         elif opened and text.startswith("*/", at):
+            yield Word(_MARK, "*/", at, at + 2)
             at, opened = at + 2, opened - 1
         elif text[at] in "`'\"":
             word = _quoted(text, at, sql_mode)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import sqlglot
 from sqlglot.tokenizer_core import Token, TokenType
 
-from recovery.ddl import EXECUTABLE_COMMENT, TableName
+from recovery.ddl import TableName
 
 
 def tokens_of(statement: str) -> list[Token]:
@@ -24,11 +24,6 @@ def tokens_of(statement: str) -> list[Token]:
     if [keyword(t) for t in found[:2]] != ["SET", "STATEMENT"]:
         return found
     return found[next((i + 1 for i, t in enumerate(found) if keyword(t) == "FOR"), len(found)) :]
-
-
-def bare(statement: str) -> str:
-    """The statement with what stands in executable comments as a part of it."""
-    return EXECUTABLE_COMMENT.sub(r" \1 ", statement)
 
 
 def keyword(token: Token) -> str:
