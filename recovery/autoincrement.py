@@ -17,22 +17,24 @@ from recovery.sqlscan import Word, scan
 
 
 class Counter:
-    """Of one table. schema: the statements that create it."""
+    """Of one table. schema: the statements that create it. column: what counts, by its name at the end of them."""
 
     def __init__(self, schema: Sequence[str]) -> None:
-        self._column = auto_increment_column(schema)
+        self.column = auto_increment_column(schema)
         self._declared = _declared(schema)
         self._highest = 0
         self._limit = 0
 
-    def look(self, merger: Merger, definition: Table) -> None:
-        """Take in the changes that were just merged. Raises duckdb.Error as it comes."""
-        for index, column in enumerate(definition.columns):
-            if column.name == self._column and column.type in INTEGER_BITS and not column.generated:
-                sql = f"SELECT max(v{index}) FROM change WHERE op IN ('{INSERT}', '{UPDATE_AFTER}')"
-                ((highest,),) = merger.connection.execute(sql).fetchall()
-                self._highest = max(self._highest, int(highest or 0))
-                self._limit = _largest(column)
+    def look(self, merger: Merger, definition: Table, index: int | None) -> None:
+        """Take in the changes that were just merged. index: of the counting column under their definition, where it may
+        have another name; None if it wasn't there. Raises duckdb.Error as it comes."""
+        column = definition.columns[index] if index is not None else None
+        if column is None or column.type not in INTEGER_BITS or column.generated:
+            return
+        sql = f"SELECT max(v{index}) FROM change WHERE op IN ('{INSERT}', '{UPDATE_AFTER}')"
+        ((highest,),) = merger.connection.execute(sql).fetchall()
+        self._highest = max(self._highest, int(highest or 0))
+        self._limit = _largest(column)
 
     def statements(self, table: tuple[str, str]) -> Iterator[str]:
         """What sets the counter on the empty table; nothing if no change says more than its CREATE TABLE and its rows."""
@@ -67,20 +69,19 @@ def auto_increment_column(schema: Sequence[str]) -> str | None:
     column: str | None = None
     for statement in schema:
         words = list(scan(statement))
+        before = column  # a statement's clauses name columns as they were in front of it
         for clause in _clauses(words, 1 if words and words[0].says("CREATE") else 0):
-            found = _column(clause)
-            if found is not None:
-                column = found
-            column = _renamed(clause, column)
+            column = _column(clause) or _renamed(clause, before) or column
     return column
 
 
 def _renamed(clause: Sequence[Word], column: str | None) -> str | None:
-    """The column's name behind RENAME COLUMN old TO new."""
-    for at in range(len(clause) - 4):
-        if clause[at].says("RENAME") and clause[at + 1].says("COLUMN") and clause[at + 2].text == column:
-            return clause[at + 4].text
-    return column
+    """The column's name behind RENAME COLUMN [IF EXISTS] old TO new; None for any other clause."""
+    for at, word in enumerate(clause):
+        if column is not None and word.says("RENAME") and clause[at + 1 : at + 2] and clause[at + 1].says("COLUMN"):
+            words = [w for w in clause[at + 2 :] if not w.says("IF", "EXISTS")]
+            return words[2].text if len(words) > 2 and words[0].text.casefold() == column.casefold() else None
+    return None
 
 
 def _clauses(words: Sequence[Word], depth: int) -> Iterator[list[Word]]:

@@ -105,6 +105,7 @@ class Folding:
         added = [(d.of.high_seq, path) for d in self.derived if (path := d.file(table)) is not None]
         merged: MergedTable | None = None
         bases = [self._fetched(o, f"base-{n}") for n, o in enumerate(table.objects)]
+        counting = table.staged.indexes(counter.column)
         for number, stage in enumerate(table.staged.stages):
             if merged is not None:
                 converted = self.scratch / f"stage-{number}.parquet"
@@ -122,7 +123,7 @@ class Folding:
                 changes.append(self.scratch / f"correction-{number}.parquet")
                 pq.write_table(table.corrections[number], changes[-1])
             merged = self.merger.merge(stage.definition, bases, changes, stage.low_seq, high_seq, derived=derives)
-            counter.look(self.merger, stage.definition)
+            counter.look(self.merger, stage.definition, counting[number])
         if merged is None:
             return None
         for index, check, ddl in table.staged.checks:

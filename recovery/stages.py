@@ -62,6 +62,16 @@ class Staged:
     checks: tuple[tuple[int, Check, Ddl], ...] = ()
     pending: tuple[Step, ...] = ()
 
+    def indexes(self, name: str | None) -> tuple[int | None, ...]:
+        """For each stage the index of the column that has this name at the cut; None where it wasn't there."""
+        names = [n.casefold() if n is not None else None for n in self.final]
+        index = names.index(name.casefold()) if name is not None and name.casefold() in names else None
+        found = [index]
+        for stage in reversed(self.stages[1:]):
+            index = stage.sources[index].index if index is not None else None
+            found.insert(0, index)
+        return tuple(found)
+
 
 def build(
     lineage: Lineage,

@@ -21,6 +21,8 @@ CREATE = """CREATE TABLE `t` (
         (["CREATE TABLE t (a int PRIMARY KEY AUTO_INCREMENT)"], "a"),
         (["CREATE TABLE t (a int, s SERIAL)"], "s"),
         ([CREATE, "ALTER TABLE t RENAME COLUMN `the id` TO b"], "b"),
+        ([CREATE, "ALTER TABLE t RENAME COLUMN IF EXISTS `The ID` TO b"], "b"),
+        ([CREATE, "ALTER TABLE t RENAME COLUMN `the id` TO n, RENAME COLUMN n TO `the id`"], "n"),
         ([CREATE, "ALTER TABLE t CHANGE `the id` c bigint AUTO_INCREMENT, ADD d int"], "c"),
         ([CREATE, "ALTER TABLE t AUTO_INCREMENT = 100"], "the id"),
         (["CREATE TABLE t (a int, b int)", "ALTER TABLE t ADD COLUMN (k int AUTO_INCREMENT UNIQUE)"], "k"),
