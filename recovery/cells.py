@@ -24,6 +24,7 @@ from recovery.column_spec import ColumnSpec
 from recovery.conversions import FRACTIONAL, UNICODE, Check, checks_of, defined, loss
 from recovery.ddl import TableName
 from recovery.defaults import implicit, stored
+from recovery.fixed_digits import fixed_digits
 from recovery.lineage import Step
 from recovery.moments import settled
 from recovery.refused import refused
@@ -103,6 +104,9 @@ def _pass(name: TableName, first: Column, cell: Cell, spec: ColumnSpec, ddl: Ddl
             cell.checks += checks_of(one, other)
     if spec.auto_increment:
         cell.checks += ("no zero", "not null") if first.nullable else ("no zero",)
+    digits = fixed_digits(spec.column)
+    if digits is not None and not spec.column.generated:
+        cell.checks += (digits,)
 
 
 def _why_unknown(spec: ColumnSpec) -> str | None:
@@ -132,6 +136,8 @@ def _check_charset(name: TableName, before: Table, cells: Sequence[Cell], charse
 
 def _check_redefined(name: TableName, old: ColumnSpec, new: ColumnSpec, ddl: Ddl) -> None:
     why = loss(defined(old.column, None), defined(new.column, None))
+    if fixed_digits(new.column) not in (None, fixed_digits(old.column)):
+        why = why or "got another number of digits"
     if why:
         raise refused(name, ddl, f"column `{old.column.name}`, which was added before, {why}")
 
@@ -146,6 +152,8 @@ def added_value(name: TableName, cell: Cell, column: Column) -> str | None:
         if cell.spec is not None and cell.spec.column is cell.added.column
         else defined(cell.added.column, column.charset)
     )
+    if fixed_digits(cell.added.column) is not None:  # which only the statement has
+        then = replace(then, precision=cell.added.column.precision, scale=cell.added.column.scale)
     if _is_null(cell.added):
         return None
     value = _given(cell.added, then)

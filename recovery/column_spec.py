@@ -48,7 +48,8 @@ class Default:
 @dataclass(frozen=True)
 class ColumnSpec:
     """A column definition. column.charset is None where the statement names none (the table's default holds), column.octets
-    is the length in characters of char and varchar, in bytes of binary and varbinary. default: None without a DEFAULT."""
+    is the length in characters of char and varchar, in bytes of binary and varbinary; column.precision and column.scale are
+    also those of FLOAT(M,D) and DOUBLE(M,D). default: None without a DEFAULT."""
 
     column: Column
     default: Default | None
@@ -80,6 +81,8 @@ def _typed(column: Column, word: str, arguments: Sequence[str]) -> Column:
         return replace(column, precision=numbers[0] if numbers else 10, scale=numbers[1] if len(numbers) > 1 else 0)
     if kind == "float" and len(numbers) == 1 and numbers[0] > 24:
         return replace(column, type="double")
+    if kind in ("float", "double") and len(numbers) == 2:
+        return replace(column, precision=numbers[0], scale=numbers[1])
     if kind in _FRACTIONAL:
         return replace(column, fsp=numbers[0] if numbers else 0)
     if kind in ("char", "varchar", "binary", "varbinary"):
@@ -137,6 +140,8 @@ def _default(reader: Reader) -> Default:
     if reader.tokens[reader.at].token_type is TokenType.INTRODUCER:
         reader.next()
     token = reader.next()
+    if token.token_type is TokenType.NUMBER and not token.text.strip("0."):
+        return Default(token.text)  # a DECIMAL, which has no negative zero, as '-0' and -0e0 have in MySQL
     if token.token_type in _LITERALS:
         return (
             Default(sign + token.text)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, Literal, TypeAlias
 
+from recovery.fixed_digits import FixedDigits
 from recovery.schema import INTEGER_BITS, Column
 
 _TEXTS: Final = ("char", "varchar", "text")
@@ -19,9 +20,10 @@ _BEYOND_BMP: Final = frozenset({"utf8mb4", "utf16", "utf16le", "utf32", "gb18030
 FRACTIONAL: Final = frozenset({"time", "datetime", "timestamp"})
 UNICODE: Final = frozenset({"utf8mb4", "utf8mb3", "utf8", "utf16", "utf16le", "utf32", "ucs2"})
 
-Check: TypeAlias = Literal["not null", "valid text", "three bytes", "no zero"]
+Check: TypeAlias = Literal["not null", "valid text", "three bytes", "no zero"] | FixedDigits
 """What only the rows tell: none is NULL; none is text that isn't valid in its character set (its bytes would mean something
-else in the next one); none has a character above U+FFFF; none is 0, which AUTO_INCREMENT numbers."""
+else in the next one); none has a character above U+FFFF; none is 0, which AUTO_INCREMENT numbers; FLOAT(M,D) or DOUBLE(M,D)
+rounds none."""
 
 
 def defined(spec: Column, charset: str | None) -> Column:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from recovery.archive.actions import Ddl
 from recovery.conversions import Check
+from recovery.fixed_digits import FixedDigits
 from recovery.merge import MergedTable, Merger, literal
 from recovery.refused import refused
 from recovery.removed_rows import Removal, condition, doubt
@@ -77,20 +78,29 @@ def without(merger: Merger, merged: MergedTable, removed: Sequence[Removal], nam
 
 def check_rows(merger: Merger, merged: MergedTable, index: int, check: Check, ddl: Ddl, name: tuple[str, str]) -> None:
     """Raises DdlInRange if a row doesn't pass the check there."""
-    column = merged.table.columns[index].name
-    exact = f"(e IS NOT NULL AND e[{literal(column)}] IS NOT NULL)"
-    wrong, why = {
-        "not null": (f"v{index} IS NULL AND NOT {exact}", "became NOT NULL and has NULLs before it"),
-        "no zero": (f"v{index} = 0", "became AUTO_INCREMENT, and rows with 0 were numbered"),
+    wrong, why = _wrong(merged.table.columns[index], f"v{index}", check)
+    found = merger.connection.sql(f"SELECT EXISTS (SELECT 1 FROM ({merged.sql}) WHERE {wrong})").fetchall()
+    if found[0][0]:
+        raise refused(name, ddl, f"column `{merged.table.columns[index].name}` {why}")
+
+
+def _wrong(column: Column, value: str, check: Check) -> tuple[str, str]:
+    """The condition of rows that don't pass, and what is said of them."""
+    if isinstance(check, FixedDigits):
+        of_rows = (
+            f"was given {check.digits} digits, {check.scale} of them behind the point, and has values that they change"
+        )
+        return check.changes(value), of_rows
+    exact = f"(e IS NOT NULL AND e[{literal(column.name)}] IS NOT NULL)"
+    return {
+        "not null": (f"{value} IS NULL AND NOT {exact}", "became NOT NULL and has NULLs before it"),
+        "no zero": (f"{value} = 0", "became AUTO_INCREMENT, and rows with 0 were numbered"),
         "valid text": (exact, "got another character set and has text that wasn't valid in the old one"),
         "three bytes": (
-            f"regexp_matches(v{index}, '[^\\x{{0}}-\\x{{FFFF}}]')",
+            f"regexp_matches({value}, '[^\\x{{0}}-\\x{{FFFF}}]')",
             "got a character set without characters above U+FFFF and had some",
         ),
     }[check]
-    found = merger.connection.sql(f"SELECT EXISTS (SELECT 1 FROM ({merged.sql}) WHERE {wrong})").fetchall()
-    if found[0][0]:
-        raise refused(name, ddl, f"column `{column}` {why}")
 
 
 def finished(merged: MergedTable, staged: Staged, name: tuple[str, str]) -> MergedTable:

@@ -8,11 +8,12 @@ Sources: MySQL manual, "Data Type Default Values", "Date and Time Literals", "Th
 from __future__ import annotations
 
 import re
-import struct
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from math import isfinite
 from typing import Final
 
+from recovery.fixed_digits import as_stored, fixed_digits
 from recovery.schema import INTEGER_BITS, Column
 
 _DATE: Final = re.compile(r"[1-9]\d{3}-\d\d-\d\d")
@@ -80,13 +81,13 @@ def _floating(column: Column, literal: str) -> str | None:
     """FLOAT as the double that it is, for it may have become one since."""
     if not re.fullmatch(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", literal):
         return None
-    if column.type == "double":
-        return literal
-    try:
-        (value,) = struct.unpack("<f", struct.pack("<f", float(literal)))
-    except OverflowError:
+    value, digits = float(literal), fixed_digits(column)
+    if value == 0 and literal.startswith("-") and digits is None:
+        return None  # MySQL has a negative zero there, MariaDB hasn't
+    if not isfinite(value) or (column.unsigned and value < 0):
         return None
-    return repr(value)
+    held = digits.stored(value) if digits is not None else as_stored(column.type, value)
+    return repr(held) if held is not None else None
 
 
 def _rounded(value: Decimal, scale: int) -> Decimal:

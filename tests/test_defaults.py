@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -23,6 +25,18 @@ DEFINITIONS = (
     ("bigint unsigned DEFAULT 18446744073709551615", True),
     ("int DEFAULT '7'", True),
     ("double DEFAULT -2.5e3", True),
+    ("float DEFAULT 0.1", True),
+    ("float DEFAULT -0.0", True),
+    ("double DEFAULT -0.0", True),
+    ("double DEFAULT '-0.0'", False),
+    ("double(5,2) DEFAULT 1.005", True),
+    ("double(6,2) DEFAULT 2.675", True),
+    ("double(6,1) DEFAULT -0.25", True),
+    ("double(6,2) DEFAULT '-0.001'", True),
+    ("double(30,10) DEFAULT 123456789.12345678915", True),
+    ("float(8,3) DEFAULT -1234.5678", True),
+    ("float(10,2) unsigned NOT NULL DEFAULT '19.99'", True),
+    ("float(6,2) NOT NULL", True),
     ("set('x','y','Z') DEFAULT 'z,x'", True),
     ("set('x','y') DEFAULT ''", True),
     ("enum('a','B') DEFAULT 'b'", True),
@@ -75,12 +89,17 @@ def test_defaults_are_what_the_server_stores(
     with closing(server.connect()) as connection:
         columns = read_tables(connection, [(db, "t")])[0].columns[1:]
     for (definition, known), spec, column in zip(DEFINITIONS, specs, columns, strict=True):
+        if column.type in ("float", "double"):  # (M,D) is in the statement alone
+            column = replace(column, precision=spec.column.precision, scale=spec.column.scale)
         value = implicit(column) if spec.default is None else stored(column, spec.default.text or "")
         assert (value is not None) is known, definition
         if value is None:
             continue
         (same,) = server.execute(f"SELECT {shown(column)} = %s, {shown(column)} FROM {db}.t", [value])
-        if column.type in ("double", "time", "year"):
+        if column.type in ("float", "double"):
+            bits = f"SELECT HEX(REVERSE(SUBSTRING(ST_AsBinary(POINT({column.name}, 0)), 6, 8))) FROM {db}.t"
+            assert server.execute(bits) == ((struct.pack(">d", float(value)).hex().upper(),),), definition
+        elif column.type in ("time", "year"):
             assert float(value) == float(same[1]), (definition, value, same[1])
         elif column.type == "datetime":
             assert datetime.fromisoformat(value) == datetime.fromisoformat(same[1]), definition

@@ -56,6 +56,17 @@ CASES = (
     (("ADD c int DEFAULT 7, ADD d int DEFAULT 8", "CHANGE c x int, CHANGE d c int", "ADD d int DEFAULT 9"), True, ""),
     (("ADD c int DEFAULT 7", "DROP c, ADD c varchar(9) NOT NULL DEFAULT 'new'"), True, ""),
     (("ADD c int DEFAULT 7", "MODIFY c varchar(9)"), True, "was of type int and became varchar"),
+    (("ADD c double(5,2) DEFAULT 1.005", "MODIFY c double"), True, ""),
+    (("ADD c float(10,2) NOT NULL DEFAULT 1.005", "MODIFY c float(10,2) NOT NULL DEFAULT 1.005"), False, ""),
+    (("ADD c double DEFAULT 1.239", "MODIFY c double(6,2)"), True, "got another number of digits"),
+    (("ADD c float DEFAULT -0.0", "ADD e double DEFAULT -0.0"), True, ""),
+    (("ADD c int", "MODIFY ff float(6,2) NULL COMMENT 'as before'"), True, ""),
+    (("MODIFY ff float(6,2) COMMENT 'as before'",), False, ""),
+    (("MODIFY dd double(8,4)", "MODIFY dd double", "ADD c int"), True, ""),
+    (("MODIFY dd double(8,4)",), False, ""),
+    (("MODIFY dd double(6,2), ALGORITHM=COPY",), False, "`dd` was given 6 digits, 2 of them behind the point"),
+    (("MODIFY dd double(6,2), ALGORITHM=COPY", "MODIFY dd double", "ADD c int"), True, "`dd` was given 6 digits"),
+    (("MODIFY ff double(6,2)",), False, "`ff` was given 6 digits"),
 )
 
 
@@ -73,8 +84,8 @@ def test_rows_have_what_the_server_gave_them(
     source.execute(f"CREATE DATABASE {db}")
     with source.connect(database=db, autocommit=True) as connection, connection.cursor() as cursor:
         for number in range(len(CASES)):
-            cursor.execute(f"CREATE TABLE t{number} (id int PRIMARY KEY)")
-            cursor.execute(f"INSERT INTO t{number} VALUES (1), (2)")
+            cursor.execute(f"CREATE TABLE t{number} (id int PRIMARY KEY, dd double, ff float(6,2))")
+            cursor.execute(f"INSERT INTO t{number} VALUES (1, 1.25, 1.1), (2, 2.675, 123.45)")
         rowback.catch_up()
         rowback.run("snapshot", "--databases", db)
         for number, (clauses, another, _) in enumerate(CASES):
