@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from recovery.archive.actions import Session
+from recovery.charset import decode_statement
 from recovery.errors import BinlogDamaged
 
 QUERY: Final = 2
@@ -323,25 +324,22 @@ def query(
     db = body[at : at + db_length]
     text = body[at + db_length + 1 :]
     variables = _status_variables(status)
-    codec = _CODECS.get(charsets.get(_client_collation(variables), ""))
     try:
-        if codec is None:
-            raise ValueError("unknown character set")
+        statement = _text(text, charsets.get(_client_collation(variables), ""))
         session = _session(variables, charsets, timestamp_s, explicit_timestamps=explicit_timestamps)
-        return QueryEvent(thread, db.decode(), text.decode(codec), exact=True, session=session)
+        return QueryEvent(thread, db.decode(), statement, exact=True, session=session)
     except ValueError:
         shown = text.decode("ascii", errors="backslashreplace")
         return QueryEvent(thread, db.decode("ascii", errors="backslashreplace"), shown, exact=False)
 
 
-# Character sets that a client may speak -> Python codec; the rest counts as unknown.
-_CODECS: Final = {
-    "utf8mb4": "utf-8", "utf8mb3": "utf-8", "utf8": "utf-8", "binary": "utf-8", "ascii": "ascii", "latin1": "cp1252",
-    "latin2": "iso8859_2", "latin5": "iso8859_9", "latin7": "iso8859_13", "greek": "iso8859_7", "hebrew": "iso8859_8",
-    "cp1250": "cp1250", "cp1251": "cp1251", "cp1256": "cp1256", "cp1257": "cp1257", "cp850": "cp850", "cp852": "cp852",
-    "cp866": "cp866", "koi8r": "koi8_r", "koi8u": "koi8_u", "tis620": "tis_620", "gb2312": "gb2312", "gbk": "gbk",
-    "gb18030": "gb18030", "big5": "big5", "sjis": "shift_jis", "cp932": "cp932", "ujis": "euc_jp", "euckr": "euc_kr",
-}  # fmt: skip
+def _text(raw: bytes, charset: str) -> str:
+    """Raises ValueError if it can't be told what the servers read."""
+    codec = _CODECS.get(charset)
+    return decode_statement(raw, charset) if codec is None else raw.decode(codec)
+
+
+_CODECS: Final = {"utf8mb4": "utf-8", "utf8mb3": "utf-8", "utf8": "utf-8", "binary": "utf-8", "ascii": "ascii"}
 _UTF8MB4: Final = 45  # utf8mb4_general_ci, if the event doesn't say
 
 

@@ -14,7 +14,7 @@ The set `binary`, which only labels of ENUM and SET have, is read as UTF-8.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -74,6 +74,18 @@ def tables(charset: str) -> Tables:
     return Tables(one, *more)
 
 
+@cache
+def _lexer_tables(charset: str) -> Tables:
+    """As a statement is read: in sjis, 5C is a backslash; 815F, which the servers make another one of, would escape what
+    follows it, and counts as no text."""
+    known = tables(charset)
+    if charset != "sjis":
+        return known
+    one, two = known.one.copy(), known.two.copy()
+    one[0x5C], two[0x815F] = 0x5C, STORABLE
+    return replace(known, one=one, two=two)
+
+
 def decode_text(raw: bytes, charset: str) -> str:
     """The text of bytes in a character set. Raises ValueError if they are not valid in it, if no text leads back to
     them, or if the set is unknown."""
@@ -89,6 +101,18 @@ def decode_text(raw: bytes, charset: str) -> str:
         known = tables(charset).one
         return _characters(known[np.frombuffer(raw, np.uint8)])
     return _characters(np.array(_codes(raw, tables(charset)), np.uint32))
+
+
+def decode_statement(raw: bytes, charset: str) -> str:
+    """The text of an SQL statement of a client that speaks this set. Raises ValueError as `decode_text` does, and for swe7,
+    which has letters where SQL has its signs."""
+    if charset in _CODECS:
+        return decode_text(raw, charset)
+    if charset == "swe7" or charset not in SINGLE_BYTE | DOUBLE_BYTE:
+        raise ValueError(f"statements in character set {charset!r} are not read")
+    if raw.isascii():
+        return raw.decode("ascii")
+    return _characters(np.array(_codes(raw, _lexer_tables(charset)), np.uint32))
 
 
 def encode_text(text: str, charset: str) -> bytes:

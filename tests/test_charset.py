@@ -18,6 +18,7 @@ from recovery.charset import (
     MALFORMED,
     SINGLE_BYTE,
     TABLES_FILE,
+    decode_statement,
     decode_text,
     encode_text,
     exact_bytes,
@@ -227,6 +228,25 @@ def test_known_texts() -> None:
 def test_bytes_without_a_text(raw: bytes, charset: str) -> None:
     with pytest.raises(ValueError):
         decode_text(raw, charset)
+
+
+@pytest.mark.parametrize(
+    ("raw", "charset", "text"),
+    [
+        (b"DEFAULT 'x\xfd'", "cp866", "DEFAULT 'x\u00b2'"), (b"DEFAULT 'x\x95'", "koi8u", "DEFAULT 'x\u2022'"),
+        (b"DEFAULT 'x\xa1'", "greek", "DEFAULT 'x\u02bd'"), (b"DEFAULT 'x\xaf'", "hebrew", "DEFAULT 'x\u203e'"),
+        (b"DEFAULT '\xa8\xbc'", "gb18030", "DEFAULT '\u1e3f'"), (b"'\x80\x81'", "latin1", "'\u20ac\x81'"),
+        (b"'\\n\x83\x5c\\''", "sjis", "'\\n\u30bd\\''"), (b"'\x81\x5f'", "sjis", None),
+        (b"'\x81\x5f'", "cp932", "'\uff3c'"), (b"'\xed\x40'", "cp932", None), (b"'\xe9\x5c'", "big5", "'\u5b1e'"),
+        (b"'a'", "swe7", None), (b"'a'", "klingon", None), ("'ä'".encode(), "utf8mb4", "'ä'"),
+    ],
+)  # fmt: skip
+def test_statements_of_clients(raw: bytes, charset: str, text: str | None) -> None:
+    if text is None:
+        with pytest.raises(ValueError):
+            decode_statement(raw, charset)
+    else:
+        assert decode_statement(raw, charset) == text
 
 
 @pytest.mark.parametrize(
