@@ -31,6 +31,7 @@ _TYPES: Final = {
 _FRACTIONAL: Final = frozenset({"time", "datetime", "timestamp"})
 _INTEGERS: Final = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
 _CURRENT_TIME: Final = frozenset({"CURRENT_TIMESTAMP", "NOW", "LOCALTIME", "LOCALTIMESTAMP"})
+_NOT_ASCII: Final = frozenset({"_ucs2", "_utf16", "_utf16le", "_utf32", "_swe7", "_sjis"})
 _LITERALS: Final = frozenset({TokenType.STRING, TokenType.NUMBER, TokenType.HEX_STRING, TokenType.BIT_STRING})
 
 
@@ -137,11 +138,12 @@ def _default(reader: Reader) -> Default:
     sign = ""
     while reader.peek() in ("-", "+"):
         sign += reader.next().text
-    if reader.tokens[reader.at].token_type is TokenType.INTRODUCER:
-        reader.next()
+    introducer = reader.next().text.lower() if reader.tokens[reader.at].token_type is TokenType.INTRODUCER else ""
     token = reader.next()
     if token.token_type is TokenType.NUMBER and not token.text.strip("0."):
         return Default(token.text)  # a DECIMAL, which has no negative zero, as '-0' and -0e0 have in MySQL
+    if introducer and (introducer in _NOT_ASCII or not token.text.isascii()):
+        return Default("", known=False)  # other characters in the bytes of this text
     if token.token_type in _LITERALS:
         return (
             Default(sign + token.text)

@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 from recovery.archive.actions import Ddl
+from recovery.client_bytes import bytes_matter
 from recovery.sqlscan import ANSI_QUOTES, NO_BACKSLASH_ESCAPES
 from recovery.statement_settings import EXPLICIT, computed, implicit_timestamp, in_unknown_zone
 from recovery.usual_mode import REAL_AS_FLOAT
@@ -40,6 +41,8 @@ def other_settings(ddl: Ddl, flavor: str | None) -> str | None:
         return "it ran under sql_mode NO_UNSIGNED_SUBTRACTION"
     if not session.charset and not text.isascii():
         return "its text is in a character set of the client that isn't known"
+    if (why := bytes_matter(text, session.charset, session.sql_mode)) is not None:
+        return why
     if not session.complete and _UNUSUAL.search(text):
         return "it may have run under an explicit_defaults_for_timestamp or default_collation_for_utf8mb4 of its own"
     if flavor == "mariadb" and session.explicit_timestamps is None and implicit_timestamp(text):
