@@ -16,6 +16,7 @@ from recovery.statement_settings import EXPLICIT, computed, implicit_timestamp, 
 from recovery.usual_mode import REAL_AS_FLOAT
 
 _NO_UNSIGNED_SUBTRACTION: Final = 64  # goes by the session that computes, not by the one that defines
+_PAD_CHAR_TO_FULL_LENGTH: Final = 1 << 31  # so does this one
 _ORACLE: Final = 512
 _EMPTY_STRING_IS_NULL: Final = 1 << 32
 _MODES: Final = (
@@ -25,6 +26,7 @@ _MODES: Final = (
     (NO_BACKSLASH_ESCAPES, "NO_BACKSLASH_ESCAPES", re.compile(r"\\")),
     (_EMPTY_STRING_IS_NULL, "EMPTY_STRING_IS_NULL", re.compile("''")),
 )
+_CHAR: Final = re.compile(r"\b(?:N?CHAR|CHARACTER|NATIONAL)\b", re.IGNORECASE)
 _UNUSUAL: Final = re.compile(r"\b(?:TIMESTAMP|UTF8MB4)\b", re.IGNORECASE)
 
 
@@ -39,6 +41,9 @@ def other_settings(ddl: Ddl, flavor: str | None) -> str | None:
             return f"it ran under sql_mode {name}"
     if session.sql_mode & _NO_UNSIGNED_SUBTRACTION and computed(text) and "-" in text:
         return "it ran under sql_mode NO_UNSIGNED_SUBTRACTION"
+    padded = ddl.verb != "CREATE TABLE" or _CHAR.search(text)  # others don't say of which types the columns are
+    if session.sql_mode & _PAD_CHAR_TO_FULL_LENGTH and computed(text) and padded:
+        return "it ran under sql_mode PAD_CHAR_TO_FULL_LENGTH"
     if not session.charset and not text.isascii():
         return "its text is in a character set of the client that isn't known"
     if (why := bytes_matter(text, session.charset, session.sql_mode)) is not None:
