@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from recovery.archive.actions import Session
@@ -97,8 +97,9 @@ def format_checksummed(event: Event) -> bool:
 
 def logs_explicit_timestamps(event: Event) -> bool:
     """Whether a FORMAT_DESCRIPTION event is of a server that logs explicit_defaults_for_timestamp with statements as a flag:
-    MariaDB since 10.10 (MDEV-29078). The version stands behind 2 bytes, with NUL at its end."""
-    found = re.match(rb"(?:5\.5\.5-)?(\d+)\.(\d+)\.\d+-MariaDB", event.body[2:52])
+    MariaDB since 10.10 (MDEV-29078). The version stands behind 2 bytes, with NUL at its end; that of the enterprise server
+    has one more number."""
+    found = re.match(rb"(?:5\.5\.5-)?(\d+)\.(\d+)\.\d+(?:-\d+)?-MariaDB", event.body[2:52])
     return found is not None and (int(found[1]), int(found[2])) >= (10, 10)
 
 
@@ -323,10 +324,11 @@ def query(
     at = 13 + status_length
     db = body[at : at + db_length]
     text = body[at + db_length + 1 :]
-    variables = _status_variables(status)
+    variables, whole = _status_variables(status)
     try:
         statement = _text(text, charsets.get(_client_collation(variables), ""))
         session = _session(variables, charsets, timestamp_s, explicit_timestamps=explicit_timestamps)
+        session = session if whole or session is None else replace(session, complete=False)
         return QueryEvent(thread, db.decode(), statement, exact=True, session=session)
     except ValueError:
         shown = text.decode("ascii", errors="backslashreplace")
@@ -344,9 +346,9 @@ _UTF8MB4: Final = 45  # utf8mb4_general_ci, if the event doesn't say
 
 
 # Status variables of a QUERY event (Query_event::Query_event_status_vars of MySQL, Q_*_CODE of MariaDB) and their lengths;
-# 5, 6, 11 and 12 tell theirs themselves. 128 and 129 are MariaDB's.
+# 5, 6, 11, 12 and 130 tell theirs themselves. 128 to 130 are MariaDB's.
 _FLAGS, _SQL_MODE, _NUMBERING, _CHARSET, _TIME_ZONE, _INVOKER = 0, 1, 3, 4, 5, 11
-_MICROSECONDS, _EXPLICIT_TIMESTAMPS, _MICROSECONDS_MARIADB = 13, 16, 128
+_MICROSECONDS, _EXPLICIT_TIMESTAMPS, _MICROSECONDS_MARIADB, _GTID_FLAGS = 13, 16, 128, 130
 _LENGTHS: Final = {
     _FLAGS: 4, _SQL_MODE: 8, _NUMBERING: 4, _CHARSET: 6, 7: 2, 8: 2, 9: 8, 10: 4, _MICROSECONDS: 3,
     _EXPLICIT_TIMESTAMPS: 1, 17: 8, 18: 2, 19: 1, 20: 1, _MICROSECONDS_MARIADB: 3, 129: 8,
@@ -358,8 +360,9 @@ _EXPLICIT_TIMESTAMPS_FLAG: Final = 1 << 24  # of MariaDB
 _USUAL: Final = {7: b"\0\0", _EXPLICIT_TIMESTAMPS: b"\1", 18: b"\xff\0", 20: b"\0"}
 
 
-def _status_variables(status: bytes) -> dict[int, bytes]:
-    """The variables up to the first one that isn't known; those that a session has always come first."""
+def _status_variables(status: bytes) -> tuple[dict[int, bytes], bool]:
+    """The variables up to the first one that isn't known, and whether these are all; those that a session has always come
+    first."""
     found: dict[int, bytes] = {}
     at = 0
     while at < len(status):
@@ -367,7 +370,7 @@ def _status_variables(status: bytes) -> dict[int, bytes]:
         if code in _LENGTHS:
             at = start + _LENGTHS[code]
         elif start >= len(status):
-            break
+            return found, False
         elif code in (_TIME_ZONE, 6):
             at = start + 1 + status[start]
         elif code == _INVOKER:
@@ -377,12 +380,14 @@ def _status_variables(status: bytes) -> dict[int, bytes]:
             at = start + 1
             for _ in range(status[start] if status[start] != 254 else 0):
                 at = (status.find(b"\0", at) + 1) or len(status) + 1
+        elif code == _GTID_FLAGS:  # Q_GTID_FLAGS3: a commit or rollback of an ALTER in two phases has its number, too
+            at = start + (9 if status[start] & 12 else 1)
         else:
-            break
+            return found, False
         if at > len(status):
             raise _damaged("a QUERY event's status variables are cut short")
         found[code] = status[start:at]
-    return found
+    return found, True
 
 
 def _client_collation(variables: Mapping[int, bytes]) -> int:
