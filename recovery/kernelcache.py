@@ -82,6 +82,7 @@ def settle() -> Path:
     digest = hashlib.sha256()
     for path in (
         *sorted((_PACKAGES / "dataflow" / "kernels").glob("*.py")),
+        _PACKAGES / "dataflow" / "jsonb.py",  # limits that a kernel keeps to
         _PACKAGES / "recovery" / "charset_kernels.py",
     ):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
