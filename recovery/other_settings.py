@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from recovery.archive.actions import Ddl
-from recovery.client_bytes import bytes_matter
+from recovery.kept_bytes import bytes_matter
 from recovery.sqlscan import ANSI_QUOTES, NO_BACKSLASH_ESCAPES
 from recovery.statement_settings import EXPLICIT, computed, implicit_timestamp, in_unknown_zone
 from recovery.usual_mode import REAL_AS_FLOAT
