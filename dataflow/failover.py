@@ -84,6 +84,7 @@ def follow(
         transaction_file=last.file,
         transaction_position=last.position,
         transaction_digest=logged.digest,
+        file_begun_at_us=None,  # of the old server's file; the stream will say when this one was begun
     )
     failover = Failover(
         at.seq,

@@ -106,7 +106,7 @@ class PieceStream:
     def _raise_failure(self) -> None:
         framer = self._framer
         if isinstance(framer.failure, Diverged):
-            raise diverged(f"the transaction at {framer.failure} is another one")
+            raise diverged(str(framer.failure))
         if framer.failure is not None:
             raise framer.failure
         if framer.ending is not None:
@@ -115,6 +115,6 @@ class PieceStream:
 
     def _reached(self) -> bool:
         framer = self._framer
-        if self._target is None or framer.failure is not None or framer.in_transaction or framer.expect is not None:
+        if self._target is None or framer.failure is not None or framer.in_transaction or not framer.proved:
             return False
         return binlog_order(framer.file, framer.position) >= binlog_order(*self._target)

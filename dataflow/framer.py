@@ -80,7 +80,10 @@ class Framer:
         self._grammar.rollbacks.spans.extend(rolled_back or ())
         self._numbering = Numbering(resume, flavor)
         self._checkpoint = resume
-        self._safe = (resume.file, resume.position)  # end of the last whole transaction, or a file's start after it
+        # Where the last whole transaction ends, or a file's start after it; and when that file was begun.
+        self._safe = (resume.file, resume.position, resume.file_begun_at_us)
+        self._resumed = resume.file
+        self._begun_at_us = resume.file_begun_at_us  # what that file has to say; None once it has
         self._arrived_at_us = 0
         self._index = np.empty((_INDEX_ROWS, fk.EVENT_FIELDS), np.int64)
         self._count = self._next = self._first = 0  # events in the index; the next to read; the piece's first
@@ -115,6 +118,11 @@ class Framer:
         """Whether a part of a transaction was emitted whose end was not."""
         return self._parts
 
+    @property
+    def proved(self) -> bool:
+        """Whether the stream has shown all by which it can be told to be the one that the checkpoint is of."""
+        return self.expect is None and self._begun_at_us is None
+
     def feed(self, data: np.ndarray | Sequence[np.ndarray], arrived_at_us: int) -> list[Piece]:
         """Take in bytes (uint8) as they come from the socket, in one array or several; gives what is whole. Doesn't raise:
         see `failure`."""
@@ -144,8 +152,10 @@ class Framer:
         covered_to_us = max(self._numbering.cut_at_us, self._numbering.covered_to_us, covered_to_us)
         self._numbering.covered_to_us = covered_to_us
         before = self._checkpoint
-        file, position = self._safe
-        self._checkpoint = replace(before, file=file, position=position, covered_to_us=covered_to_us)
+        file, position, begun_at_us = self._safe
+        self._checkpoint = replace(
+            before, file=file, position=position, covered_to_us=covered_to_us, file_begun_at_us=begun_at_us
+        )
         nothing = self._numbering.number(
             self._grammar, _NO_BYTES, (0, 0), _NO_CRCS, first_event=0, arrived_at_us=self._arrived_at_us
         )
@@ -242,12 +252,25 @@ class Framer:
                 grammar.special(event, self._next)
                 if grammar.file != file:
                     self._numbering.enter_file()
+                if event.type == ev.FORMAT_DESCRIPTION:
+                    self._check_begun()
                 if grammar.rolls_back and self._parts:
                     self._void = self._reads_again
                 if grammar.heartbeat:
                     self.idle_since_us, grammar.heartbeat = self._arrived_at_us, False
                     self._idle_after = self._flushed + grammar.txs
             self._next += 1
+
+    def _check_begun(self) -> None:
+        """The file where the checkpoint stands is still the same: a server that was reset begins new ones of the old names.
+        Its time may be the only proof, where the last captured transaction is purged or there was none yet."""
+        file, begun_at_us = self.file, self._grammar.file_begun_at_us
+        if file == self._resumed and self._begun_at_us is not None:
+            if begun_at_us != self._begun_at_us:
+                raise Diverged(f"the file `{file}` has been begun anew")
+            self._begun_at_us = None
+        if file == self._safe[0]:
+            self._safe = (*self._safe[:2], begun_at_us)
 
     def _check_previous(self, event: ev.Event) -> None:
         mysql = event.type == ev.PREVIOUS_GTIDS
@@ -256,7 +279,7 @@ class Framer:
         if not previous.issubset(self._numbering.gtids):  # type: ignore[arg-type]
             raise damaged(f"{self.file} says that `{text}` stand before it, and the stream didn't bring them all")
         if not self._grammar.open and self.expect is None:
-            self._safe = (self.file, self.position)
+            self._safe = (self.file, self.position, self._grammar.file_begun_at_us)
 
     # --- compressed transactions ---------------------------------------------------------------------------------------
 
@@ -371,7 +394,7 @@ class Framer:
         if self.expect is not None and not open_:
             expected, self.expect = self.expect, None
             if found.digest(0) != expected:
-                raise Diverged(self.file, int(found.start[0]))
+                raise Diverged(f"the transaction at {self.file}:{found.start[0]} is another one")
             found, span = found.behind_first(), (span[0] + 1, span[1])
             self._numbering.drop_open()
         if self._void and not open_:
@@ -381,7 +404,7 @@ class Framer:
             if not open_:
                 self._numbering.took(found)
                 self._checkpoint = found.checkpoint(self._checkpoint, self._numbering.gtids, len(found))
-                self._safe = (self._checkpoint.file, self._checkpoint.position)
+                self._safe = (self._checkpoint.file, self._checkpoint.position, self._checkpoint.file_begun_at_us)
             self._parts = open_
             self._out.append(replace(piece, after=self._checkpoint))
         self._rescuable = rescuable
@@ -452,11 +475,7 @@ class Framer:
 
 
 class Diverged(Exception):
-    """The transaction that the archive ends with isn't the one that the server now has there."""
-
-    def __init__(self, file: str, position: int) -> None:
-        super().__init__(f"{file}:{position}")
-        self.file, self.position = file, position
+    """The binlog isn't the one that the archive ends in: its text says what is another one."""
 
 
 def _ddl_action(statement: Statement, found: Transactions, tx: int, utc_since_us: int | None) -> Ddl:

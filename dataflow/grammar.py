@@ -96,6 +96,7 @@ class Grammar:
         self.flavor = flavor
         self.file = file
         self.checksummed = True  # before the first FORMAT_DESCRIPTION: see dataflow/stream.py
+        self.file_begun_at_us: int | None = None  # as the file's FORMAT_DESCRIPTION says; None before it
         self.heartbeat = False  # the server had nothing more to send, and no transaction was open
         self.maps = TableMaps()
         self.rollbacks = Rollbacks()
@@ -189,6 +190,8 @@ class Grammar:
             if not event.artificial and self.position == 4:
                 self._state[tk.STATE_POSITION] = event.end
             self.checksummed = ev.format_checksummed(event)
+            # Sent for a dump from the middle of a file too, with the time at which the file was begun.
+            self.file_begun_at_us = event.timestamp * 1_000_000
             self._explicit_timestamps = ev.logs_explicit_timestamps(event)
             return
         if event.artificial:
@@ -243,6 +246,7 @@ class Grammar:
 
     def _enter(self, file: str) -> None:
         self.file, self._state[tk.STATE_POSITION] = file, 4
+        self.file_begun_at_us = None
         self.rollbacks.savepoints = []
 
     def _begin(self, event: ev.Event, number: int, start: int, gtid: KnownGtid, *, block: bool = False) -> None:

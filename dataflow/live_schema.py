@@ -15,9 +15,9 @@ from typing import Protocol, TypeVar
 
 from dataflow import drain
 from dataflow.definitions import Decision, Known, Ledger, Name, Place, Reading, Unproved, archived, misfit, unsure_label
-from dataflow.framer import Framer
+from dataflow.framer import Diverged, Framer
 from dataflow.lineage import Lineage, Scratch, charsets_proved
-from dataflow.resume import same_server
+from dataflow.resume import diverged, same_server
 from dataflow.scan import replica_id
 from dataflow.stream import EventStream
 from dataflow.tablemap import TableMap
@@ -236,6 +236,8 @@ class LiveSource:
                     for piece in framer.feed(data, arrived_at_us):
                         found += [ddl for _, ddl in piece.ddl]
                         after = piece.after
+                if isinstance(framer.failure, Diverged):
+                    raise diverged(str(framer.failure)) from framer.failure
                 if framer.failure is not None:
                     raise framer.failure
                 if framer.ending is not None:

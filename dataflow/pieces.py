@@ -112,6 +112,7 @@ class Numbering:
             first_event=raw[:, tk.TX_FIRST] - first_event,
             last_event=raw[:, tk.TX_LAST] - first_event,
             earlier_crcs=earlier,
+            file_begun_at_us=grammar.file_begun_at_us,
         )
 
     def took(self, transactions: Transactions) -> None:

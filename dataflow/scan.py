@@ -35,6 +35,7 @@ class Scan:
         self.next_gtid: str | None = None
         self.next_original_us: int | None = None  # when it was committed on the server where it began (MySQL)
         self.ended = False  # the server has nothing more to send
+        self.file_begun_at_us: int | None = None
         self._created_at_us = 0
         self._waiting: deque[ev.Event] = deque()
         self._stream = EventStream(server, info.flavor, replica_id(server, info, scanning=True), file, 4)
@@ -76,7 +77,8 @@ class Scan:
     def checkpoint(self, moment_us: int | None) -> Checkpoint:
         """An empty archive's checkpoint here. moment_us: None for the time at which the file was begun."""
         moment = self._created_at_us if moment_us is None else moment_us
-        return Checkpoint(0, self.file, self.position, str(self.gtids), moment, moment)
+        begun_at_us = self.file_begun_at_us
+        return Checkpoint(0, self.file, self.position, str(self.gtids), moment, moment, file_begun_at_us=begun_at_us)
 
     def _look(self, event: ev.Event) -> None:
         self.next_gtid = self.next_original_us = None
@@ -93,9 +95,11 @@ class Scan:
     def _pass(self, event: ev.Event) -> None:
         if event.type == ev.ROTATE:
             self.file, self.position = ev.rotate(event)
+            self.file_begun_at_us = None
             return
         if event.type == ev.FORMAT_DESCRIPTION:
-            self._created_at_us = self._created_at_us or event.timestamp * 1_000_000
+            self.file_begun_at_us = event.timestamp * 1_000_000
+            self._created_at_us = self._created_at_us or self.file_begun_at_us
         elif event.type in (ev.PREVIOUS_GTIDS, ev.MARIADB_GTID_LIST):
             mysql = event.type == ev.PREVIOUS_GTIDS
             text = ev.previous_gtids(event) if mysql else ",".join(ev.mariadb_gtid_list(event))

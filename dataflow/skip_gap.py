@@ -61,8 +61,8 @@ def behind_gap(
 
 
 def _prove(server: ServerSettings, info: ServerInfo, at: Checkpoint, start: StreamStart) -> None:
-    """Read the last captured transaction again. Raises SourceDiverged if it is another one."""
-    if start.expect is None:
+    """Read the last captured transaction and the head of the file again. Raises SourceDiverged if one is another."""
+    if start.expect is None and at.file_begun_at_us is None:
         return
     number = replica_id(server, info, scanning=True)
     with closing(EventStream(server, info.flavor, number, start.file, start.position)) as stream:
@@ -78,8 +78,8 @@ def _prove(server: ServerSettings, info: ServerInfo, at: Checkpoint, start: Stre
             for data, arrived_at_us in stream.take(1 << 20):
                 framer.feed(data, arrived_at_us)
             if isinstance(framer.failure, Diverged):
-                raise diverged(f"the transaction at {framer.failure} is another one") from framer.failure
-            if framer.expect is None:
+                raise diverged(str(framer.failure)) from framer.failure
+            if framer.proved:
                 return
             if framer.failure is not None:
                 raise framer.failure

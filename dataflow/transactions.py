@@ -34,7 +34,7 @@ class Transactions:
     before a GTID's number, its separator included (`<uuid>:`, `<uuid>:<tag>:`, `<domain>-<server>-`). start, end: positions
     of the first event's first byte and behind the last event (0 while it is open). connection: -1 if unknown.
     crcs: the CRC-32 of each event of the piece; first_event, last_event: a transaction's events among them; earlier_crcs:
-    those of the first transaction's events in earlier pieces.
+    those of the first transaction's events in earlier pieces. file_begun_at_us: see `recovery.archive.actions.Checkpoint`.
     """
 
     file: str
@@ -51,6 +51,7 @@ class Transactions:
     first_event: np.ndarray
     last_event: np.ndarray
     earlier_crcs: bytes = b""
+    file_begun_at_us: int | None = None
 
     def __len__(self) -> int:
         return len(self.number)
@@ -123,4 +124,5 @@ class Transactions:
             transaction_file=self.file,
             transaction_position=int(self.start[last]),
             transaction_digest=self.digest(last),
+            file_begun_at_us=self.file_begun_at_us,
         )

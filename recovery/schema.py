@@ -25,7 +25,8 @@ from recovery.errors import UnsupportedColumn
 # The archive format that this version writes, in log objects and Parquet footers; all earlier ones are read. 2: the types
 # BIT, GEOMETRY, VECTOR, UUID and INET, every character set, and `0x..` exact texts. 3: the flags of row events. 4: the
 # session of DDL, snapshots' definitions. 5: synthetic snapshots. 6: what the time zone SYSTEM was for DDL.
-# 7: names without case, the scope of snapshots. 8: explicit_defaults_for_timestamp of DDL.
+# 7: names without case, the scope of snapshots. 8: explicit_defaults_for_timestamp of DDL, when a checkpoint's
+# file was begun.
 FORMAT = 8
 RESERVED_PREFIX = "_rb_"
 EXACT = "_rb_exact"

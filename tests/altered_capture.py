@@ -63,7 +63,7 @@ def checkpoint_ahead(_: str) -> None:
             file, position = binlog_status(connection)
         skipped = replace(
             state.checkpoint, file=file, position=position, transaction_file=None, transaction_position=None,
-            transaction_digest=None,
+            transaction_digest=None, file_begun_at_us=None,
         )  # fmt: skip
         return replace(state, checkpoint=skipped)
 

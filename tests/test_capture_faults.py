@@ -342,6 +342,51 @@ def test_files_with_checksums_and_without_are_of_one_stream(
     assert sum(s.inserts for s in state.segments) == 5
 
 
+def purged(source: Server) -> bool:
+    """Whether the first file is gone. MariaDB keeps it until a checkpoint has been written."""
+    source.execute("PURGE BINARY LOGS TO 'binlog.000002'")
+    return len(source.execute("SHOW BINARY LOGS")) == 1
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("captured", [False, True], ids=["nothing captured", "captured and purged"])
+@pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
+def test_a_reset_is_noticed_where_no_captured_transaction_can_be_read_again(
+    captured: bool, flavor: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """GTIDs don't help: the server has executed all that the archive holds, or the archive holds none."""
+    source: Server = request.getfixturevalue(f"fresh_{flavor}")(name="reset")
+    reset = "RESET BINARY LOGS AND GTIDS" if flavor == "mysql" else "RESET MASTER"
+    source.execute(reset)
+    rowback = Rowback(tmp_path / "rowback", source)
+    changes = "CREATE DATABASE d; CREATE TABLE d.t (a int PRIMARY KEY); INSERT INTO d.t VALUES (1), (2);"
+    if captured:
+        source.load(changes)
+        rowback.run("capture", "--until-caught-up", "--from-earliest")
+        source.execute("FLUSH BINARY LOGS")
+        rowback.run("capture", "--until-caught-up")
+    else:
+        rowback.run("capture", "--until-caught-up")
+        source.load(changes)
+    begun = open_context(rowback.config).log.read().checkpoint
+    assert begun is not None
+    assert begun.file_begun_at_us is not None
+    source.execute("INSERT INTO d.t VALUES (100)")  # never captured
+    source.execute(reset)
+    source.load(";".join(f"UPDATE d.t SET a = a + 1000 WHERE a = {i}" for i in (1, 2, 3, 4)) + ";")
+    if captured:
+        source.execute("FLUSH BINARY LOGS")
+        wait_for(lambda: purged(source), 30, "the file's last use")
+    source.load("".join(f"INSERT INTO d.t VALUES ({i});" for i in range(3, 6)))
+    done = rowback.run("capture", "--until-caught-up", check=False)
+    assert done.returncode == 3, done.stderr
+    assert "ERROR [source_diverged]" in done.stderr
+    assert f"the file `{begun.file}` has been begun anew" in done.stderr
+    assert len(open_context(rowback.config).log.read().gaps) == 1
+    done = rowback.run("capture", "--until-caught-up", "--skip-gap", check=False)
+    assert "ERROR [source_diverged]" in done.stderr, "going on behind a gap is for the same binlog"
+
+
 @pytest.mark.parametrize(
     ("text", "began", "code"),
     [

@@ -287,6 +287,54 @@ def test_the_transaction_that_the_archive_has_is_proved_and_takes_no_seq() -> No
         fed(other, log.bytes)
 
 
+def head(seconds: int, file: bytes = b"binlog.000001", position: int = START) -> list[bytes]:
+    """What a dump from the middle of a file begins with: ROTATE and the file's FORMAT_DESCRIPTION, both without a place."""
+    rotate = position.to_bytes(8, "little") + file
+    return [event(ev.ROTATE, rotate, 0, flags=0x20), event(ev.FORMAT_DESCRIPTION, bytes(60) + b"\1", 0, seconds)]
+
+
+def resumed(begun_at_us: int | None, file: str = "binlog.000001", expect: str | None = None) -> Framer:
+    at = Checkpoint(0, file, START, "", 5, 5, file_begun_at_us=begun_at_us)
+    return Framer("mysql", at, file="binlog.000001", position=START, expect=expect)
+
+
+def test_a_checkpoint_says_when_its_file_was_begun() -> None:
+    f = resumed(None)
+    assert f.proved, "an archive of an earlier version says nothing"
+    (piece,) = fed(f, packets([*head(1_700_000_000), *Binlog().transaction(1).events]))
+    assert piece.after.file_begun_at_us == 1_700_000_000_000_000
+    assert f.idle(3 * 10**15).after == replace(piece.after, covered_to_us=3 * 10**15)
+    quiet = resumed(None)
+    fed(quiet, packets(head(1_700_000_000)))
+    assert quiet.idle(6).after.file_begun_at_us == 1_700_000_000_000_000
+    again = resumed(1_700_000_000_000_000)
+    assert not again.proved
+    (same,) = fed(again, packets([*head(1_700_000_000), *Binlog().transaction(1).events]))
+    assert again.proved
+    assert same.after == piece.after
+
+
+def test_a_file_that_was_begun_anew_is_another_one() -> None:
+    f = resumed(1_700_000_000_000_000)
+    with pytest.raises(Diverged, match=r"`binlog\.000001` has been begun anew"):
+        fed(f, packets([*head(1_700_000_001), *Binlog().transaction(1).events]))
+    assert not f.proved
+
+
+def test_the_checkpoints_file_is_told_where_the_last_transaction_stands_in_the_one_before() -> None:
+    log = Binlog().transaction(1)
+    digest = fed(framer(), log.bytes)[0].after.transaction_digest
+    next_file = head(1_700_000_500, b"binlog.000002", 4)
+    f = resumed(1_700_000_500_000_000, "binlog.000002", digest)
+    assert fed(f, packets([*head(1_700_000_000), *log.events])) == []
+    assert (f.expect, f.proved) == (None, False)
+    assert fed(f, packets(next_file)) == []
+    assert f.proved
+    f = resumed(1_700_000_499_000_000, "binlog.000002", digest)
+    with pytest.raises(Diverged, match=r"`binlog\.000002` has been begun anew"):
+        fed(f, packets([*head(1_700_000_000), *log.events, *next_file]))
+
+
 @pytest.mark.parametrize("position", range(4, 160, 11))
 def test_a_flipped_bit_is_found(position: int) -> None:
     data = Binlog().transaction(1).bytes.copy()

@@ -221,6 +221,20 @@ def test_the_index_holds_every_field_of_a_state() -> None:
     assert {f.name for f in fields(ArchiveState)} == told | {"identity", "start", "checkpoint"}
 
 
+def test_an_index_of_an_earlier_format_lacks_a_checkpoints_newer_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = grow(["identity", *["window"] * 5, "gap", "idle"], 3)[-1]
+    with monkeypatch.context() as earlier:
+        older = [f for f in fields(Checkpoint) if f.name != "file_begun_at_us"]
+        earlier.setattr(indexing, "fields", lambda cls: older if cls is Checkpoint else fields(cls))
+        schema = pa.schema([f for f in indexing.INDEX_SCHEMA if f.name != "file_begun_at_us"])
+        earlier.setattr(indexing, "INDEX_SCHEMA", schema)
+        body = indexing.encode(state)
+    assert "file_begun_at_us" not in pq.read_schema(pa.BufferReader(body)).names
+    read = indexing.decode(body, "x")
+    assert read == state
+    assert indexing.decode(indexing.encode(read), "x") == state
+
+
 # --- in a store -------------------------------------------------------------------------------------------------------
 
 

@@ -64,7 +64,8 @@ class Checkpoint:
     gtid_set: all GTIDs that stand before the position, captured or older; on MariaDB the last GTID per domain; empty when
     the source has no GTIDs. transaction_position, transaction_digest: where the last captured transaction starts (in
     transaction_file) and the SHA-256 over its events' checksums; None until there is one. cut_at_us: of the last
-    transaction. covered_to_us: no later transaction has or will get a cut_at_us at or below it.
+    transaction. covered_to_us: no later transaction has or will get a cut_at_us at or below it. file_begun_at_us: when the
+    source began `file`, in whole seconds, which tells it from another one of that name; None where it isn't known.
     """
 
     kind: ClassVar[str] = "checkpoint"
@@ -77,6 +78,7 @@ class Checkpoint:
     transaction_file: str | None = None
     transaction_position: int | None = None
     transaction_digest: str | None = None
+    file_begun_at_us: int | None = None
 
 
 @dataclass(frozen=True)

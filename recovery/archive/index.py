@@ -48,6 +48,8 @@ from recovery.schema import FORMAT, Table
 _TYPES: Final = {int: pa.int64(), str: pa.string(), str | None: pa.string(), int | None: pa.int64()}
 _ROW_GROUP: Final = 131_072
 _JSON: Final = "json"
+# Columns that indexes of earlier formats don't have; their items have None there.
+_LATER: Final = frozenset({"file_begun_at_us"})
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def decode(body: bytes, name: str) -> ArchiveState:
         tables = {section.name: _read(source, section, facts["sections"][section.name]) for section in SECTIONS}
         if _digest(facts, tables) != facts["digest"]:
             raise ValueError("its digest is another one")
-        return _state(facts, tables)
+        return _state(facts, {s.name: _completed(tables[s.name], s.schema) for s in SECTIONS})
     except (ValueError, KeyError, TypeError, AttributeError, OSError, pa.ArrowException) as error:
         raise ArchiveDamaged(
             f"index `{name}` is damaged: {error}",
@@ -202,10 +204,19 @@ def _read(source: pq.ParquetFile, section: Section, where: Mapping[str, int]) ->
     groups = range(where["first_row_group"], where["first_row_group"] + where["row_groups"])
     if not groups:
         return section.schema.empty_table()
-    table = source.read_row_groups(list(groups), columns=section.schema.names, use_threads=False)
+    held = source.schema_arrow.names
+    schema = pa.schema([field for field in section.schema if field.name in held or field.name not in _LATER])
+    table = source.read_row_groups(list(groups), columns=schema.names, use_threads=False)
     if table.num_rows != where["rows"]:
         raise ValueError(f"it has {table.num_rows} {section.name} instead of {where['rows']}")
-    return table.select(section.schema.names).cast(section.schema)
+    return table.select(schema.names).cast(schema)
+
+
+def _completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    for i, field in enumerate(schema):
+        if field.name not in table.schema.names:
+            table = table.add_column(i, field, pa.nulls(table.num_rows, field.type))
+    return table
 
 
 def _state(facts: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> ArchiveState:
