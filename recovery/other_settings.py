@@ -39,11 +39,8 @@ def other_settings(ddl: Ddl, flavor: str | None) -> str | None:
     for bit, name, found in _MODES:
         if session.sql_mode & bit and found.search(text):
             return f"it ran under sql_mode {name}"
-    if session.sql_mode & _NO_UNSIGNED_SUBTRACTION and computed(text) and "-" in text:
-        return "it ran under sql_mode NO_UNSIGNED_SUBTRACTION"
-    padded = ddl.verb != "CREATE TABLE" or _CHAR.search(text)  # others don't say of which types the columns are
-    if session.sql_mode & _PAD_CHAR_TO_FULL_LENGTH and computed(text) and padded:
-        return "it ran under sql_mode PAD_CHAR_TO_FULL_LENGTH"
+    if (why := computed_otherwise(ddl)) is not None:
+        return why
     if not session.charset and not text.isascii():
         return "its text is in a character set of the client that isn't known"
     if (why := bytes_matter(text, session.charset, session.sql_mode)) is not None:
@@ -55,3 +52,14 @@ def other_settings(ddl: Ddl, flavor: str | None) -> str | None:
     if in_unknown_zone(text, session):
         return "its moments are in the time zone of the source's operating system, which isn't known"
     return None
+
+
+def computed_otherwise(ddl: Ddl) -> str | None:
+    """Why an expression may have other values on a server that computes it later; None if it hasn't."""
+    text, mode = ddl.statement, 0 if ddl.session is None else ddl.session.sql_mode
+    if not mode & (_NO_UNSIGNED_SUBTRACTION | _PAD_CHAR_TO_FULL_LENGTH) or not computed(text):
+        return None
+    if mode & _NO_UNSIGNED_SUBTRACTION and "-" in text:
+        return "it ran under sql_mode NO_UNSIGNED_SUBTRACTION"
+    padded = ddl.verb != "CREATE TABLE" or _CHAR.search(text)  # others don't say of which types the columns are
+    return "it ran under sql_mode PAD_CHAR_TO_FULL_LENGTH" if mode & _PAD_CHAR_TO_FULL_LENGTH and padded else None

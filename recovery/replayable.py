@@ -18,6 +18,7 @@ from recovery.alter import ChangeColumn, Unknown, parse_alter
 from recovery.archive.actions import Ddl
 from recovery.ddl import TableName
 from recovery.lineage import model_of
+from recovery.other_settings import computed_otherwise
 from recovery.schema import Table
 from recovery.sqlscan import NO_BACKSLASH_ESCAPES, bare
 from recovery.tokens import tokens_of
@@ -52,6 +53,8 @@ def why_not(ddl: Ddl) -> str | None:
         return "the archive doesn't have the settings under which it ran"
     if ddl.session.sql_mode & NO_BACKSLASH_ESCAPES and "\\" in ddl.statement:
         return "it can't be read under its sql_mode"
+    if (why := computed_otherwise(ddl)) is not None:
+        return why  # the values would be right there, and others where the restore is loaded
     try:
         tokens = _tokens(ddl)
         if copied_from(ddl) is not None:
