@@ -157,6 +157,8 @@ def added_value(name: TableName, cell: Cell, column: Column) -> str | None:
     if _is_null(cell.added):
         return None
     value = _given(cell.added, then)
+    if value is not None and column.type == "set":  # its labels may stand in another order since
+        value = stored(column, value)
     if value is None and then.type in (*FRACTIONAL, "date", "year"):
         raise refused(name, cell.ddl, f"the default of column `{column.name}` depends on the session")
     if value is None:

@@ -91,11 +91,27 @@ def loss(old: Column, new: Column) -> str | None:
     if old.type in FRACTIONAL:
         return None if (new.fsp or 0) >= (old.fsp or 0) else "lost fractional digits"
     if old.type in ("enum", "set"):
-        kept = set(old.labels) <= set(new.labels) and _charset_fits(old.charset, new.charset)
-        return None if kept else "lost labels"
+        if not (set(old.labels) <= set(new.labels) and _charset_fits(old.charset, new.charset)):
+            return "lost labels"
+        return "has a label without characters" if "" in old.labels and reordered(old, new) else None
     if old.type in ("binary", "bit") and (old.octets, old.precision) != (new.octets, new.precision):
         return "got another length"
     return None
+
+
+def reordered(old: Column, new: Column) -> bool:
+    """Whether labels of a SET stand in another order: the text of a value has them in that of the definition."""
+    return old.type == "set" and new.labels[: len(old.labels)] != old.labels
+
+
+def redefined(old: Column, new: Column) -> Column:
+    """A column with what a later definition says of how its values are written; its character set, which that needn't name,
+    is still the old one."""
+    if old.type == "decimal":
+        return replace(old, precision=new.precision, scale=new.scale)
+    if old.type in FRACTIONAL:
+        return replace(old, fsp=new.fsp)
+    return replace(old, labels=new.labels) if old.type in ("enum", "set") else old
 
 
 def _digits(column: Column) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recovery.archive.actions import Ddl
-from recovery.conversions import Check
+from recovery.conversions import Check, reordered
 from recovery.fixed_digits import FixedDigits
 from recovery.merge import MergedTable, Merger, literal
 from recovery.refused import refused
@@ -105,17 +105,26 @@ def _wrong(column: Column, value: str, check: Check) -> tuple[str, str]:
 
 def finished(merged: MergedTable, staged: Staged, name: tuple[str, str]) -> MergedTable:
     """The rows of the last stage under the names of the cut: of the table and of its columns; those that were dropped are
-    left out."""
+    left out. Values are written as the definitions behind the last stage have them."""
     before = merged.table
-    columns = tuple(replace(c, name=new or c.name) for c, new in zip(before.columns, staged.final, strict=True))
+    columns = tuple(replace(c, name=new or c.name) for c, new in zip(staged.redefined, staged.final, strict=True))
     kept = tuple(i for i in merged.columns if staged.final[i] is not None)
     names = {before.columns[i].name: columns[i].name for i in kept}
     key = tuple(names[k] for k in before.key if k in names)
     table = Table(name[0], name[1], columns, key if len(key) == len(before.key) else ())
-    if all(old == new for old, new in names.items()):
-        return replace(merged, table=table, columns=kept)
-    values = ", ".join(f"v{i}" for i in merged.columns)
-    return replace(merged, table=table, columns=kept, sql=f"SELECT {values}, {renamed(names)} AS e FROM ({merged.sql})")
+    done = replace(merged, table=table, columns=kept, recoded=frozenset(columns[i].name for i in staged.recoded))
+    exact = "e" if all(old == new for old, new in names.items()) else f"{renamed(names)} AS e"
+    if exact == "e" and staged.redefined == before.columns:
+        return done
+    values = ", ".join(_last_value(merged, staged.redefined, i) for i in merged.columns)
+    return replace(done, sql=f"SELECT {values}, {exact} FROM ({merged.sql})")
+
+
+def _last_value(merged: MergedTable, redefined: Sequence[Column], index: int) -> str:
+    old, new = merged.table.columns[index], redefined[index]
+    if old == new:
+        return f"v{index}"
+    return f"{_passed(old, new, f'v{index}', duckdb_type(new, merged.table.label))} AS v{index}"
 
 
 def renamed(names: dict[str, str]) -> str:
@@ -135,17 +144,25 @@ def _value(merged: MergedTable, column: Column, source: Source, label: str) -> s
     if source.index is not None:
         if source.index not in merged.columns:  # generated: never written
             return f"NULL::{kind}"
-        old = merged.table.columns[source.index]
-        if old.type == "decimal" and kind == "VARCHAR":  # more digits than DuckDB's own: as text, with the new scale
-            zeros = (column.scale or 0) - (old.scale or 0)
-            point = "." if zeros and not old.scale else ""
-            return f"(v{source.index}::VARCHAR || {literal(point + '0' * zeros)})"
-        return f"CAST(v{source.index} AS {kind})"
+        return _passed(merged.table.columns[source.index], column, f"v{source.index}", kind)
     if source.added is None:
         return f"NULL::{kind}"
     if kind == "BLOB":
         return f"encode({literal(source.added)})"
     return f"CAST({literal(source.added)} AS {kind})"
+
+
+def _passed(old: Column, new: Column, value: str, kind: str) -> str:
+    """A value of the old definition under the new one; kind: its DuckDB type."""
+    if old.type == "decimal" and kind == "VARCHAR":  # more digits than DuckDB's own: as text, with the new scale
+        zeros = (new.scale or 0) - (old.scale or 0)
+        point = "." if zeros and not old.scale else ""
+        return f"({value}::VARCHAR || {literal(point + '0' * zeros)})"
+    if reordered(old, new):
+        labels = ", ".join(map(literal, new.labels))
+        held = f"list_filter([{labels}], lambda label: list_contains(string_split({value}, ','), label))"
+        return f"CASE WHEN {value} IS NOT NULL THEN array_to_string({held}, ',') END"
+    return f"CAST({value} AS {kind})"
 
 
 def duckdb_type(column: Column, label: str) -> str:

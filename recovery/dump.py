@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from recovery.dump_values import Functions, rows_sql, written
+from recovery.dump_values import Functions, recoded_in, rows_sql, written
 from recovery.errors import NotComputable
 from recovery.merge import MergedTable, Merger
 from recovery.objects.files import CLIENT_FILE, for_client, for_myloader, groups
@@ -136,7 +136,7 @@ class DumpWriter:
             files=tuple(out.files),
             columns=tuple(c.name for c in named),
             digest=digest.text(),
-            digest_sql=digest_statement(db, name, named, history=history),
+            digest_sql=digest_statement(db, name, named, history=history, recoded=recoded_in(merged)),
             definition=tuple(definition),
         )
 
@@ -244,7 +244,8 @@ def counted(merger: Merger, files: TableFiles, schema: Sequence[str], merged: Me
             for batch in found.to_arrow_reader(_BATCH_ROWS):
                 digest.add(batch.column(0))
     named = [c for _, c in columns]
-    statement = digest_statement(files.db, files.table, named, history=any(map(system_versioned, schema)))
+    history = any(map(system_versioned, schema))
+    statement = digest_statement(files.db, files.table, named, history=history, recoded=recoded_in(merged))
     names = tuple(c.name for c in named)
     return replace(files, rows=digest.rows, columns=names, digest=digest.text(), digest_sql=statement)
 

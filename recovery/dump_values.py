@@ -65,6 +65,11 @@ def written(merged: MergedTable) -> list[tuple[int, Column]]:
     return [(i, merged.table.columns[i]) for i in merged.columns if not merged.table.columns[i].generated]
 
 
+def recoded_in(merged: MergedTable | None) -> frozenset[str]:
+    """Names of columns that may have another character set at the cut."""
+    return merged.recoded if merged is not None else frozenset()
+
+
 def rows_sql(merged: MergedTable, digest: str) -> str:
     """A text column, each row as "(value,value),\\n", in the merged order, and beside it the expression `digest`. Needs the
     connection's `Functions`."""

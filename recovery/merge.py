@@ -53,12 +53,14 @@ def threads_for(memory_limit_bytes: int) -> int:
 class MergedTable:
     """The rows at the cut, as a query over temporary tables of the connection: `sql` yields v<i> for each index in
     `columns` (positions in table.columns; generated columns are left out unless they are in the key) and `e`, the map
-    of exact texts, in the order of the key, or of all columns for a table without one."""
+    of exact texts, in the order of the key, or of all columns for a table without one. recoded: columns, by name, that may
+    have another character set at the cut than the definition here says."""
 
     table: Table
     columns: tuple[int, ...]
     sql: str
     order_by: str
+    recoded: frozenset[str] = frozenset()
 
 
 class Merger:

@@ -11,17 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from recovery.alter import RemoveRows
+from recovery.alter import ConvertCharset, RemoveRows
 from recovery.archive.actions import Ddl, Segment
 from recovery.cells import added_value, check_known, has_moment, play, refilled
-from recovery.conversions import Check, checks_of, defined, loss
+from recovery.conversions import Check, checks_of, defined, loss, redefined
 from recovery.ddl import TableName
 from recovery.errors import NotComputable
 from recovery.generated import generated_at
 from recovery.lineage import Lineage, Span, Step
 from recovery.refused import refused, shown
 from recovery.removed_rows import Removal, why_not
-from recovery.schema import Column, Table
+from recovery.schema import TEXT_TYPES, Column, Table
 from recovery.scope import spelled
 from recovery.straddling import Seqs, has_rows
 
@@ -55,10 +55,14 @@ class Stage:
 @dataclass(frozen=True)
 class Staged:
     """stages: empty for a table that surely has no rows. final: for each column of the last stage its name at the cut, None
-    if it was dropped. checks: of those columns, (index, check, statement). pending: the statements behind the last stage."""
+    if it was dropped; redefined: as what it was defined behind the last stage, under its old name (see
+    recovery/conversions.py); recoded: the indexes of those whose character set may be another one since. checks: of those
+    columns, (index, check, statement). pending: the statements behind the last stage."""
 
     stages: tuple[Stage, ...]
     final: tuple[str | None, ...]
+    redefined: tuple[Column, ...] = ()
+    recoded: frozenset[int] = frozenset()
     checks: tuple[tuple[int, Check, Ddl], ...] = ()
     pending: tuple[Step, ...] = ()
 
@@ -115,8 +119,9 @@ def build(
     if not stages:
         return Staged((), ())
     stages += _with_moments(lineage.name, stages[-1].definition, pending)
-    final, checks = _final(lineage.name, stages[-1].definition, pending)
-    return Staged(tuple(stages), final, checks, tuple(pending))
+    last = stages[-1].definition
+    final, checks = _final(lineage.name, last, pending)
+    return Staged(tuple(stages), final, *_at_the_cut(lineage.name, last, pending), checks, tuple(pending))
 
 
 def _with_generated(definition: Table, lineage: Lineage, seq: int) -> Table:
@@ -274,3 +279,17 @@ def _final(
         found = dict.fromkeys((*checks_of(old, new), *cell.checks))
         checks += [(cell.index, check, cell.ddl) for check in found]
     return tuple(names), tuple(checks)
+
+
+def _at_the_cut(name: TableName, last: Table, steps: Sequence[Step]) -> tuple[tuple[Column, ...], frozenset[int]]:
+    """The last definition's columns as these statements redefine them, and which texts may be in another character set."""
+    columns, recoded = list(last.columns), set[int]()
+    converted = any(isinstance(o, ConvertCharset) for step in steps for o in step.operations)
+    for cell in play(name, last, steps):
+        if cell.index is None:
+            continue
+        if cell.spec is not None and not cell.spec.column.generated:
+            columns[cell.index] = redefined(columns[cell.index], cell.spec.column)
+        if columns[cell.index].type in TEXT_TYPES and (converted or cell.spec is not None):
+            recoded.add(cell.index)
+    return tuple(columns), frozenset(recoded)

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import random
 import struct
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +107,62 @@ def test_floating_point_numbers_count_by_their_bits(
     found = restored(archive, tmp_path / "out").tables[0]
     load_with_client(server, tmp_path / "out")
     assert server_output(server, f"{found.digest_sql};").split()[-1] == found.digest
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("shape", ["mydumper", "sql"])
+@pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
+def test_columns_that_were_redefined_behind_the_last_change_count_as_they_are_then(
+    flavor: str, shape: str, tmp_path: Path, request: pytest.FixtureRequest, unique_name: Any
+) -> None:
+    server: Server = request.getfixturevalue(f"{flavor}_target")
+    db = unique_name("redefined")
+    archive = Archive(tmp_path / "archive", flavor)
+    of = table(
+        db,
+        "t",
+        column("id"),
+        column("n", "decimal", precision=6, scale=2),
+        column("w", "decimal", precision=30, scale=0),
+        column("e", "enum", labels=("a", "b")),
+        column("s", "set", labels=("a", "b", "c"), charset="latin1"),
+        column("d", "datetime", fsp=0),
+        column("c", "time", fsp=0),
+        column("l", "varchar", charset="latin1", octets=9),
+        column("k", "text", charset="koi8r"),
+        column("u", "varchar", charset="utf8mb4", octets=36),
+        column("f", "float"),
+    )
+    create = (
+        "CREATE TABLE `t` (`id` int PRIMARY KEY, `n` decimal(6,2), `w` decimal(30,0), "
+        "`e` enum('a','b') CHARACTER SET utf8mb4, `s` set('a','b','c'), `d` datetime, "
+        "`c` time, `l` varchar(9), `k` text CHARACTER SET koi8r, `u` varchar(9) CHARACTER SET utf8mb4, "
+        "`f` float) DEFAULT CHARSET=latin1"
+    )
+    moment = datetime.fromisoformat("2026-01-02 03:04:05")
+    values = {"n": Decimal("-1.50"), "w": Decimal(12), "e": "a", "s": "a,c", "d": moment, "c": -3_600_000_000}
+    values |= {"l": "é", "k": "ж", "u": "é", "f": 1.5}
+    archive.snapshot(
+        "s1", archive.mark(0), archive.mark(0), archive.baseline("s1", of, [({"id": 1, **values}, {})], create)
+    )
+    archive.window(insert(of, id=2, **values) + insert(of, 1, id=3, s=""))
+    for statement in (
+        "ALTER TABLE t MODIFY n decimal(12,4), MODIFY w decimal(60,5), MODIFY e enum('b','c','a')",
+        "ALTER TABLE t MODIFY s set('c','b','a'), MODIFY d datetime(3), MODIFY c time(6), MODIFY f double",
+        "ALTER TABLE t CONVERT TO CHARACTER SET utf8mb4",
+        "ALTER TABLE t RENAME COLUMN n TO m, MODIFY u varchar(20) NULL, ADD more int DEFAULT 1",
+    ):
+        archive.window([], ddls=[replace(archive.ddl(archive.seq + 1, statement, [(db, "t")]), default_db=db)])
+    (found,) = restored(archive, tmp_path / "out", format=shape).tables
+    load_with_client(server, tmp_path / "out")
+    assert found.rows == 3
+    said = server_output(server, (tmp_path / "out" / "check.mysql").read_text())
+    assert "same" in said
+    assert "DIFFERENT" not in said
+    ((s, e, n, k),) = server.execute(f"SELECT s + 0, e + 0, CONCAT(m, w, d, c), HEX(k) FROM {db}.t WHERE id = 2")
+    assert (s, e, n, k) == (5, 3, "-1.500012.000002026-01-02 03:04:05.000-01:00:00.000000", "D0B6")
+    server.execute(f"UPDATE {db}.t SET k = 'x' WHERE id = 2")
+    assert server_output(server, f"SET time_zone = '+00:00'; {found.digest_sql};").split()[-1] != found.digest
 
 
 def test_the_order_is_nothing_and_every_copy_counts() -> None:

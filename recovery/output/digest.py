@@ -11,7 +11,7 @@ rows, for every type (tests/test_output_digest.py). It finds damage and differen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import duckdb
@@ -61,9 +61,12 @@ class Digest:
         return f"{self.rows}-{self._sums[0]}-{self._sums[1]}"
 
 
-def digest_statement(db: str, table: str, columns: Sequence[Column], *, history: bool = False) -> str:
-    """The SELECT that computes a table's digest on a server. history: a system-versioned table's rows are all there were."""
-    cells = ", ".join(_server_cell(c) for c in columns) or "''"
+def digest_statement(
+    db: str, table: str, columns: Sequence[Column], *, history: bool = False, recoded: Collection[str] = ()
+) -> str:
+    """The SELECT that computes a table's digest on a server. history: a system-versioned table's rows are all there were.
+    recoded: names of columns whose text counts in the character set given here, whichever it is stored in."""
+    cells = ", ".join(_server_cell(c, recoded=c.name in recoded) for c in columns) or "''"
     rows = f"{quote(db, table)}{' FOR SYSTEM_TIME ALL' if history else ''}"
     sums = ", '-', ".join(f"IFNULL(SUM(CAST(CONV(SUBSTRING(h, {at}, 16), 16, 10) AS UNSIGNED)), 0)" for at in (1, 17))
     return (
@@ -71,10 +74,14 @@ def digest_statement(db: str, table: str, columns: Sequence[Column], *, history:
     )
 
 
-def _server_cell(column: Column) -> str:
+def _server_cell(column: Column, *, recoded: bool) -> str:
     name = quote(column.name)
     kind = column.type
-    if kind in TEXT_TYPES or kind in BINARY_TYPES or kind == "json":
+    if kind in TEXT_TYPES and recoded:
+        # Every server knows utf8mb4 by this name; utf8mb3 is the same bytes.
+        charset = "utf8mb4" if column.charset in (None, "utf8", "utf8mb3") else column.charset
+        text = f"CAST(CONVERT({name} USING {charset}) AS BINARY)"
+    elif kind in TEXT_TYPES or kind in BINARY_TYPES or kind == "json":
         text = f"CAST({name} AS BINARY)"
     elif kind in ("enum", "set", "bit"):
         text = f"CAST({name} AS UNSIGNED)"

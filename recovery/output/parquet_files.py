@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from recovery.archive.names import encode, table_key
 from recovery.dump import HEAD
-from recovery.dump_values import written
+from recovery.dump_values import recoded_in, written
 from recovery.merge import MergedTable, Merger
 from recovery.objects.files import CLIENT_FILE, for_client
 from recovery.objects.plan import ObjectPlan
@@ -88,7 +88,9 @@ class ParquetWriter:
             files=tuple(out.files),
             columns=tuple(c.name for c in kept.columns),
             digest=digest.text(),
-            digest_sql=digest_statement(*table, kept.columns, history=any(map(system_versioned, schema))),
+            digest_sql=digest_statement(
+                *table, kept.columns, history=any(map(system_versioned, schema)), recoded=recoded_in(merged)
+            ),
             definition=(definition,),
         )
 
