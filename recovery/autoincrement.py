@@ -21,7 +21,7 @@ class Counter:
 
     def __init__(self, schema: Sequence[str]) -> None:
         self.column = auto_increment_column(schema)
-        self._declared = _declared(schema)
+        self._declared = declared(schema)
         self._highest = 0
         self._limit = 0
 
@@ -48,7 +48,7 @@ def counts_on(statement: str) -> bool:
     return re.fullmatch(r"ALTER TABLE `(?:[^`]|``)+`\.`(?:[^`]|``)+` AUTO_INCREMENT = \d+", statement) is not None
 
 
-def _declared(schema: Sequence[str]) -> int:
+def declared(schema: Sequence[str]) -> int:
     """The counter that the statements end up with on a table without rows; 1 without one."""
     found = 1
     for statement in schema:

@@ -30,9 +30,10 @@ from recovery.alter import (
     renamed,
 )
 from recovery.archive.actions import Baseline, Ddl
-from recovery.autoincrement import counts_on
+from recovery.autoincrement import declared
 from recovery.ddl import TableName
 from recovery.partitions import NotFolded, Partitioning, dropped, partitioning_of, reorganized, rows_of
+from recovery.quoting import quote
 from recovery.sqlscan import bare
 from recovery.statement_settings import implicitly
 from recovery.tokens import keyword, says, tokens_of
@@ -241,8 +242,8 @@ def _create(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
         baseline=None,
         since=ddl.seq - 1,
         spans=[],
-        program=_uncounted(source.program),
-        waiting=_uncounted(source.program),
+        program=[*source.program, *_counting_anew(source, name, ddl)],
+        waiting=[*source.program],
     )
 
 
@@ -261,9 +262,13 @@ def _no_table(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
     """A sequence."""
 
 
-def _uncounted(steps: Iterable[Step]) -> list[Step]:
-    """Without what set the next AUTO_INCREMENT value of a synthetic baseline: neither a copy nor an emptied table has it."""
-    return [s for s in steps if not (s.held and counts_on(s.ddl.statement))]
+def _counting_anew(live: _Live, name: TableName, ddl: Ddl) -> Iterator[Step]:
+    """What sets the next AUTO_INCREMENT value back, where a statement before set it: neither a copy nor an emptied table has
+    it."""
+    texts = [live.create.statement, *(step.ddl.statement for step in live.program)]
+    if declared(texts) > 1:
+        text = f"ALTER TABLE {quote(*name)} AUTO_INCREMENT = 1"
+        yield Step(replace(ddl, statement=text, verb="ALTER TABLE", tables=(name,), session=None, logged=None), ())
 
 
 def model_of(text: str, default_db: str) -> TableName | None:
@@ -296,7 +301,7 @@ def _truncate(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
     for name in _touched(catalog, ddl):
         live = catalog[name]
         live.baseline = None
-        live.program = _uncounted(live.program)
+        live.program += _counting_anew(live, name, ddl)
         live.spans = []
         live.waiting = []
         live.since = ddl.seq

@@ -27,6 +27,24 @@ CASES = (
         "UPDATE {t} SET n = 9",
         "ALTER TABLE {t} RENAME COLUMN pk TO id, RENAME COLUMN n TO pk",
     ),
+    ("TRUNCATE {t}",),
+    ("TRUNCATE {t}", "INSERT INTO {t} (n) VALUES (7)"),
+    (
+        "ALTER TABLE {t} AUTO_INCREMENT = 100",
+        "TRUNCATE {t}",
+        "INSERT INTO {t} (n) VALUES (7)",
+        "ALTER TABLE {t} ADD x INT",
+    ),
+    ("TRUNCATE {t}", "ALTER TABLE {t} AUTO_INCREMENT = 100", "RENAME TABLE {t} TO {u}", "CREATE TABLE {t} LIKE {u}"),
+    (
+        "CREATE TABLE {u} (id INT PRIMARY KEY AUTO_INCREMENT, n INT) AUTO_INCREMENT = 1000",
+        "INSERT INTO {u} (n) VALUES (1)",
+        "TRUNCATE {u}",
+        "INSERT INTO {u} (n) VALUES (7)",
+    ),
+    ("ALTER TABLE {t} AUTO_INCREMENT = 100", "CREATE TABLE {u} LIKE {t}", "INSERT INTO {u} (n) VALUES (7)"),
+    ("CREATE TABLE {u} LIKE {t}", "ALTER TABLE {u} AUTO_INCREMENT = 50"),
+    ("CREATE TABLE {u} (id INT PRIMARY KEY AUTO_INCREMENT) AUTO_INCREMENT = 9", "CREATE TABLE {u}2 LIKE {u}"),
 )
 
 
