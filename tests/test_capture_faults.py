@@ -372,6 +372,8 @@ def test_a_reset_is_noticed_where_no_captured_transaction_can_be_read_again(
     assert begun is not None
     assert begun.file_begun_at_us is not None
     source.execute("INSERT INTO d.t VALUES (100)")  # never captured
+    second = begun.file_begun_at_us + 1_000_000  # the time is in whole seconds
+    wait_for(lambda: time.time() * 1_000_000 > second, 5, "the next second")
     source.execute(reset)
     source.load(";".join(f"UPDATE d.t SET a = a + 1000 WHERE a = {i}" for i in (1, 2, 3, 4)) + ";")
     if captured:
