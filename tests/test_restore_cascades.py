@@ -144,6 +144,19 @@ def test_a_renamed_parent_is_followed(tmp_path: Path) -> None:
     assert labels(planned(archive, f"{UUID}:1", "shop.ch")) == ["shop.ch"]
 
 
+def test_a_foreign_key_made_since_the_snapshot_counts_for_those_behind_it(tmp_path: Path) -> None:
+    """The child itself is refused by its statement; what its own children lost, nothing else says."""
+    archive = Archive(tmp_path)
+    snap(archive, "a", 0, NULLS)
+    added = "ALTER TABLE ch ADD FOREIGN KEY (p) REFERENCES par (id) ON DELETE SET NULL"
+    archive.window(insert(OTHER, id=1, p=1), ddls=[archive.ddl(1, added, [("shop", "ch")])])
+    archive.window(delete(PAR, id=1, p=1))
+    with pytest.raises(NotComputable, match=r"`shop\.gr` can't be restored: rows were deleted from `shop\.par`"):
+        planned(archive, "latest", "shop.gr")
+    assert labels(planned(archive, f"{UUID}:1", "shop.gr")) == ["shop.gr"]
+    assert labels(planned(archive, "latest", "shop.par", "shop.other")) == ["shop.other", "shop.par"]
+
+
 def test_parents_for_a_warning(archive: Archive) -> None:
     state = archive.state
     assert unlogged_cascade_parents(state, ("shop", "gr")) == (("shop", "ch"), ("shop", "par"))
