@@ -7,7 +7,6 @@ triggers, routines and events aren't touched: they run under the mode that they 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
@@ -20,7 +19,6 @@ from recovery.statement_settings import computed
 REAL_AS_FLOAT: Final = 1
 _ORACLE: Final = 512
 _TEXTUAL: Final = REAL_AS_FLOAT | ANSI_QUOTES | NO_BACKSLASH_ESCAPES
-_PATTERN: Final = re.compile(r"\b(?:R?LIKE|REGEXP\w*)\b", re.IGNORECASE)
 _VERBS: Final = frozenset({
     "CREATE TABLE", "ALTER TABLE", "CREATE INDEX", "DROP INDEX", "DROP TABLE", "RENAME TABLE", "TRUNCATE TABLE",
     "CREATE DATABASE", "ALTER DATABASE", "DROP DATABASE",
@@ -33,9 +31,9 @@ def in_usual_mode(statement: str, verb: str, session: Session) -> tuple[str, Ses
     mode = session.sql_mode
     if not mode & _TEXTUAL or mode & _ORACLE or verb not in _VERBS:
         return statement, session
-    if mode & NO_BACKSLASH_ESCAPES and "\\" in statement and (_PATTERN.search(statement) or computed(statement)):
-        # `\\%` in a pattern: that mode has no escape character there either. And MySQL keeps an expression printed with
-        # two backslashes, which a session in that mode reads again as two.
+    if mode & NO_BACKSLASH_ESCAPES and "\\" in statement and computed(statement):
+        # MySQL keeps an expression printed with two backslashes, which a session in that mode reads again as two; and a
+        # pattern (LIKE) has no escape character in that mode.
         return statement, session
     found, at = [], 0
     for word, text in _changed(statement, mode):
