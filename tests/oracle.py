@@ -6,7 +6,7 @@ It shares no code with Rowback: only mysqlbinlog and the plain client touch the 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from testservers import Server
@@ -54,6 +54,19 @@ def load_with_client(server: Server, folder: Path) -> None:
     )
     assert done.returncode == 0, done.stderr.decode()
     assert b"ERROR" not in done.stderr, done.stderr.decode()  # MariaDB's client goes on behind a SOURCE that failed
+
+
+def assert_restored(source: Server, target: Server, folder: Path, db: str, names: Sequence[str], *queries: str) -> None:
+    """A restore, loaded by the plain client, has the source's definitions and rows of these tables, and gives what the
+    source gives for the queries. The target's database is dropped again."""
+    definitions = [f"SHOW CREATE TABLE `{db}`.`{name}`" for name in names]
+    rows = [f"SELECT * FROM `{db}`.`{name}` ORDER BY 1" for name in names]
+    try:
+        load_with_client(target, folder)
+        for query in (*definitions, *rows, *queries):
+            assert target.execute(query) == source.execute(query), query
+    finally:
+        target.execute(f"DROP DATABASE IF EXISTS `{db}`")
 
 
 def load_with_myloader(server: Server, folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oracle import load_with_client
+from oracle import assert_restored
 from rowback import Rowback
 
 from testservers import MariaDBServer
@@ -55,13 +55,7 @@ def test_they_are_captured_and_restored(
     shown = rowback.run("changes", "--table", "l.held").stdout
     assert "DB_ROW_HASH" not in shown
     rowback.run("restore", "--to", "latest", "--output", str(tmp_path / "out"))
-    try:
-        load_with_client(mariadb_target, tmp_path / "out")
-        for name in NAMES:
-            for query in (f"SHOW CREATE TABLE l.{name}", f"SELECT * FROM l.{name} ORDER BY 1"):
-                assert mariadb_target.execute(query) == source.execute(query), query
-    finally:
-        mariadb_target.execute("DROP DATABASE IF EXISTS l")
+    assert_restored(source, mariadb_target, tmp_path / "out", "l", NAMES)
 
 
 def test_a_column_that_a_user_named_like_one_is_refused(fresh_mariadb: Any, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oracle import load_with_client
+from oracle import assert_restored
 from replaying import scratch_lines
 from rowback import Rowback
 
@@ -75,15 +75,9 @@ def test_timestamps_of_mariadb(fresh_mariadb: Any, mariadb_target: MariaDBServer
     source.load(CHANGES)
     rowback.catch_up()
     rowback.run("restore", "--to", "latest", "--output", str(tmp_path / "out"))
-    try:
-        load_with_client(mariadb_target, tmp_path / "out")
-        for name in NAMES:
-            for query in (f"SHOW CREATE TABLE e.{name}", f"SELECT * FROM e.{name} ORDER BY 1"):
-                assert mariadb_target.execute(query) == source.execute(query), query
-        assert "ON UPDATE" in str(source.execute("SHOW CREATE TABLE e.made"))
-        assert "ON UPDATE" not in str(source.execute("SHOW CREATE TABLE e.plain"))
-    finally:
-        mariadb_target.execute("DROP DATABASE IF EXISTS e")
+    assert "ON UPDATE" in str(source.execute("SHOW CREATE TABLE e.made"))
+    assert "ON UPDATE" not in str(source.execute("SHOW CREATE TABLE e.plain"))
+    assert_restored(source, mariadb_target, tmp_path / "out", "e", NAMES)
 
     source.load("USE e; ALTER TABLE held ADD x timestamp; UPDATE held SET n = 8; INSERT INTO held (id) VALUES (2);")
     rowback.catch_up()
@@ -95,12 +89,7 @@ def test_timestamps_of_mariadb(fresh_mariadb: Any, mariadb_target: MariaDBServer
     assert "scratch_host" in refused.stderr
     rowback = Rowback(tmp_path / "rowback", source, extra=scratch_lines(scratch))
     rowback.run(*command, str(tmp_path / "replayed"))
-    try:
-        load_with_client(mariadb_target, tmp_path / "replayed")
-        for query in ("SHOW CREATE TABLE e.held", "SELECT * FROM e.held ORDER BY 1"):
-            assert mariadb_target.execute(query) == source.execute(query), query
-    finally:
-        mariadb_target.execute("DROP DATABASE IF EXISTS e")
+    assert_restored(source, mariadb_target, tmp_path / "replayed", "e", ("held",))
 
 
 @pytest.mark.parametrize(
@@ -264,10 +253,4 @@ def test_under_odd_settings(flavor: str, request: pytest.FixtureRequest, tmp_pat
             rowback.run("roll-forward", "--to", "latest")
         form = "sql" if made == "sql" else "mydumper"
         rowback.run("restore", "--to", "latest", "--format", form, "--output", str(out))
-        try:
-            load_with_client(target, out)
-            for name in ("held", "made", "clock"):
-                for query in (f"SHOW CREATE TABLE o.{name}", f"SELECT * FROM o.{name} ORDER BY 1"):
-                    assert target.execute(query) == source.execute(query), (made, query)
-        finally:
-            target.execute("DROP DATABASE IF EXISTS o")
+        assert_restored(source, target, out, "o", ("held", "made", "clock"))
