@@ -38,10 +38,10 @@ RESERVE_BYTES = 384 * 1024**2
 ENGINE_MIN_BYTES = 64 * 1024**2
 
 
-def engine_limit_bytes(memory_limit_bytes: int) -> int:
-    """DuckDB's share of the memory that the process may take: the limit less the reserve, but at least half of it (small
-    limits then hold for the merge alone)."""
-    return max(memory_limit_bytes - RESERVE_BYTES, memory_limit_bytes // 2, ENGINE_MIN_BYTES)
+def engine_limit_bytes(memory_limit_bytes: int, held_bytes: int = 0) -> int:
+    """DuckDB's share of the memory that the process may take: the limit less the reserve and what else is held, but at least
+    half of it (small limits then hold for the merge alone)."""
+    return max(memory_limit_bytes - RESERVE_BYTES - held_bytes, memory_limit_bytes // 2, ENGINE_MIN_BYTES)
 
 
 def threads_for(memory_limit_bytes: int) -> int:
@@ -65,16 +65,16 @@ class MergedTable:
 
 class Merger:
     """One DuckDB in memory with a limit; what doesn't fit goes to `scratch`. A context manager. memory_limit_bytes: of the
-    whole process, of which DuckDB gets a part.
+    whole process, of which DuckDB gets a part; held_bytes: what whoever reads the rows keeps of them.
 
     Merging the next table invalidates the last one's query.
     """
 
-    def __init__(self, scratch: Path, memory_limit_bytes: int) -> None:
+    def __init__(self, scratch: Path, memory_limit_bytes: int, held_bytes: int = 0) -> None:
         self._scratch = scratch
         self.connection = duckdb.connect(":memory:")
         settings = {
-            "memory_limit": f"{engine_limit_bytes(memory_limit_bytes)}B",
+            "memory_limit": f"{engine_limit_bytes(memory_limit_bytes, held_bytes)}B",
             "temp_directory": str(scratch / "duckdb"),
             "threads": threads_for(memory_limit_bytes),
             "preserve_insertion_order": False,

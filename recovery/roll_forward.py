@@ -52,8 +52,9 @@ from recovery.synthetic import baseline_of
 from recovery.synthetic_snapshot import Begun, synthetic_snapshot
 from recovery.target import Cut
 
-# A file of a baseline takes rows up to this, in Arrow's memory.
+# A file of a baseline takes rows up to this, in Arrow's memory; while it is written they are there encoded, too.
 _CHUNK_BYTES = 64 * 1024 * 1024
+_HELD_BYTES = 2 * _CHUNK_BYTES
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def _check_space(plan: RestorePlan, scratch: Path) -> None:
 def _baselines(run: _Run, plan: RestorePlan) -> tuple[Baseline, ...]:
     derived = [derived_files(run.store, run.scratch, d, run.progress) for d in plan.derivations]
     made: list[Baseline] = []
-    with Merger(run.scratch, run.memory_limit_bytes) as merger:
+    with Merger(run.scratch, run.memory_limit_bytes, _HELD_BYTES) as merger:
         folding = Folding(run.store, merger, run.scratch, derived)
         for table in plan.tables:
             label, total = table.label, len(plan.tables)

@@ -62,6 +62,7 @@ def test_the_engine_gets_what_the_process_leaves(tmp_path: Path, memory: int, en
     assert float(number) * {"MiB": 1, "GiB": 1024}[unit] == pytest.approx(engine, rel=0.05)
     assert folder == str(tmp_path / "duckdb")
     assert engine_limit_bytes(1) == ENGINE_MIN_BYTES < RESERVE_BYTES
+    assert engine_limit_bytes(2**30, 2**27) == 2**30 - RESERVE_BYTES - 2**27
 
 
 def test_the_plan_names_its_cost(tmp_path: Path) -> None:
