@@ -75,6 +75,10 @@ class Exclusion:
     def open(self) -> tuple[Later, ...]:
         return tuple(entry for entry in self.later if entry.conflict)
 
+    @property
+    def refused(self) -> bool:
+        return bool(self.open) and self.conflicts == REFUSE
+
     def explain(self) -> Iterator[str]:
         for t in self.transactions:
             rows = ", ".join(f"{count} row changes of {table}" for table, count in t.tables) or "no row of these tables"
@@ -84,7 +88,7 @@ class Exclusion:
         yield from (f"  {entry.text()}" for entry in self.later[:LISTED])
         if len(self.later) > LISTED:
             yield f"  and {len(self.later) - LISTED} more (`--format json` has all)"
-        if self.open and self.conflicts == REFUSE:
+        if self.refused:
             yield f"{len(self.open)} of them conflict: the restore is refused without --except-conflicts"
         elif self.open:
             done = "stand as they were logged" if self.conflicts == KEEP_LATER else "are left out, too"
@@ -100,7 +104,7 @@ class Exclusion:
 
     def check(self) -> None:
         """Raises NotComputable for conflicts that no policy settles."""
-        if not self.open or self.conflicts != REFUSE:
+        if not self.refused:
             return
         shown = "; ".join(entry.text() for entry in self.open[:SHOWN])
         more = f"; and {len(self.open) - SHOWN} more" if len(self.open) > SHOWN else ""

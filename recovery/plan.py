@@ -3,7 +3,8 @@
 Promises: every table of a plan is exact at the plan's one cut, or the planner raises and says why: no usable snapshot
 (TargetOutsideCoverage), a DDL statement whose effect can't be computed (DdlInRange), a table definition that doesn't fit
 (NotComputable), rows that foreign keys changed without a trace in the binlog (NotComputable), a table that no snapshot
-holds (UnknownTable). Nothing is read from the store here; `--dry-run` prints the same object.
+holds (UnknownTable). Nothing is read from the store here; `--dry-run` prints the same object,
+once recovery/rehearsal.py has looked at the rows that may refuse it.
 
 A snapshot serves a target at or after its high_seq, with the changes in (low_seq, cut.seq] folded in, if no gap lies
 between. A table without a key can't be folded from LOW when it changed inside [LOW, HIGH): such a snapshot is passed

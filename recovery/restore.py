@@ -2,8 +2,8 @@
 
 Promises: the directory appears whole or not at all (it is built beside as DIR.partial and renamed); an object that
 isn't what the log recorded stops the restore with its name (ArchiveDamaged); only verified local copies are read. A
-dry run returns the very plan that a run walks. With resume, tables that an interrupted run finished aren't written again,
-after their files' digests are checked (recovery/output/journal.py).
+dry run returns the very plan that a run walks, and refuses what it would refuse. With resume, tables that an interrupted
+run finished aren't written again, after their files' digests are checked (recovery/output/journal.py).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from recovery.output.options import OutputOptions
 from recovery.output.report import Report, RestoreProgress, unreported
 from recovery.planning import plan_for
 from recovery.program import in_place
+from recovery.rehearsal import Rehearsal
 from recovery.rename import parse_renames, renamed
 from recovery.restore_plan import RestorePlan
 from recovery.sizes import DEFAULT_MEMORY_LIMIT_BYTES
@@ -132,11 +133,7 @@ def restore(store: Store, state: ArchiveState, request: RestoreRequest, progress
     behind then but what `resume` asks for.
     """
     if request.dry_run:
-        plan = _planned(store, state, request)
-        if request.options.format == "sql":
-            stories_of(store, state, plan, parse_renames(request.rename, state.stored_name))
-        away = tiers.notes(tiers.held_back(store, tiers.read_by(plan)))
-        return RestoreResult(replace(plan, warnings=(*plan.warnings, *away)), None, ())
+        return RestoreResult(_rehearsed(store, state, request, progress), None, ())
     if request.output is None:
         raise ConfigError(
             "a restore needs an output directory", hint="Give `--output DIR`, or `--dry-run` for the plan."
@@ -168,6 +165,21 @@ def restore(store: Store, state: ArchiveState, request: RestoreRequest, progress
                 raise output_full(f"no space left while writing `{output}`") from error
             raise
     return RestoreResult(plan, output, tables, resumed, files)
+
+
+def _rehearsed(store: Store, state: ArchiveState, request: RestoreRequest, progress: Report) -> RestorePlan:
+    """The plan of a dry run. What can't be read now, or is refused for its conflicts, isn't rehearsed."""
+    plan = _planned(store, state, request)
+    if request.options.format == "sql":
+        stories_of(store, state, plan, parse_renames(request.rename, state.stored_name))
+    away = tiers.notes(tiers.held_back(store, tiers.read_by(plan)))
+    if away or (plan.exclusion is not None and plan.exclusion.refused):
+        return replace(plan, warnings=(*plan.warnings, *away))
+
+    def replan(damaged: dict[str, str]) -> RestorePlan:
+        return _planned(store, state, request, damaged, plan.cut)
+
+    return Rehearsal(store, state, request.memory_limit_bytes, request.scratch_dir, replan, progress).of(plan)
 
 
 def _header(state: ArchiveState, request: RestoreRequest, cut: Cut) -> dict[str, Any]:

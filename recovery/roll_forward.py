@@ -43,6 +43,7 @@ from recovery.folding import (
 from recovery.merge import MergedTable, Merger, engine_error
 from recovery.output.report import Report, RestoreProgress, unreported
 from recovery.planning import plan_for
+from recovery.rehearsal import Rehearsal
 from recovery.restore_plan import RestorePlan, TablePlan
 from recovery.schema import Table
 from recovery.sizes import DEFAULT_MEMORY_LIMIT_BYTES
@@ -118,6 +119,8 @@ def roll_forward(
     if request.dry_run:
         plan = _checked(_planned(store, state, request))
         away = tiers.notes(tiers.held_back(store, tiers.read_by(plan)))
+        if not away:
+            plan = _rehearsed(store, state, request, plan, progress)
         return RollForwardResult(plan, None, warnings=(*plan.warnings, *away))
     plan = _checked(_planned_thawed(store, state, request, progress))
     damaged: dict[str, str] = {}
@@ -142,6 +145,15 @@ def roll_forward(
     # Whatever was committed meanwhile is behind the cut: nothing at or before it ever changes.
     committed = log.commit(log.read(), lambda _: [snapshot])
     return RollForwardResult(plan, snapshot, time.monotonic() - begin, committed.version, (*plan.warnings, *notes))
+
+
+def _rehearsed(
+    store: Store, state: ArchiveState, request: RollForwardRequest, plan: RestorePlan, progress: Report
+) -> RestorePlan:
+    def replan(damaged: dict[str, str]) -> RestorePlan:
+        return _planned(store, state, request, damaged, plan.cut)
+
+    return Rehearsal(store, state, request.memory_limit_bytes, request.scratch_dir, replan, progress).of(plan)
 
 
 def _planned(

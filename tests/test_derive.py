@@ -59,7 +59,15 @@ def begun(
 
 
 def restored(archive: Archive, folder: Path) -> list[str]:
-    restore(archive.store, archive.state, RestoreRequest("latest", ("shop.ch",), folder / "out"))
+    """A dry run refuses what the restore refuses, in the same words."""
+    request = RestoreRequest("latest", ("shop.ch",), folder / "out")
+    try:
+        restore(archive.store, archive.state, replace(request, dry_run=True))
+    except NotComputable as planned:
+        with pytest.raises(NotComputable, match=re.escape(planned.message)):
+            restore(archive.store, archive.state, request)
+        raise
+    restore(archive.store, archive.state, request)
     return rows_in(folder / "out", "shop.ch")
 
 

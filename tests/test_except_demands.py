@@ -6,6 +6,7 @@ second server without the transaction; what isn't is refused by name.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,10 +153,12 @@ def test_what_a_table_demands(kind: type[Server], tmp_path: Path) -> None:
             output = tmp_path / name
             request = RestoreRequest("latest", (f"{name}.*",), output, leave_out=(accidents[name],))
             if said is not None:
-                with pytest.raises(NotComputable, match=said):
-                    restore(context.store, context.log.read(), request)
+                for asked in (request, replace(request, dry_run=True)):
+                    with pytest.raises(NotComputable, match=said):
+                        restore(context.store, context.log.read(), asked)
                 assert not output.exists()
                 continue
+            assert restore(context.store, context.log.read(), replace(request, dry_run=True)).output is None
             restore(context.store, context.log.read(), request)
             load_with_client(target, output)
             loaded = target.execute(f"CHECKSUM TABLE {name}.t")

@@ -162,6 +162,9 @@ def refusal(archive: Archive, tmp_path: Path, *tables: str, to: str = "latest") 
     with pytest.raises(TargetError) as caught:
         restore(archive.store, archive.state, RestoreRequest(to, tables, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+    with pytest.raises(TargetError) as planned:
+        restore(archive.store, archive.state, RestoreRequest(to, tables, dry_run=True))
+    assert (planned.value.message, planned.value.hint) == (caught.value.message, caught.value.hint)
     return caught.value
 
 
