@@ -200,7 +200,7 @@ def _first_checkpoint(
         return _at_position(server, info, logs, begin.from_position)
     file, position = logs[-1]
     with closing(Scan(server, info, file)) as scan:
-        scan.until(lambda s: binlog_order(s.file, s.position) >= binlog_order(file, position))
+        scan.to(file, position)
         return scan.checkpoint(now_us)
 
 

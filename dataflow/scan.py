@@ -12,7 +12,7 @@ from dataflow.stream import EventStream
 from recovery.archive.actions import Checkpoint
 from recovery.config import ServerSettings
 from recovery.errors import SourceUnreachable
-from recovery.gtid import GtidSet, parse_gtid_set
+from recovery.gtid import GtidSet, binlog_order, parse_gtid_set
 from recovery.source import ServerInfo
 
 SCAN_SILENCE_S = 10
@@ -44,9 +44,15 @@ class Scan:
     def close(self) -> None:
         self._stream.close()
 
-    def until(self, reached: Callable[[Scan], bool]) -> None:
-        """Go on until `reached` holds in front of an event, or the end of what the server has now. Raises SourceUnreachable
-        if it falls silent before."""
+    def to(self, file: str, position: int) -> None:
+        """Go on to a place that the server has named as its binlog's end. There is no event to wait for behind it: an idle
+        server says only after a heartbeat's time that it has nothing more. Raises SourceUnreachable."""
+        end = binlog_order(file, position)
+        self.until(lambda _: False, lambda scan: binlog_order(scan.file, scan.position) >= end)
+
+    def until(self, reached: Callable[[Scan], bool], passed: Callable[[Scan], bool] | None = None) -> None:
+        """Go on until `reached` holds in front of an event, `passed` behind one, or to the end of what the server has now.
+        Raises SourceUnreachable if it falls silent before."""
         deadline = time.monotonic() + SCAN_SILENCE_S
         while not self.ended:
             if not self._waiting:
@@ -73,6 +79,8 @@ class Scan:
                 return
             self._waiting.popleft()
             self._pass(event)
+            if passed is not None and passed(self):
+                return
 
     def checkpoint(self, moment_us: int | None) -> Checkpoint:
         """An empty archive's checkpoint here. moment_us: None for the time at which the file was begun."""
