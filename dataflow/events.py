@@ -346,9 +346,9 @@ _UTF8MB4: Final = 45  # utf8mb4_general_ci, if the event doesn't say
 
 
 # Status variables of a QUERY event (Query_event::Query_event_status_vars of MySQL, Q_*_CODE of MariaDB) and their lengths;
-# 5, 6, 11, 12 and 130 tell theirs themselves. 128 to 130 are MariaDB's.
+# 5, 6, 11, 12, 130 and 131 tell theirs themselves. 128 to 131 are MariaDB's.
 _FLAGS, _SQL_MODE, _NUMBERING, _CHARSET, _TIME_ZONE, _INVOKER = 0, 1, 3, 4, 5, 11
-_MICROSECONDS, _EXPLICIT_TIMESTAMPS, _MICROSECONDS_MARIADB, _GTID_FLAGS = 13, 16, 128, 130
+_MICROSECONDS, _EXPLICIT_TIMESTAMPS, _MICROSECONDS_MARIADB, _GTID_FLAGS, _COLLATIONS = 13, 16, 128, 130, 131
 _LENGTHS: Final = {
     _FLAGS: 4, _SQL_MODE: 8, _NUMBERING: 4, _CHARSET: 6, 7: 2, 8: 2, 9: 8, 10: 4, _MICROSECONDS: 3,
     _EXPLICIT_TIMESTAMPS: 1, 17: 8, 18: 2, 19: 1, 20: 1, _MICROSECONDS_MARIADB: 3, 129: 8,
@@ -380,6 +380,8 @@ def _status_variables(status: bytes) -> tuple[dict[int, bytes], bool]:
             at = start + 1
             for _ in range(status[start] if status[start] != 254 else 0):
                 at = (status.find(b"\0", at) + 1) or len(status) + 1
+        elif code == _COLLATIONS:  # character_set_collations, since 11.5 and in front of others: a count, four bytes for each
+            at = start + 1 + 4 * status[start]
         elif code == _GTID_FLAGS:  # Q_GTID_FLAGS3: a commit or rollback of an ALTER in two phases has its number, too
             at = start + (9 if status[start] & 12 else 1)
         else:

@@ -130,7 +130,8 @@ def _texts(state: ArchiveState, lineage: Lineage, flavor: str | None) -> Iterato
 def _allowed(state: ArchiveState, lineage: Lineage, given: _Text) -> _Text:
     statement, _, ddl, _ = given
     if ddl is not None and unlogged_action(state, statement):
-        raise refused(lineage.name, ddl, "its foreign key may have changed rows without the server logging it")
+        why = "its foreign key may have changed rows without the server logging it"
+        raise refused(lineage.name, ddl, why, replayed=False)
     return given
 
 

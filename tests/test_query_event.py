@@ -21,7 +21,7 @@ def body(text: bytes, *, client: int = 45, more: bytes = b"") -> bytes:
     ("more", "complete"),
     [
         (b"", True), (b"\x80\1\0\0", True), (b"\x10\1", True), (b"\x10\0", False), (b"\x12\x2d\0", False),
-        (b"\x82\2\x81" + bytes(8), True), (b"\x82\4" + bytes(8) + b"\x81" + bytes(8), True), (b"\x83\1\0\0\0\0", False),
+        (b"\x82\2\x81" + bytes(8), True), (b"\x82\4" + bytes(8) + b"\x81" + bytes(8), True), (b"\x83\2" + bytes(8), True),
         (b"\xc8", False), (b"\xc8\1\2", False), (b"\x05", False),
     ],
 )  # fmt: skip
@@ -29,6 +29,16 @@ def test_a_variable_that_isn_t_known_is_no_complete_session(more: bytes, *, comp
     session = query(body(b"TRUNCATE t", more=more), CHARSETS).session
     assert session is not None
     assert session.complete is complete
+
+
+def test_variables_of_mariadb_11_5_may_come_in_front_of_others() -> None:
+    collations = b"\x83\1\x2d\0\0\x09"
+    status = collations + STATUS + struct.pack("<HHH", 36, 45, 45)
+    found = query(struct.pack("<IIBHH", 7, 0, 1, 0, len(status)) + status + b"d\0COMMENT '\xfd'", CHARSETS)
+    assert found.statement == "COMMENT '\u00b2'"
+    assert found.session is not None
+    assert found.session.charset == "cp866"
+    assert found.session.complete
 
 
 @pytest.mark.parametrize(
