@@ -99,9 +99,9 @@ def test_a_store_that_is_away_for_a_while(tmp_path: Path, fresh_mysql: Fresh, s3
     with FaultProxy(s3_bucket.endpoint_url) as proxy:
         rowback = s3_rowback(tmp_path / "rowback", source, s3_bucket, proxy)
         rowback.run("capture", "--until-caught-up")
-        capture = rowback.start_capture("--window-seconds", "0.2")
+        capture = rowback.start_capture("--window-seconds", "0.5")
         rowback.wait_started(capture)
-        load = workload.Load(source, writers=4, transactions=100_000, seed=12, pause_s=0.02).start()
+        load = workload.Load(source, writers=4, transactions=100_000, seed=12, pause_s=0.05).start()
         try:
             wait_commit(rowback, capture)
             proxy.away(True)
