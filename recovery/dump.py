@@ -43,6 +43,7 @@ from recovery.tableinfo import system_versioned
 
 _BATCH_ROWS = 8192
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_$-]+")
+_NO_TABLE = "rowback_none"  # stands for the tables of a database that has none
 HEAD = (
     "/*!40101 SET NAMES utf8mb4*/;\n"
     f"/*!40101 SET SQL_MODE='{SQL_MODE}'*/;\n"
@@ -51,9 +52,14 @@ HEAD = (
 )
 UNPACK = {"gzip": "gunzip *.gz", "zstd": "zstd -d --rm *.zst"}
 # Rows may break a CHECK that they were never held to: it was off in the session, or made without looking at them.
-_UNCHECKED = "SET check_constraint_checks=0;\n"
+_UNCHECKED = "/*!40101 SET check_constraint_checks=0*/;\n"
 # A system-versioned table (MariaDB, from 10.11 on) takes its history only so.
-_HISTORY = "SET system_versioning_insert_history=1;\n"
+_HISTORY = "/*!40101 SET system_versioning_insert_history=1*/;\n"
+# In front of a statement that is not such a comment itself. myloader 1.x takes definitions apart, to add keys and
+# constraints behind the rows, and drops whatever else a file has; and it repeats a data file's head on further connections
+# as far as it consists of version comments. Statements with a comment from `/*!40` on it runs as they are (mydumper 1.0.1,
+# myloader_process.c, parse_create_table_from_file; myloader_restore.c, restore_data_from_mydumper_file).
+_AS_IT_IS = "/*!40000 */ "
 
 
 @dataclass
@@ -97,8 +103,8 @@ class DumpWriter:
         self._write(f"{alias}-schema-create.sql", f"/*!40101 SET NAMES utf8mb4*/;\n{body};\n")
         self._databases.append(db)
         # myloader 0.10 makes a database for the first file of a table in it.
-        if self.for_myloader and db not in {d for d, _ in self.tables}:
-            self._write(f"{alias}.rowback_none-schema.sql", "/*!40101 SET NAMES utf8mb4*/;\n")
+        if self.for_myloader and db in self._without_tables():
+            self._write(f"{alias}.{_NO_TABLE}-schema.sql", "/*!40101 SET NAMES utf8mb4*/;\n")
 
     def objects(self, plan: ObjectPlan) -> None:
         """What to create behind the tables."""
@@ -118,7 +124,7 @@ class DumpWriter:
         bodies = [body for text in schema for body in as_statements(text)]
         for body in bodies:
             check_statement(body, f"{db}.{name}")
-        program = "".join(f"{body};\n" for body in bodies)
+        program = "".join(f"{_AS_IT_IS}{body};\n" for body in bodies)
         stem, history = self._stem(db, name), any(map(system_versioned, schema))
         definition = [self._write(f"{stem}-schema.sql", f"{self._head(db)}{program}")]
         columns = written(merged) if merged is not None else []
@@ -180,10 +186,13 @@ class DumpWriter:
         """mydumper 1.x's format; myloader 0.10 only wants the file to be there."""
         parts = ["[config]\nquote-character = BACKTICK\n"]
         for t in tables:
-            section = f"`{self._db_alias[t.db]}`.`{self._alias[t.db, t.table]}`"
-            real = t.table.replace("\\", "\\\\").replace(" ", "\\s")  # GKeyFile drops leading spaces
-            parts.append(f"[{section}]\nreal_table_name={real}\nrows = {t.rows}\n")
+            alias = self._alias[t.db, t.table]
+            parts.append(_section(self._db_alias[t.db], alias, _named_in_metadata(t.table, alias), t.rows))
+        parts.extend(_section(self._db_alias[db], _NO_TABLE, _NO_TABLE, 0) for db in self._without_tables())
         return "\n".join(parts)
+
+    def _without_tables(self) -> list[str]:
+        return sorted(set(self._databases) - {db for db, _ in self.tables})
 
     def _load_script(self, tables: Sequence[TableFiles]) -> str:
         lines = [
@@ -222,7 +231,7 @@ class DumpWriter:
         return f"{self._db_alias[db]}.{self._alias[db, table]}"
 
     def _head(self, db: str, *, history: bool = False) -> str:
-        use = "" if self._db_alias[db] == db else f"USE {quote(db)};\n"
+        use = "" if self._db_alias[db] == db else f"{_AS_IT_IS}USE {quote(db)};\n"
         return f"{head(self.flavor)}{use}{_HISTORY if history else ''}"
 
     def _write(self, name: str, text: str) -> FileRecord:
@@ -269,6 +278,16 @@ def aliases(names: Sequence[str], alias: Any) -> Iterator[str]:
 def _database_alias(name: str) -> str:
     """Unlikely to be anyone's own, for it is created and dropped during the load."""
     return f"rowback_alias_{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
+def _named_in_metadata(name: str, alias: str) -> str:
+    """The name by which `myloader -o` drops a table first: 1.x puts it between backticks as it stands. A name that the
+    ini-like format would cut gives way to the alias, lest another table be dropped."""
+    return alias if name[:1].isspace() or re.search(r"[\0-\x1f\x7f]", name) else name.replace("`", "``")
+
+
+def _section(db: str, table: str, real: str, rows: int) -> str:
+    return f"[`{db}`.`{table}`]\nreal_table_name={real}\nrows = {rows}\n"
 
 
 def check_statement(text: str, label: str) -> None:

@@ -5,6 +5,7 @@ It shares no code with Rowback: only mysqlbinlog and the plain client touch the 
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -69,9 +70,10 @@ def assert_restored(source: Server, target: Server, folder: Path, db: str, names
         target.execute(f"DROP DATABASE IF EXISTS `{db}`")
 
 
-def load_with_myloader(server: Server, folder: Path) -> None:
+def load_with_myloader(server: Server, folder: Path, program: str = "myloader") -> None:
     """Load it with the real myloader."""
-    command = ["myloader", "-h", server.host, "-P", str(server.port), "-u", server.user, "-d", str(folder), "-o"]
+    command = [program, "-h", server.host, "-P", str(server.port), "-u", server.user, "-d", str(folder), "-o"]
     done = subprocess.run(command, capture_output=True, timeout=120)
-    assert done.returncode == 0, done.stderr.decode()
-    assert b"CRITICAL" not in done.stderr, done.stderr.decode()
+    said = done.stderr.decode()
+    assert done.returncode == 0, said
+    assert not re.search(r"(?<!GLib-)CRITICAL", said), said  # 1.x has one of GLib's where there is no /etc/mydumper.cnf
