@@ -33,7 +33,7 @@ from recovery.merge import MergedTable, Merger
 from recovery.objects.files import CLIENT_FILE, for_client, for_myloader, groups
 from recovery.objects.plan import ObjectPlan
 from recovery.output.digest import Digest, Stored, digest_statement, hash_sql
-from recovery.output.files import FileRecord, TableFiles, Written, unheard, write_text
+from recovery.output.files import FileRecord, Sink, TableFiles, Written, unheard, write_text
 from recovery.output.options import OutputOptions
 from recovery.output.rowfiles import RowFiles, Shape
 from recovery.quoting import quote
@@ -100,11 +100,11 @@ class DumpWriter:
         check_statement(body, db)
         if alias != db:
             body = f"CREATE DATABASE {quote(alias)};\n{body}"
-        self._write(f"{alias}-schema-create.sql", f"/*!40101 SET NAMES utf8mb4*/;\n{body};\n")
+        self._write_sql(f"{alias}-schema-create.sql", f"/*!40101 SET NAMES utf8mb4*/;\n{body};\n".encode())
         self._databases.append(db)
         # myloader 0.10 makes a database for the first file of a table in it.
         if self.for_myloader and db in self._without_tables():
-            self._write(f"{alias}.{_NO_TABLE}-schema.sql", "/*!40101 SET NAMES utf8mb4*/;\n")
+            self._write_sql(f"{alias}.{_NO_TABLE}-schema.sql", b"/*!40101 SET NAMES utf8mb4*/;\n")
 
     def objects(self, plan: ObjectPlan) -> None:
         """What to create behind the tables."""
@@ -126,7 +126,7 @@ class DumpWriter:
             check_statement(body, f"{db}.{name}")
         program = "".join(f"{_AS_IT_IS}{body};\n" for body in bodies)
         stem, history = self._stem(db, name), any(map(system_versioned, schema))
-        definition = [self._write(f"{stem}-schema.sql", f"{self._head(db)}{program}")]
+        definition = [self._write_sql(f"{stem}-schema.sql", f"{self._head(db)}{program}".encode())]
         columns = written(merged) if merged is not None else []
         digest = Digest()
         shape = self._shape(table, columns, self._head(db, history=history))
@@ -178,7 +178,7 @@ class DumpWriter:
             if alias != db:
                 body += f"DROP DATABASE {quote(alias)};\n".encode()
             if body and self.for_myloader:
-                (self.directory / f"{alias}-schema-post.sql").write_bytes(body)
+                self._write_sql(f"{alias}-schema-post.sql", body)
         if self._objects.objects:
             (self.directory / CLIENT_FILE).write_bytes(for_client(self._objects))
 
@@ -236,6 +236,18 @@ class DumpWriter:
 
     def _write(self, name: str, text: str) -> FileRecord:
         return write_text(self.directory, name, text)
+
+    def _write_sql(self, name: str, raw: bytes) -> FileRecord:
+        """A file that myloader reads: all of them compressed or none, for where both kinds are in one directory, 1.x may
+        end in the middle (mydumper 1.0.1, myloader_process.c: myl_close takes a plain file's FILE for the packed one's that
+        was freed before it)."""
+        packed = self.for_myloader and self.options.codec != "none"
+        path = f"{name}{self.options.suffix}" if packed else name
+        (self.directory / path).unlink(missing_ok=True)  # of a run that was cut off
+        sink = Sink(self.directory, path, self.options.codec if packed else "none")
+        with closing(sink):
+            sink.put(raw)
+            return sink.end()
 
 
 def head(flavor: str | None) -> str:

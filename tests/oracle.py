@@ -5,10 +5,13 @@ It shares no code with Rowback: only mysqlbinlog and the plain client touch the 
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import pytest
 
 from testservers import Server
 
@@ -70,10 +73,29 @@ def assert_restored(source: Server, target: Server, folder: Path, db: str, names
         target.execute(f"DROP DATABASE IF EXISTS `{db}`")
 
 
-def load_with_myloader(server: Server, folder: Path, program: str = "myloader") -> None:
-    """Load it with the real myloader."""
-    command = [program, "-h", server.host, "-P", str(server.port), "-u", server.user, "-d", str(folder), "-o"]
-    done = subprocess.run(command, capture_output=True, timeout=120)
+def load_with_myloader(
+    server: Server, folder: Path, program: str = "myloader", options: Sequence[str] = ("-o",)
+) -> None:
+    """Load it with the real myloader. options: `-o` drops what is there already."""
+    login = ["-h", server.host, "-P", str(server.port), "-u", server.user]
+    done = subprocess.run([program, *login, "-d", str(folder), *options], capture_output=True, timeout=120)
     said = done.stderr.decode()
     assert done.returncode == 0, said
     assert not re.search(r"(?<!GLib-)CRITICAL", said), said  # 1.x has one of GLib's where there is no /etc/mydumper.cnf
+
+
+def load_with_myloader_1x(server: Server, folder: Path) -> None:
+    """Load it with the myloader of 1.x."""
+    load_with_myloader(server, folder, program_1x("myloader"))
+
+
+def program_1x(name: str) -> str:
+    """The myloader or mydumper of 1.x that MYLOADER_1X or MYDUMPER_1X points to. Skips the test, in CI too, where it points
+    to none: distributions have no 1.x, so nothing provides one."""
+    variable = f"{name.upper()}_1X"
+    program = os.environ.get(variable)
+    if not program:
+        pytest.skip(f"{variable} doesn't point to a {name} of 1.x")
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30).stdout
+    assert re.match(rf"{name} v?1\.", said), f"{variable} points to something else: {said}"
+    return program

@@ -6,7 +6,7 @@ The reference for a value is a literal written by hand into a table of its own; 
 from __future__ import annotations
 
 import json
-import subprocess
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from handmade import ORDERS, Archive, Row, column, insert, table
+from oracle import load_with_client, load_with_myloader, load_with_myloader_1x
 
 from recovery.dump import DumpWriter
 from recovery.errors import ArchiveDamaged, NotComputable
@@ -25,6 +26,7 @@ from recovery.schema import Table
 from testservers import Server
 
 Cell = tuple[Any, str | None]  # value, exact text
+Load = Callable[[Server, Path], None]
 
 
 def write(root: Path, archive: Archive, *baselines: Any) -> Path:
@@ -33,18 +35,6 @@ def write(root: Path, archive: Archive, *baselines: Any) -> Path:
     output = root / "out"
     restore(archive.store, archive.state, RestoreRequest("latest", output=output))
     return output
-
-
-def load_with(loader: str, directory: Path, server: Server) -> None:
-    if loader == "mysql":
-        script = (directory / "load.mysql").read_bytes()
-        command = server.client_command("--loose-commands", "--comments")
-        done = subprocess.run(command, cwd=directory, input=script, capture_output=True, check=False)
-    else:
-        login = ["--host", server.host, "--port", str(server.port), "--user", "root"]
-        done = subprocess.run(["myloader", *login, "-d", str(directory)], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    assert b"CRITICAL" not in done.stderr, done.stderr.decode()
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -218,10 +208,10 @@ def reference(types: list[Any]) -> tuple[Table, str, list[tuple[Row, dict[str, s
 
 
 @pytest.mark.sockets
-@pytest.mark.parametrize("loader", ["myloader", "mysql"])
+@pytest.mark.parametrize("load", [load_with_myloader, load_with_myloader_1x, load_with_client])
 @pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
 def test_every_value_comes_back(
-    flavor: str, loader: str, tmp_path: Path, request: pytest.FixtureRequest, mydumper: None, unique_name: Any
+    flavor: str, load: Load, tmp_path: Path, request: pytest.FixtureRequest, mydumper: None, unique_name: Any
 ) -> None:
     server: Server = request.getfixturevalue(f"{flavor}_target")
     of, create, rows, inserts = reference(types_of(flavor))
@@ -230,7 +220,7 @@ def test_every_value_comes_back(
     archive = Archive(tmp_path / "archive")
     baseline = archive.baseline("s1", of, rows, f"CREATE TABLE `t` ({create}) DEFAULT CHARSET=utf8mb4", files=2)
     output = write(tmp_path, archive, baseline)
-    load_with(loader, output, server)
+    load(server, output)
     server.load(
         "SET sql_mode='ALLOW_INVALID_DATES', time_zone='+00:00';\n"
         f"CREATE TABLE {db}.ref ({create}) DEFAULT CHARSET=utf8mb4;\n"
@@ -256,12 +246,12 @@ NAMES = [
 
 
 @pytest.mark.sockets
-@pytest.mark.parametrize("loader", ["myloader", "mysql"])
+@pytest.mark.parametrize("load", [load_with_myloader, load_with_myloader_1x, load_with_client])
 @pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
 @pytest.mark.parametrize("odd_db", ["", ".o d/ü`\"'"])
 def test_odd_names(
     flavor: str,
-    loader: str,
+    load: Load,
     odd_db: str,
     tmp_path: Path,
     request: pytest.FixtureRequest,
@@ -280,7 +270,7 @@ def test_odd_names(
         baselines.append(archive.baseline("s1", of, [({"id": n, name: name}, {})], create))
     output = write(tmp_path, archive, *baselines)
     before = server.execute("SHOW DATABASES")
-    load_with(loader, output, server)
+    load(server, output)
     for n, name in enumerate(NAMES):
         assert server.execute(f"SELECT * FROM {quote(db, name)}".replace("%", "%%")) == ((n, name),)
     assert set(server.execute("SHOW DATABASES")) - set(before) == {(db,)}

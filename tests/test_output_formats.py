@@ -11,13 +11,13 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from oracle import load_with_myloader
+from oracle import load_with_myloader, load_with_myloader_1x
 from rowback import COMMAND, Rowback
 from typecases import cases, exact_cells
 from typer.testing import CliRunner
@@ -193,13 +193,16 @@ def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Source]:
 pytestmark = pytest.mark.sockets
 
 
-def test_mydumper_with_gzip_and_small_files(mysql: Source) -> None:
-    output, result = mysql.restore("dump", "--compress", "gzip", "--rows-per-file", "5", "--statement-size", "4KiB")
+@pytest.mark.parametrize("load", [load_with_myloader, load_with_myloader_1x])
+def test_mydumper_with_gzip_and_small_files(mysql: Source, load: Callable[[Server, Path], None]) -> None:
+    output, result = mysql.restore(
+        load.__name__, "--compress", "gzip", "--rows-per-file", "5", "--statement-size", "4KiB"
+    )
     wide = next(t for t in result["tables"] if t["table"] == "wide")
     assert [f["rows"] for f in wide["files"]] == [5, 5, 3]
     assert all(f["name"].endswith(".sql.gz") for f in wide["files"])
     mysql.target.execute("DROP DATABASE IF EXISTS types")
-    load_with_myloader(mysql.target, output)
+    load(mysql.target, output)
     mysql.check(output)
 
 

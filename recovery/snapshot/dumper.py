@@ -6,8 +6,9 @@ goes wrong, `close` ends that group; it dies with the thread that started it, ev
 removed as soon as all connections are open. Exit status 0 without a `metadata` file counts as failure (0.10 renames it from
 `metadata.partial` at the very end).
 
-Version differences (0.10.0 to 1.0.1): options are chosen from `--help`; 1.x must be told the server's version and needs
-explain_format=TRADITIONAL on MySQL 9; 0.10's dump of MySQL 8 routines doesn't load, so routines are left out there.
+Version differences (0.10.0 to 1.0.1): options are chosen from `--help`; 1.x must be told the server's version, needs
+explain_format=TRADITIONAL on MySQL 9, and connects by the [client] group alone where the file has one (common.c,
+initialize_common_options); 0.10's dump of MySQL 8 routines doesn't load, so routines are left out there.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ DEFAULTS: Final = "mydumper.cnf"
 _VERSION: Final = re.compile(r"mydumper v?(\d+)\.(\d+)(?:\.(\d+))?")
 _THREAD: Final = re.compile(r"Thread (\d+):? connected using MySQL connection ID (\d+)")
 _TROUBLE: Final = re.compile(r"CRITICAL|ERROR|[Ee]rror|Could not|Couldn't|failed|No space")
+_DATA_FILE: Final = re.compile(r"(.+?)(?:\.\d{5,})*\.sql")  # 1.x cuts tables into numbered files
 _ROOM_LEFT: Final = 16 * 1024 * 1024  # less than this free in the staging folder is a full disk
 _MAX_REGEX: Final = 30_000  # PCRE refuses patterns whose compiled form exceeds 64 kB
 _END_GRACE_S: Final = 5.0
@@ -84,7 +86,7 @@ def write_defaults(folder: Path, server: ServerSettings, info: ServerInfo) -> Pa
     if info.flavor == "mysql" and info.version_tuple >= (8, 4):
         session.append("explain_format='TRADITIONAL'")
     password = server.password.get_secret_value().replace("\\", "\\\\").replace('"', '\\"')
-    text = f'[client]\npassword="{password}"\n[mydumper]\ninit-command="SET SESSION {", ".join(session)}"\n'
+    text = f'[client]\npassword="{password}"\ninit-command="SET SESSION {", ".join(session)}"\n'
     path = folder / DEFAULTS
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -233,9 +235,8 @@ class DumpProcess:
 
     def tables_started(self) -> int:
         """How many tables' data mydumper has begun to dump, by the file names so far."""
-        return len(
-            {f.name.split(".sql")[0] for f in self.folder.iterdir() if "-schema" not in f.name and ".sql" in f.name}
-        )
+        found = (_DATA_FILE.match(f.name) for f in self.folder.iterdir() if "-schema" not in f.name)
+        return len({match[1] for match in found if match})
 
     def close(self) -> None:
         """End the process group if it still runs: SIGTERM, then SIGKILL."""
