@@ -6,6 +6,7 @@ The reference for a value is a literal written by hand into a table of its own; 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -300,6 +301,24 @@ def test_files_statements_and_manifest(tmp_path: Path) -> None:
     assert manifest["cut"]["seq"] == 2
     assert manifest["tables"][0]["rows"] == 2
     assert (output / "metadata").read_text().startswith("[config]\nquote-character = BACKTICK\n")
+
+
+def test_what_myloader_1x_reads_otherwise(tmp_path: Path) -> None:
+    """It runs statements as they are if they have a version comment, and takes names from metadata to its end of line."""
+    tables = [("d`b", "orders"), ("d`b", " lead"), ("d`b", "q`t"), ("d`b", "two\nlines")]
+    writer = DumpWriter(tmp_path, tables, flavor="mariadb")
+    with Merger(tmp_path, 512 * 1024**2) as merger:
+        made = [
+            writer.table(merger, table, ["CREATE TABLE `t` (`id` int)", "ALTER TABLE `t` ADD KEY (`id`)"], None)
+            for table in tables
+        ]
+    writer.database("d`b", "")
+    writer.database("bare", "")
+    writer.finish(made)
+    for path in tmp_path.glob("*-schema.sql"):
+        assert all(line.startswith("/*!40") for line in path.read_text().splitlines()), path.name
+    names = re.findall("real_table_name=(.*)", (tmp_path / "metadata").read_text())
+    assert names == ["orders", "mydumper_0", "q``t", "mydumper_2", "rowback_none"]
 
 
 @pytest.mark.parametrize(("statement_bytes", "file_bytes"), [(1024, 1), (2000, 3000), (10**6, 10**9)])

@@ -201,6 +201,7 @@ def test_mydumper_with_gzip_and_small_files(mysql: Source, load: Callable[[Serve
     wide = next(t for t in result["tables"] if t["table"] == "wide")
     assert [f["rows"] for f in wide["files"]] == [5, 5, 3]
     assert all(f["name"].endswith(".sql.gz") for f in wide["files"])
+    assert not list(output.glob("*.sql")), "myloader 1.x doesn't read packed and plain files from one directory"
     mysql.target.execute("DROP DATABASE IF EXISTS types")
     load(mysql.target, output)
     mysql.check(output)
