@@ -16,7 +16,7 @@ from rowback import Rowback
 
 from recovery.context import open_context
 from recovery.failpoint import PLACES
-from testservers import MySQLServer
+from testservers import Server
 
 # Rounds of all places, and kills at random. The campaign (`make campaign`) has more.
 ROUNDS, RANDOM = (3, 20) if os.environ.get("ROWBACK_CAMPAIGN") else (1, 8)
@@ -24,8 +24,11 @@ ROUNDS, RANDOM = (3, 20) if os.environ.get("ROWBACK_CAMPAIGN") else (1, 8)
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_kill_9_loses_and_doubles_nothing(tmp_path: Path, fresh_mysql: Callable[..., MySQLServer]) -> None:
-    source = fresh_mysql(name="killed")
+@pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
+def test_kill_9_loses_and_doubles_nothing(
+    flavor: str, tmp_path: Path, fresh_mysql: Callable[..., Server], fresh_mariadb: Callable[..., Server]
+) -> None:
+    source = (fresh_mysql if flavor == "mysql" else fresh_mariadb)(name="killed")
     workload.create(source)
     source.load("CREATE TABLE shop.bulk (id int PRIMARY KEY, body longblob)")
     rowback = Rowback(tmp_path / "rowback", source)
@@ -67,7 +70,7 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path: Path, fresh_mysql: Callable[
     assert len(state.transactions) >= len(kills) / 4
 
 
-def long_transaction(source: MySQLServer) -> None:
+def long_transaction(source: Server) -> None:
     """One that takes so long to read that a batch ends inside it."""
     with source.connect(autocommit=False) as connection, connection.cursor() as cursor:
         for number in range(8):

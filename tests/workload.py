@@ -9,6 +9,7 @@ import json
 import random
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,7 +142,9 @@ class Load:
                     if self._ended.wait(self.pause_s) if self.pause_s else self._ended.is_set():
                         return
                     if self.xa and rng.random() < 0.2:
-                        committed = xa_transaction(cursor, rng)
+                        # On a connection of its own: MariaDB's keeps to a prepared one until it is gone.
+                        with closing(self.server.connect()) as other, other.cursor() as alone:
+                            committed = xa_transaction(alone, rng)
                     else:
                         committed = self._transaction(connection, cursor, rng)
                     with self._lock:
@@ -190,11 +193,11 @@ def xa_transaction(cursor: Any, rng: random.Random) -> bool:
 
 
 def end_xa(cursor: Any, how: str, xid: str) -> bool:
-    """False if another connection was faster."""
+    """False if another connection was faster, or MariaDB rolled it back because it changed nothing."""
     try:
         cursor.execute(f"XA {how} {xid}")
     except pymysql.err.MySQLError as error:
-        if error.args[0] != 1397:  # ER_XAER_NOTA
+        if error.args[0] not in (1397, 1402):  # ER_XAER_NOTA, ER_XA_RBROLLBACK
             raise
         return False
     return True
@@ -204,10 +207,12 @@ def resolve_xa(server: Server, rng: random.Random, share: float = 1.0) -> int:
     """Commit or roll back about this share of the prepared XA transactions whose connections are gone or idle."""
     done = 0
     with server.connect() as connection, connection.cursor() as cursor:
-        cursor.execute("XA RECOVER CONVERT XID")
+        mysql = server.flavor == "mysql"
+        cursor.execute("XA RECOVER CONVERT XID" if mysql else "XA RECOVER FORMAT='SQL'")
         for _, length, _, data in cursor.fetchall():
-            digits = data[2:] if isinstance(data, str) else data[2:].decode()
-            xid = f"0x{digits[: 2 * length]},0x{digits[2 * length :]}"
+            xid = data if isinstance(data, str) else data.decode()
+            if mysql:
+                xid = f"0x{xid[2 : 2 + 2 * length]},0x{xid[2 + 2 * length :]}"
             if rng.random() < share:
                 done += end_xa(cursor, rng.choice(("COMMIT", "COMMIT", "ROLLBACK")), xid)
     return done
