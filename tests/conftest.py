@@ -26,6 +26,7 @@ USES_SOCKETS = frozenset(
         "mariadb_target",
         "fresh_mysql",
         "fresh_mariadb",
+        "fresh_source",
         "moto",
         "s3_bucket",
     }
@@ -142,6 +143,12 @@ def fresh_mysql(tmp_path: Path) -> Iterator[Callable[..., MySQLServer]]:
 def fresh_mariadb(tmp_path: Path) -> Iterator[Callable[..., MariaDBServer]]:
     """`fresh_mariadb(options={...}, name="b", binlog=True)` starts a MariaDB for this test alone."""
     yield from _factory(MariaDBServer, tmp_path)
+
+
+@pytest.fixture(params=[MySQLServer, MariaDBServer], ids=["mysql", "mariadb"])
+def fresh_source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """The same, once of each kind."""
+    yield from _factory(request.param, tmp_path)
 
 
 @pytest.fixture

@@ -24,11 +24,8 @@ ROUNDS, RANDOM = (3, 20) if os.environ.get("ROWBACK_CAMPAIGN") else (1, 8)
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
-def test_kill_9_loses_and_doubles_nothing(
-    flavor: str, tmp_path: Path, fresh_mysql: Callable[..., Server], fresh_mariadb: Callable[..., Server]
-) -> None:
-    source = (fresh_mysql if flavor == "mysql" else fresh_mariadb)(name="killed")
+def test_kill_9_loses_and_doubles_nothing(tmp_path: Path, fresh_source: Callable[..., Server]) -> None:
+    source = fresh_source(name="killed")
     workload.create(source)
     source.load("CREATE TABLE shop.bulk (id int PRIMARY KEY, body longblob)")
     rowback = Rowback(tmp_path / "rowback", source)

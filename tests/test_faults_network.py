@@ -20,15 +20,15 @@ from tcpproxy import TcpProxy
 from dataflow.scan import Scan
 from recovery.context import open_context
 from recovery.errors import SourceUnreachable
-from testservers import MySQLServer
+from testservers import Server
 
-Fresh = Callable[..., MySQLServer]
+Fresh = Callable[..., Server]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_resets_cuts_and_stalls(tmp_path: Path, fresh_mysql: Fresh) -> None:
-    source = fresh_mysql(name="far")
+def test_resets_cuts_and_stalls(tmp_path: Path, fresh_source: Fresh) -> None:
+    source = fresh_source(name="far")
     workload.create(source)
     rng = random.Random(4)
     start = executed(source)

@@ -13,16 +13,16 @@ from exactness import assert_exact, examine, executed
 from rowback import Rowback, drain, wait_for
 
 from recovery.context import open_context
-from testservers import MySQLServer
+from testservers import Server
 
-Fresh = Callable[..., MySQLServer]
+Fresh = Callable[..., Server]
 DURABLE = {"sync_binlog": 1, "innodb_flush_log_at_trx_commit": 1}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_source_that_is_killed_under_load(tmp_path: Path, fresh_mysql: Fresh) -> None:
-    source = fresh_mysql(name="mortal", options=DURABLE)
+def test_a_source_that_is_killed_under_load(tmp_path: Path, fresh_source: Fresh) -> None:
+    source = fresh_source(name="mortal", options=DURABLE)
     workload.create(source)
     start = executed(source)
     rowback = Rowback(tmp_path / "rowback", source)
@@ -45,9 +45,9 @@ def test_a_source_that_is_killed_under_load(tmp_path: Path, fresh_mysql: Fresh) 
 
 
 @pytest.mark.slow
-def test_a_source_that_is_killed_together_with_capture(tmp_path: Path, fresh_mysql: Fresh) -> None:
+def test_a_source_that_is_killed_together_with_capture(tmp_path: Path, fresh_source: Fresh) -> None:
     """A machine with both of them loses its power. What the server's recovery keeps is what the archive has."""
-    source = fresh_mysql(name="both", options=DURABLE)
+    source = fresh_source(name="both", options=DURABLE)
     workload.create(source)
     start = executed(source)
     rowback = Rowback(tmp_path / "rowback", source)
@@ -67,9 +67,9 @@ def test_a_source_that_is_killed_together_with_capture(tmp_path: Path, fresh_mys
 
 
 @pytest.mark.slow
-def test_a_reset_under_a_running_capture_is_never_passed_over(tmp_path: Path, fresh_mysql: Fresh) -> None:
+def test_a_reset_under_a_running_capture_is_never_passed_over(tmp_path: Path, fresh_source: Fresh) -> None:
     """It must not go on behind it, now or when it is started again, and a gap says so."""
-    source = fresh_mysql(name="reset")
+    source = fresh_source(name="reset")
     workload.create(source)
     start = executed(source)
     rowback = Rowback(tmp_path / "rowback", source)
@@ -79,7 +79,7 @@ def test_a_reset_under_a_running_capture_is_never_passed_over(tmp_path: Path, fr
     assert_exact(rowback, source, start)
     capture = rowback.start_capture("--window-seconds", "0.2")
     rowback.wait_started(capture)
-    source.execute("RESET BINARY LOGS AND GTIDS")
+    source.execute("RESET BINARY LOGS AND GTIDS" if source.flavor == "mysql" else "RESET MASTER")
     load = workload.Load(source, writers=4, transactions=60, seed=2).start()
     load.wait()
     # The server ends the stream with an I/O error, or capture finds another transaction where its last one was.

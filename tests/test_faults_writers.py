@@ -15,9 +15,9 @@ from exactness import assert_exact, executed
 from rowback import Rowback, drain
 
 from recovery.context import open_context
-from testservers import MySQLServer
+from testservers import MySQLServer, Server
 
-Fresh = Callable[..., MySQLServer]
+Fresh = Callable[..., Server]
 
 
 def test_sigterm_commits_the_open_window(
@@ -37,9 +37,9 @@ def test_sigterm_commits_the_open_window(
 
 
 @pytest.mark.slow
-def test_two_captures_at_once(tmp_path: Path, fresh_mysql: Fresh) -> None:
+def test_two_captures_at_once(tmp_path: Path, fresh_source: Fresh) -> None:
     """Under load, each newer one fences the one before; the archive is as exact as with one."""
-    source = fresh_mysql(name="twice")
+    source = fresh_source(name="twice")
     workload.create(source)
     rowback = Rowback(tmp_path / "rowback", source)
     start = executed(source)
@@ -90,8 +90,8 @@ def test_two_captures_that_start_at_the_same_moment(tmp_path: Path, fresh_mysql:
 @pytest.mark.parametrize(
     "place", ["stream.read:40", "sink.window:1", "segment.encoded:2", "log.before-put:2", "log.after-put:2"]
 )
-def test_a_zombie_that_wakes_up_writes_nothing(place: str, tmp_path: Path, fresh_mysql: Fresh) -> None:
-    source = fresh_mysql(name="zombie")
+def test_a_zombie_that_wakes_up_writes_nothing(place: str, tmp_path: Path, fresh_source: Fresh) -> None:
+    source = fresh_source(name="zombie")
     workload.create(source)
     rowback = Rowback(tmp_path / "rowback", source)
     start = executed(source)
