@@ -61,12 +61,13 @@ class Cost:
         )
 
 
-def cost_of(tables: Iterable[TableCost], derived_bytes: int = 0) -> Cost:
-    """derived_bytes: of what is read besides, to derive what foreign keys did; the time of that isn't estimated."""
+def cost_of(tables: Iterable[TableCost], derived_bytes: int = 0, sequences_bytes: int = 0) -> Cost:
+    """derived_bytes: of what is read besides, to derive what foreign keys did; the time of that isn't estimated.
+    sequences_bytes: of sequences' row images, which need no scratch space."""
     held = list(tables)
     return Cost(
         rows=sum(t.base_rows + t.images for t in held),
-        read_bytes=sum(t.size_bytes for t in held) + derived_bytes,
+        read_bytes=sum(t.size_bytes for t in held) + derived_bytes + sequences_bytes,
         scratch_bytes=max((t.scratch_bytes for t in held), default=0) + derived_bytes,
-        seconds=START_S + sum(t.seconds for t in held) + derived_bytes / READ_BYTES_PER_S,
+        seconds=START_S + sum(t.seconds for t in held) + (derived_bytes + sequences_bytes) / READ_BYTES_PER_S,
     )

@@ -1,11 +1,12 @@
 """The dump writer: merged rows as a mydumper directory that myloader (0.10, 1.x) and the plain mysql client load.
 
     metadata                       what myloader asks for; names the tables whose files have an alias
-    <db>-schema-create.sql         CREATE DATABASE
+    <db>-schema-create.sql         CREATE DATABASE, and MariaDB's sequences, which tables may take values of
     <db>.<table>-schema.sql        the server's own CREATE TABLE at the snapshot
     <db>.<table>.00000.sql ...     INSERT statements of about 1 MB, files of about 64 MB, rows in key order
     <db>-schema-post.sql           for myloader: views, triggers, routines and events (recovery/objects/files.py)
     load-objects.mysql             the same for the plain client
+    load-databases.mysql           what the client runs for the first files where they are in no order (_in_any_order)
     load.mysql                     all of it for the plain client: cd DIR && mysql --loose-commands --comments < load.mysql
 
 Promises: every literal means the same under every sql_mode and connection character set (recovery/dump_values.py).
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,6 +44,7 @@ from recovery.tableinfo import system_versioned
 
 _BATCH_ROWS = 8192
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_$-]+")
+_DATABASES = "load-databases.mysql"  # what makes them, for the plain client, where myloader's files differ
 _NO_TABLE = "rowback_none"  # stands for the tables of a database that has none
 HEAD = (
     "/*!40101 SET NAMES utf8mb4*/;\n"
@@ -80,6 +82,8 @@ class DumpWriter:
     _client_options: str = "--loose-commands --comments"
     _databases: list[str] = field(default_factory=list)
     _objects: ObjectPlan = field(default_factory=ObjectPlan)
+    _sequences: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    _creates: dict[str, list[str]] = field(default_factory=dict)  # by alias: what stands in the file of the database
 
     def __post_init__(self) -> None:
         databases = sorted({db for db, _ in self.tables})
@@ -100,7 +104,12 @@ class DumpWriter:
         check_statement(body, db)
         if alias != db:
             body = f"CREATE DATABASE {quote(alias)};\n{body}"
-        self._write_sql(f"{alias}-schema-create.sql", f"/*!40101 SET NAMES utf8mb4*/;\n{body};\n".encode())
+        passing = (f"CREATE SEQUENCE {quote(*name)}" for name in self._objects.passing if name[0] == db)
+        made = (*passing, *self._sequences.get(db, ()))
+        for text in made:
+            check_statement(text, db)
+        self._creates[alias] = [*body.split(";\n"), *made]
+        self._write_sql(f"{alias}-schema-create.sql", _creating(self._creates[alias]))
         self._databases.append(db)
         # myloader 0.10 makes a database for the first file of a table in it.
         if self.for_myloader and db in self._without_tables():
@@ -109,6 +118,10 @@ class DumpWriter:
     def objects(self, plan: ObjectPlan) -> None:
         """What to create behind the tables."""
         self._objects = plan
+
+    def sequences(self, statements: Mapping[str, Sequence[str]]) -> None:
+        """What makes the sequences of each database. This and `objects` come before `database`."""
+        self._sequences = statements
 
     def table(
         self,
@@ -165,6 +178,11 @@ class DumpWriter:
 
     def finish(self, tables: Sequence[TableFiles]) -> None:
         """Write metadata and load.mysql. tables: all of the directory, in the order in which to load them."""
+        if self._in_any_order:
+            every = [text for _, texts in sorted(self._creates.items()) for text in texts]
+            self._write(_DATABASES, _creating(every).decode())
+            for alias in self._creates:
+                self._write_sql(f"{alias}-schema-create.sql", _creating(filter(None, map(_if_missing, every))))
         if self.for_myloader:
             self._write("metadata", self._metadata(tables))
         self._write_objects()
@@ -174,13 +192,31 @@ class DumpWriter:
         """The files of views, triggers, routines and events; with an alias the database's file has to drop that, too."""
         by_db = groups(self._objects)
         for db, alias in sorted(self._db_alias.items()):
-            body = for_myloader(self._objects, by_db[db], db if alias == db else "") if db in by_db else b""
+            # myloader passes over the file that makes a database which is there: the missing sequences are then an error.
+            names = [(one.db, one.name) for one in self._objects.sequences if one.db == db]
+            texts = [f"DO (SELECT COUNT(*) FROM {quote(*name)})" for name in names]
+            if self._in_any_order:
+                texts += [text for text in self._sequences.get(db, ()) if not _if_missing(text)]
+            body = "".join(f"{text};\n" for text in texts).encode()
+            body += "".join(f"{text};\n" for text in self._drops(db)).encode()
+            body += for_myloader(self._objects, by_db[db], db if alias == db else "") if db in by_db else b""
             if alias != db:
                 body += f"DROP DATABASE {quote(alias)};\n".encode()
             if body and self.for_myloader:
                 self._write_sql(f"{alias}-schema-post.sql", body)
         if self._objects.objects:
             (self.directory / CLIENT_FILE).write_bytes(for_client(self._objects))
+
+    @property
+    def _in_any_order(self) -> bool:
+        """Whether a table takes values of another database's sequence. myloader comes to the databases in no order, 0.10
+        passes over the file of one that is there, and 1.x runs each: so all of them make all sequences, if they are missing,
+        and the files for what comes behind the rows bring them to their state."""
+        return self._objects.shared and self.for_myloader
+
+    def _drops(self, db: str | None = None) -> list[str]:
+        """What takes away the sequences that no definition names in the end; None for those of all databases."""
+        return [f"DROP SEQUENCE {quote(*name)}" for name in self._objects.passing if db is None or name[0] == db]
 
     def _metadata(self, tables: Iterable[TableFiles]) -> str:
         """mydumper 1.x's format; myloader 0.10 only wants the file to be there."""
@@ -204,7 +240,9 @@ class DumpWriter:
         ]
         if self.options.suffix:
             lines.insert(1, f"-- Before that: {UNPACK[self.options.codec]}")
-        for db in sorted(self._databases):
+        if self._in_any_order:
+            lines.append(f"SOURCE {_DATABASES}")
+        for db in sorted(self._databases) if not self._in_any_order else ():
             create = f"{self._db_alias[db]}-schema-create.sql"
             lines.append(f"SOURCE {create}")
         for t in tables:
@@ -212,6 +250,7 @@ class DumpWriter:
             lines.append(f"SOURCE {self._stem(t.db, t.table)}-schema.sql")
             lines.extend(f"SOURCE {name}" for name in self._sources(t))
         lines.extend(f"SOURCE {name}" for name in self._changes())
+        lines.extend(f"{text};" for text in self._drops())
         if self._objects.objects:
             lines.append(f"SOURCE {CLIENT_FILE}")
         if self.checked:
@@ -248,6 +287,21 @@ class DumpWriter:
         with closing(sink):
             sink.put(raw)
             return sink.end()
+
+
+def _creating(statements: Iterable[str]) -> bytes:
+    """A file that makes databases and sequences."""
+    texts = list(statements)
+    mode = "" if all(t.startswith("CREATE DATABASE") for t in texts) else f"/*!40101 SET SQL_MODE='{SQL_MODE}'*/;\n"
+    return f"/*!40101 SET NAMES utf8mb4*/;\n{mode}{''.join(f'{t};{chr(10)}' for t in texts)}".encode()
+
+
+def _if_missing(statement: str) -> str:
+    """A statement that makes a database or a sequence, for where that may be there; "" for another one."""
+    found = re.match(r"CREATE (DATABASE|SEQUENCE|TABLE) (?!/\*!\d+ IF NOT|IF NOT)", statement)
+    if found is None:
+        return statement if statement.startswith("CREATE ") else ""
+    return f"{found[0]}IF NOT EXISTS {statement[found.end() :]}"
 
 
 def head(flavor: str | None) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import Final
 
 from sqlglot.errors import SqlglotError
@@ -34,7 +34,7 @@ from recovery.autoincrement import declared
 from recovery.ddl import TableName
 from recovery.partitions import NotFolded, Partitioning, dropped, partitioning_of, reorganized, rows_of
 from recovery.quoting import quote
-from recovery.sqlscan import bare
+from recovery.sqlscan import bare, scan
 from recovery.statement_settings import implicitly
 from recovery.tokens import keyword, says, tokens_of
 
@@ -188,6 +188,9 @@ def _play(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
 _CONVERT: Final = re.compile(r"\bCONVERT\s+PARTITION\b", re.IGNORECASE)  # MariaDB makes a table of one
 
 
+_SEQUENCE: Final = re.compile(r"\bSEQUENCE\b", re.IGNORECASE)  # MariaDB's table option
+
+
 class _NotFollowed(Exception):
     pass
 
@@ -227,6 +230,8 @@ def _create(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
         if not says(_head(text), "OR", "REPLACE"):
             return  # IF NOT EXISTS
         del catalog[name]
+    if makes_sequence(text):
+        return
     like = model_of(text, ddl.default_db)
     if like is None:
         catalog[name] = _Live(Create(ddl.statement, ddl.default_db, ddl), None, ddl.seq - 1)
@@ -250,6 +255,18 @@ def _create(catalog: dict[TableName, _Live], ddl: Ddl) -> None:
 def _head(text: str) -> list[str]:
     """The keywords of a CREATE TABLE in front of its parenthesis. Raises SqlglotError."""
     return [keyword(t) for t in takewhile(lambda t: t.token_type is not TokenType.L_PAREN, tokens_of(text))]
+
+
+def makes_sequence(create_table: str) -> bool:
+    """Whether a CREATE TABLE makes a sequence, as SHOW CREATE TABLE prints it."""
+    if _SEQUENCE.search(create_table) is None:
+        return False
+    depth, words = 0, []
+    for word in scan(create_table):
+        depth += word.says("(") - word.says(")")
+        if depth == 0 and not word.says("="):
+            words.append(word)
+    return any(a.says("SEQUENCE") and b.says("1") for a, b in pairwise(words))
 
 
 def _made_if_absent(catalog: Mapping[TableName, _Live], name: TableName, ddl: Ddl) -> bool:

@@ -29,6 +29,8 @@ from recovery.lineage import Lineage, follow, touching
 from recovery.marks import SnapshotRange
 from recovery.objects.choose import Known, Scope, choose_objects
 from recovery.objects.fold import made_names
+from recovery.objects.sequence_choice import choose_sequences, made_sequences
+from recovery.objects.sequences import of_sequences
 from recovery.program import program
 from recovery.refused import refused
 from recovery.restore_plan import RestorePlan, TablePlan
@@ -41,7 +43,6 @@ from recovery.scope import (
     parse_pattern,
     spelled,
     uncaptured,
-    unrestored,
 )
 from recovery.stages import build
 from recovery.straddling import Seqs, has_rows
@@ -96,7 +97,8 @@ def plan_restore(
     tables: list[TablePlan] = []
     held = {name for c in candidates for name in (*c.baselines, *c.lineages)}
     newest = candidates[0].snapshot
-    made = {(db, state.stored_name(name)) for db, name in made_names(state.ddls)} if unwanted else set()
+    made_by = made_names(state.ddls) | made_sequences(state.ddls) if unwanted else set()
+    made = {(db, state.stored_name(name)) for db, name in made_by}
     check_exclude(unwanted, held | made, state)
     for name, named in choose(held, newest, state.snapshots, wanted, unwanted):
         if name not in candidates[0].lineages:
@@ -118,26 +120,31 @@ def plan_restore(
             continue
         tables.append(_table_plan(state, chosen, cut, lineage, segments, seqs or {}))
     derivations = _derivations(state, tables, cut, ranges, boundary or {}, place)
-    planned = {(t.db, t.table): t.snapshot_id for t in tables}
-    used = [c.snapshot for c in candidates if c.snapshot.snapshot_id in planned.values()]
-    notes.extend(left_out(newest, set(planned), wanted, segments, unwanted))
-    notes.extend(unrestored(used, planned, wanted, unwanted))
+    planned = {(t.db, t.table) for t in tables}
+    forms = of_sequences(state.schemas)
+    rows = {name for name, found in segments.items() if any(s.schema_id not in forms for s in found)}
+    notes.extend(left_out(newest, planned, wanted, rows, unwanted))
     computed = [t.label for t in tables if bound_to_session(t.schema)]
     if computed:
         notes.append(
             f"STORED generated columns of {', '.join(computed)} are computed anew by the server that loads them, which may "
             "give other values than the source's sessions did (a TIMESTAMP's time zone, div_precision_increment)"
         )
+    told = [(c.snapshot, c.low_seq) for c in candidates], definitions or {}
+    schemas = {(t.db, t.table): t.schema for t in tables}
+    sequences = choose_sequences(state, *told, cut.seq, schemas, wanted, unwanted)
     objects = choose_objects(
-        [(c.snapshot, c.low_seq) for c in candidates],
-        definitions or {},
+        *told,
         state.ddls,
         cut.seq,
-        Scope(frozenset(planned), wanted, unwanted, state.writer, state.stored_name),
+        Scope(frozenset(planned), wanted, unwanted, state.writer, state.stored_name, sequences.names),
         events_disabled=events_disabled,
     )
-    notes.extend(objects.notes)
-    return RestorePlan(target, cut, objects.databases, tuple(tables), tuple(notes), derivations, objects=objects.plan)
+    notes.extend((*sequences.notes, *objects.notes))
+    planned_objects = sequences.joined(objects.plan)
+    return RestorePlan(
+        target, cut, objects.databases, tuple(tables), tuple(notes), derivations, objects=planned_objects
+    )
 
 
 def _derivations(

@@ -22,6 +22,7 @@ from recovery.ddl import TableName
 from recovery.dropped_keys import dropped, live
 from recovery.errors import NotComputable, RowbackError
 from recovery.lineage import Lineage, Step
+from recovery.objects.sequence_uses import qualified
 from recovery.other_settings import other_settings
 from recovery.quoting import quote
 from recovery.references import Parent, copied, followed, parents, rewritten
@@ -64,7 +65,7 @@ def written(state: ArchiveState, low_seq: int, cut_seq: int, lineage: Lineage) -
                 continue
             if _KEYED.search(text):
                 text = rewritten(text, default_db, lineage.name, flavor, follow, gone)
-            target = retargeted(text, lineage.name)
+            target = retargeted(qualified(text, default_db, state.stored_name), lineage.name)
         except NotRewritten as error:
             raise _unwritten(lineage, ddl, error) from error
         if target is not None:

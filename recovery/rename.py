@@ -25,6 +25,9 @@ from sqlglot.tokenizer_core import Token, TokenType
 from recovery.errors import ConfigError, NotComputable, UnknownTable
 from recovery.near import near_names
 from recovery.objects.renaming import Names, objects_renamed
+from recovery.objects.sequence_uses import renamed as sequences_renamed
+from recovery.objects.sequence_uses import uses
+from recovery.objects.sequences import LiveSequence
 from recovery.quoting import quote
 from recovery.references import parents as parents_of
 from recovery.restore_plan import RestorePlan, TablePlan
@@ -96,11 +99,14 @@ def renamed(plan: RestorePlan, renames: Renames) -> RestorePlan:
     _check_collisions(plan, renames)
     tables = tuple(_table(t, renames) for t in plan.tables)
     objects = objects_renamed(plan.objects, Names(renames.databases, renames.tables))
-    needed = {t.db for t in tables} | {o.db for o in objects.objects}
+    sequences = tuple(_sequence(s, renames) for s in objects.sequences)
+    objects = replace(objects, sequences=sequences, passing=tuple(renames.of(name) for name in objects.passing))
+    needed = {t.db for t in tables} | {o.db for o in objects.objects} | {s.db for s in sequences}
     warnings = (*plan.warnings, *_outside(plan.tables, tables, renames), *objects.warnings(plan.objects.left_out))
     events = [o.label for o in objects.objects if o.type == "event" and o.db in renames.databases.values()]
     if events:
         warnings += (f"{', '.join(events)}: run beside the originals once loaded, unless `--events-disabled` is given",)
+    warnings += tuple(_in_the_way(plan, renames))
     databases = _databases(plan, tables, renames)
     kept = tuple(sorted((db, text) for db, text in databases.items() if db in needed))
     return replace(plan, tables=tables, databases=kept, warnings=warnings, objects=objects)
@@ -130,8 +136,28 @@ def _outside(old: Sequence[TablePlan], new: Sequence[TablePlan], renames: Rename
             )
 
 
+def _sequence(one: LiveSequence, renames: Renames) -> LiveSequence:
+    db, name = renames.of((one.db, one.name))
+    return replace(one, db=db, name=name)
+
+
+def _in_the_way(plan: RestorePlan, renames: Renames) -> Iterator[str]:
+    """A warning for sequences that keep their names though tables get others that use them or are of their database: beside
+    the original, they are there already."""
+    moved = [t for t in plan.tables if renames.of((t.db, t.table)) != (t.db, t.table)]
+    used = {name for t in moved for text in t.schema for name in uses(text, t.db)}
+    databases = {t.db for t in moved}
+    names = {(s.db, s.name): s for s in plan.objects.sequences}
+    kept = [s for name, s in names.items() if renames.of(name) == name and (name in used or name[0] in databases)]
+    if kept:
+        yield (
+            f"{', '.join(s.label for s in kept)} keeps its name: beside the original the load stops there; give it another "
+            "one with `--rename` as well"
+        )
+
+
 def _check_rules(plan: RestorePlan, renames: Renames) -> None:
-    names = {(t.db, t.table) for t in plan.tables}
+    names = _names(plan)
     for db in renames.databases:
         if db not in {name[0] for name in names}:
             near = [n.removesuffix(".*") for n in near_names(f"{db}.*", names)]
@@ -146,12 +172,17 @@ def _unknown(what: str, near: Sequence[str]) -> UnknownTable:
     return UnknownTable(f"`--rename`: the restore holds no {what}", hint=hint)
 
 
+def _names(plan: RestorePlan) -> set[TableName]:
+    """Of what shares one name space: tables and sequences."""
+    return {(t.db, t.table) for t in plan.tables} | {(s.db, s.name) for s in plan.objects.sequences}
+
+
 def _check_collisions(plan: RestorePlan, renames: Renames) -> None:
     """Names that differ only in case count as one where a rule made them: a server may fold case."""
-    before = Counter(_fold((t.db, t.table)) for t in plan.tables)
+    names = sorted(_names(plan))
+    before = Counter(map(_fold, names))
     found: dict[TableName, TableName] = {}
-    for table in plan.tables:
-        old = (table.db, table.table)
+    for old in names:
         new = renames.of(old)
         other = found.setdefault(_fold(new), old)
         if other != old and (new != old or renames.of(other) != other or before[_fold(new)] < 2):
@@ -196,9 +227,9 @@ def rewritten(statement: str, name: TableName, renames: Renames, *, unnamed: boo
     """A statement of table `name` (its old one) with the new names. unnamed: without its constraints' names. Raises
     NotRewritten and SqlglotError."""
     new = renames.of(name)
-    text = statement
+    text = sequences_renamed(statement, name[0], renames.of)
     if new != name:
-        text = retargeted(statement, new) or ""
+        text = retargeted(text, new) or ""
     tokens = tokens_of(text)
     edits: list[tuple[int, int, str]] = []
     for i, token in enumerate(tokens):
@@ -241,7 +272,7 @@ def _drops_constraint(statement: str) -> bool:
 
 
 def _check_left(text: str, renames: Renames) -> None:
-    """An old database's name before a dot would point into the original (a sequence in a DEFAULT, say)."""
+    """An old database's name before a dot would point into the original."""
     tokens = tokens_of(text)
     new = {*renames.databases.values(), *(name[0] for name in renames.tables.values())}
     for token, following in pairwise(tokens):

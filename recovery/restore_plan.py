@@ -87,13 +87,15 @@ class RestorePlan:
 
     @property
     def size_bytes(self) -> int:
-        return sum(t.size_bytes for t in self.tables) + sum(d.size_bytes for d in self.derivations)
+        others = [*(d.size_bytes for d in self.derivations), *(s.size_bytes for s in self.objects.segments)]
+        return sum(t.size_bytes for t in self.tables) + sum(others)
 
     @property
     def cost(self) -> Cost:
         return cost_of(
             (TableCost(t.baseline_rows, t.change_rows, t.size_bytes) for t in self.tables),
             sum(d.size_bytes for d in self.derivations),
+            sum(s.size_bytes for s in self.objects.segments),
         )
 
     def describe_cut(self) -> str:
@@ -120,7 +122,7 @@ class RestorePlan:
         lines.append(f"{len(self.tables)} tables, {self.size_bytes} bytes to read")
         lines.append(self.cost.line())
         lines.extend(self.exclusion.explain() if self.exclusion else ())
-        if self.objects.objects:
+        if self.objects.counts():
             lines.append(f"with {self.objects.counts()}, as they were then")
         lines.extend(f"warning: {text}" for text in self.warnings)
         return lines
@@ -159,7 +161,7 @@ class RestorePlan:
                 for d in self.derivations
             ],
             "except": None if self.exclusion is None else asdict(self.exclusion),
-            "objects": [{"type": o.type, "db": o.db, "name": o.name} for o in self.objects.objects],
+            "objects": self.objects.listed(),
             "left_out": [
                 {"type": o.type, "db": o.db, "name": o.name, "reason": o.reason} for o in self.objects.left_out
             ],

@@ -9,7 +9,7 @@ pattern without a match is UnknownTable with near names, and tables in scope tha
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -20,14 +20,13 @@ from recovery.near import near_names
 from recovery.quoting import quote
 
 if TYPE_CHECKING:
-    from recovery.archive.actions import SchemaObject, Snapshot, Writer
+    from recovery.archive.actions import Snapshot, Writer
     from recovery.archive.state import ArchiveState
 
 TableName = tuple[str, str]
 _QUOTED = r"`(?:[^`]|``)+`"
 # One name in backticks, the other in backticks or bare.
 _WITH_QUOTES = re.compile(rf"({_QUOTED})\.({_QUOTED}|[^`]+)|([^`]+)\.({_QUOTED})", re.DOTALL)
-_SHOWN_OBJECTS = 5
 
 
 def label(name: TableName) -> str:
@@ -188,38 +187,6 @@ def left_out(
 def in_scope(name: TableName, patterns: Sequence[Pattern], exclude: Sequence[Pattern]) -> bool:
     wanted = not patterns or any(p.matches(name) for p in patterns)
     return wanted and not any(p.matches(name) for p in exclude)
-
-
-def unrestored(
-    used: Sequence[Snapshot],
-    planned: Mapping[TableName, str],
-    patterns: Sequence[Pattern],
-    exclude: Sequence[Pattern],
-) -> list[str]:
-    """A warning for each snapshot in use that knows of sequences in scope: no restore brings them back. They are in scope by
-    their database, and by their name where tables were named.
-    planned: table -> the snapshot_id that it comes from. used: newest first; an object counts once."""
-    notes: list[str] = []
-    told: set[SchemaObject] = set()
-    databases = {db for db, _ in planned}
-    for snapshot in used:
-        found = [
-            o
-            for o in snapshot.objects
-            if o.type == "sequence"
-            and o not in told
-            and (o.db in databases and in_scope((o.db, o.name), patterns, exclude))
-        ]
-        told.update(found)
-        if found:
-            shown = ", ".join(f"{o.type} `{o.db}.{o.name}`" for o in found[:_SHOWN_OBJECTS])
-            more = f" and {len(found) - _SHOWN_OBJECTS} more" if len(found) > _SHOWN_OBJECTS else ""
-            folder = f"`{snapshot.path}`" if snapshot.path else "of the snapshot that it was made from"
-            notes.append(
-                f"not restored in this version: {shown}{more}; their definitions, as far as mydumper writes them, are in "
-                f"the dump directory {folder} of the archive"
-            )
-    return notes
 
 
 def _unknown(

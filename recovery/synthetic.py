@@ -1,7 +1,8 @@
 """What a synthetic snapshot says: another snapshot's words moved to a later transaction, with the DDL in between.
 
 Pure. Nothing that only a server can say is made up: a table keeps the statement that created it and the DDL behind it, and
-views, triggers, routines and events keep what the server said of them with the statements since.
+views, triggers, routines and events keep what the server said of them with the statements since. Sequences alone are
+resolved: their definitions are those of the later transaction.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from recovery.archive.actions import Baseline, Cascade, DataObject, Ddl, SchemaO
 from recovery.archive.definitions import Definition
 from recovery.archive.state import ArchiveState
 from recovery.objects.choose import catalog_at
+from recovery.objects.sequences import BETWEEN, KIND, LiveSequence, Made
 from recovery.program import written
 from recovery.restore_plan import TablePlan
 from recovery.schema import Table
@@ -84,11 +86,21 @@ def _matters(ddl: Ddl) -> bool:
 def objects_at(
     base: Snapshot, known: Sequence[Definition], ddls: Sequence[Ddl], low_seq: int, cut_seq: int
 ) -> tuple[SchemaObject, ...]:
-    """The names of what the base's databases hold at the cut; sequences as they were in the base, for no statement on them
-    is followed."""
-    sequences = [o for o in base.objects if o.type == "sequence"]
+    """The names of what the base's databases hold at the cut. known: the base's definitions, with sequences as they are at
+    the cut."""
+    sequences = [SchemaObject(d.type, d.db, d.name) for d in known if d.type == KIND]
     found = catalog_at(base, known, ddls, low_seq, cut_seq).objects.values()
     return (*sequences, *(SchemaObject(o.kind, o.db, o.name, o.table) for o in found))
+
+
+def sequences_at(made: Iterable[tuple[LiveSequence, Made]]) -> tuple[Definition, ...]:
+    """Definitions of sequences that hold what statements and row images made of them up to the cut."""
+    return tuple(
+        Definition(KIND, one.db, one.name, problem=one.problem or how.doubt)
+        if one.problem or how.doubt
+        else Definition(KIND, one.db, one.name, statement=BETWEEN.join(how.statements))
+        for one, how in made
+    )
 
 
 def cascades_at(cascades: Iterable[Cascade], ddls: Iterable[Ddl], low_seq: int, cut_seq: int) -> tuple[Cascade, ...]:

@@ -6,13 +6,13 @@ Promises: nothing that only a server can say is made up (recovery/synthetic.py);
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from recovery.archive.actions import Baseline, Cascade, Ddl, Mark, Snapshot, Synthetic
-from recovery.archive.definitions import read_definitions, write_definitions
+from recovery.archive.definitions import Definition, read_definitions, write_definitions
 from recovery.archive.names import Layout
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
@@ -20,11 +20,15 @@ from recovery.errors import ArchiveDamaged
 from recovery.marks import locate_snapshot
 from recovery.objects.choose import Known, definitions_of, read_at
 from recovery.objects.fold import fold
+from recovery.objects.sequence_choice import with_segments
+from recovery.objects.sequence_fold import fold as fold_sequences
+from recovery.objects.sequences import KIND
 from recovery.restore_plan import RestorePlan
 from recovery.schema import Table
+from recovery.sequence_rows import made_from
 from recovery.snapshot.baseline import BaselineWriter
 from recovery.snapshot.coordinates import Clock, microseconds
-from recovery.synthetic import cascades_at, object_ddls, objects_at
+from recovery.synthetic import cascades_at, object_ddls, objects_at, sequences_at
 from recovery.target import Cut
 
 # The mode of a snapshot that no log holds: a restore's own, of tables that went through a scratch server.
@@ -76,7 +80,8 @@ def synthetic_snapshot(
     known = definitions_of(told, _known(store, told))
     wanted = {b.db for b in baselines}
     databases = tuple(d for d in told.databases if d[0] in wanted or whole)
-    held = [d for d in known if d.db in dict(databases)]
+    held = [d for d in known if d.db in dict(databases) and d.type != KIND]
+    held += _sequences(store, state, base, known, cut, dict(databases))
     ddls = object_ddls(told, base.low_seq, state.ddls, cut.seq)
     definitions = write_definitions(begun.store, begun.layout, begun.snapshot_id, held)
     snapshot = Snapshot(
@@ -107,9 +112,19 @@ def synthetic_snapshot(
     )
     lacking = sorted(db for db in wanted - {db for db, _ in databases} if not _made(ddls, db))
     return snapshot, [
-        f"views, triggers, routines and events of database `{db}` aren't in it: snapshot {told.snapshot_id} doesn't hold it"
+        f"views, triggers, routines, events and sequences of database `{db}` aren't in it: snapshot {told.snapshot_id} "
+        "doesn't hold it"
         for db in lacking
     ]
+
+
+def _sequences(
+    store: Store, state: ArchiveState, base: _Base, known: Sequence[Definition], cut: Cut, databases: Collection[str]
+) -> tuple[Definition, ...]:
+    """As they are at the cut."""
+    found = fold_sequences(known, state.ddls, base.low_seq, cut.seq)
+    live = [one for (db, _), one in found.items() if db in databases]
+    return sequences_at(made_from(store, with_segments(state, live, cut.seq)))
 
 
 def _sources(state: ArchiveState, plan: RestorePlan) -> Iterator[str]:

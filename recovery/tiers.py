@@ -45,6 +45,7 @@ def read_by(plan: RestorePlan) -> list[str]:
     """Keys of the data objects that a run of the plan reads, each once."""
     keys = [o.path for t in plan.tables for o in t.objects]
     keys += [s.path for t in plan.tables for stage in t.staged.stages for s in stage.segments]
+    keys += [s.path for s in plan.objects.segments]
     for derivation in plan.derivations:
         keys += [o.path for t in derivation.tables for o in t.objects]
         keys += [s.path for t in derivation.tables for s in t.segments]

@@ -30,6 +30,7 @@ from recovery.output.story import Story, stories
 from recovery.output.writers import Writer, writer_for
 from recovery.rename import Renames
 from recovery.restore_plan import RestorePlan, TablePlan
+from recovery.sequence_rows import made_from
 from recovery.straddling import straddling
 
 
@@ -53,6 +54,7 @@ def write(run: Run, plan: RestorePlan) -> tuple[tuple[TableFiles, ...], tuple[st
     flavor = run.state.identity.flavor if run.state.identity else None
     writer = writer_for(run.options, run.directory, [(t.db, t.table) for t in plan.tables], flavor)
     told = stories_of(run.store, run.state, plan, run.renames) if run.options.format == "sql" else {}
+    writer.sequences(_sequences(run.store, plan))
     writer.objects(plan.objects)
     for db, create_statement in plan.databases:
         writer.database(db, create_statement)
@@ -87,6 +89,14 @@ def write(run: Run, plan: RestorePlan) -> tuple[tuple[TableFiles, ...], tuple[st
     manifests.write(run.directory, document)
     files = [*(FileRecord.from_json(f) for f in document["files"]), described(run.directory, manifests.NAME)]
     return tuple(tables), tuple(resumed), tuple(files)
+
+
+def _sequences(store: Store, plan: RestorePlan) -> dict[str, list[str]]:
+    """What makes the sequences of each database."""
+    found: dict[str, list[str]] = {}
+    for one, made in made_from(store, plan.objects.sequences):
+        found.setdefault(one.db, []).extend(made.statements)
+    return found
 
 
 class _Reporter(Protocol):

@@ -58,7 +58,16 @@ def test_definitions(rules: list[str], unnamed: bool, head: str, references: lis
 
 def test_a_definition_that_names_the_old_database() -> None:
     with pytest.raises(NotRewritten, match="something of database `shop`"):
-        rewritten("CREATE TABLE `t` (`id` int DEFAULT nextval(`shop`.`s`))", ("shop", "t"), parse_renames(["shop=new"]))
+        rewritten("CREATE TABLE `t` (`id` int DEFAULT (`shop`.`f`()))", ("shop", "t"), parse_renames(["shop=new"]))
+
+
+def test_sequences_in_a_definition() -> None:
+    text = "CREATE TABLE `t` (`id` int DEFAULT nextval(`shop`.`s`), `n` int DEFAULT (1 + lastval(`crm`.`s`)))"
+    found = rewritten(text, ("shop", "t"), parse_renames(["shop=new", "crm.s=crm.z"]))
+    assert (
+        found
+        == "CREATE TABLE `new`.`t` (`id` int DEFAULT nextval(`new`.`s`), `n` int DEFAULT (1 + lastval(`crm`.`z`)))"
+    )
 
 
 def run(tmp_path: Path, *rules: str, **given: Any) -> RestoreResult:

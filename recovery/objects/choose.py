@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from recovery.archive.actions import Ddl, Snapshot, Writer
+from recovery.archive.actions import Ddl, SchemaObject, Snapshot, Writer
 from recovery.archive.definitions import Definition
 from recovery.config import wanted as captured
 from recovery.database_defaults import clause_of
@@ -20,20 +20,22 @@ from recovery.quoting import quote
 from recovery.scope import Pattern, in_scope
 
 Name = tuple[str, str]
+_EARLIER: Final = "the snapshot was taken by an earlier version, which kept no definitions"
 # Of a snapshot: its definitions, or why they can't be had.
 Known: TypeAlias = tuple[Definition, ...] | str
 
 
 @dataclass(frozen=True)
 class Scope:
-    """tables: those in the restore. Patterns: see recovery/scope.py. writer: with the capture filter. stored: a name as the
-    patterns have it (`ArchiveState.stored_name`)."""
+    """tables, sequences: those in the restore. Patterns: see recovery/scope.py. writer: with the capture filter. stored: a
+    name as the patterns have it (`ArchiveState.stored_name`)."""
 
     tables: Collection[Name]
     patterns: Sequence[Pattern]
     exclude: Sequence[Pattern]
     writer: Writer | None = None
     stored: Callable[[str], str] = str
+    sequences: Collection[Name] = ()
 
     def has(self, one: LiveObject) -> bool:
         if one.kind == "trigger":
@@ -42,7 +44,7 @@ class Scope:
 
     def databases(self, usable: Sequence[tuple[Snapshot, int]], newest: Catalog) -> list[str]:
         """Those of the tables; in a restore of everything also those without a table, as far as capture wants them."""
-        found = {db for db, _ in self.tables}
+        found = {db for db, _ in (*self.tables, *self.sequences)}
         if not self.patterns:
             bare = {db for db, _ in usable[0][0].databases if db in newest.clauses}
             made = {o.db for o in newest.objects.values() if o.db in newest.created and self._captured(o)}
@@ -102,7 +104,7 @@ def choose_objects(
     plan = plan_objects(
         live,
         clauses,
-        scope.tables,
+        {*scope.tables, *scope.sequences},
         ddls,
         cut_seq,
         read_at_us,
@@ -140,9 +142,13 @@ def read_at(snapshot: Snapshot) -> int:
 def definitions_of(snapshot: Snapshot, known: Known | None) -> tuple[Definition, ...]:
     """The names alone where the definitions can't be had."""
     if isinstance(known, tuple):
-        return known
-    why = known or "the snapshot was taken by an earlier version, which kept no definitions"
+        held = {(d.db, d.name) for d in known if d.type == "sequence"}
+        names = [o for o in snapshot.objects if o.type == "sequence" and (o.db, o.name) not in held]
+        return (*known, *_unknown(snapshot, names, f"{_EARLIER} of sequences"))
+    return _unknown(snapshot, snapshot.objects, known or _EARLIER)
+
+
+def _unknown(snapshot: Snapshot, names: Sequence[SchemaObject], why: str) -> tuple[Definition, ...]:
     if snapshot.path:
         why = f"{why}; as far as mydumper writes them, they are in the dump directory `{snapshot.path}` of the archive"
-    names = [o for o in snapshot.objects if o.type != "sequence"]
     return tuple(Definition(o.type, o.db, o.name, o.table, problem=why) for o in names)

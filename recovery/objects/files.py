@@ -34,7 +34,7 @@ def groups(plan: ObjectPlan) -> dict[str, list[PlannedObject]]:
 def objects_manifest(plan: ObjectPlan) -> dict[str, Any]:
     """What the restore's manifest says of them; of those left out with their last known definition."""
     return {
-        "objects": [{"type": o.type, "db": o.db, "name": o.name} for o in plan.objects],
+        "objects": plan.listed(),
         "left_out": [asdict(o) for o in plan.left_out],
     }
 

@@ -15,6 +15,7 @@ from typing import Final
 from recovery.archive.actions import Ddl, Session
 from recovery.archive.definitions import Definition
 from recovery.database_defaults import clause_made, clause_of, database_of
+from recovery.objects.sequences import KIND
 from recovery.objects.statement import ObjectStatement, dropped, event_clauses, parse
 from recovery.sqlscan import mode_bits, scan
 
@@ -110,6 +111,8 @@ def fold(
     DATABASE statements. ddls: in order; those in (low_seq, cut_seq] are played."""
     catalog = Catalog(clauses={db: clause_of(text) for db, text in databases.items()})
     for one in definitions:
+        if one.type == KIND:
+            continue  # recovery/objects/sequences.py folds them
         live = _of_snapshot(one, catalog.clauses.get(one.db, ""))
         catalog.objects[live.key] = live
     for ddl in ddls:

@@ -11,10 +11,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from recovery.archive.actions import Ddl
+from recovery.archive.actions import Ddl, Segment
 from recovery.objects.fold import LiveObject, changed_since
 from recovery.objects.load import LoadStatement, NotLoadable, statements
 from recovery.objects.references import References, references
+from recovery.objects.sequences import LiveSequence
 
 Name = tuple[str, str]
 
@@ -56,18 +57,34 @@ class LeftOut:
 @dataclass(frozen=True)
 class ObjectPlan:
     """objects: in the order in which to create them. clauses: each database's defaults at the cut. crossing: a view reads a
-    view or calls a function of another database."""
+    view or calls a function of another database. sequences: to be made before the tables; shared: a table takes values of
+    another database's. passing: sequences that are gone at the cut, but stand in an earlier definition of a table: the load
+    makes them and drops them again."""
 
     objects: tuple[PlannedObject, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     clauses: tuple[tuple[str, str], ...] = ()
     crossing: bool = False
+    sequences: tuple[LiveSequence, ...] = ()
+    shared: bool = False
+    passing: tuple[Name, ...] = ()
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """With the sequences' row images, each once."""
+        return tuple(dict.fromkeys(s for one in self.sequences for part in one.stretches for s in part.segments))
 
     def counts(self) -> str:
         """`2 views, 1 trigger`; "" for none."""
-        numbers = {kind: sum(o.type == kind for o in self.objects) for kind in _ORDER}
+        numbers = {"sequence": len(self.sequences)}
+        numbers |= {kind: sum(o.type == kind for o in self.objects) for kind in _ORDER}
         plural = {"package body": "package bodies"}
         return ", ".join(f"{n} {kind if n == 1 else plural.get(kind, f'{kind}s')}" for kind, n in numbers.items() if n)
+
+    def listed(self) -> list[dict[str, str]]:
+        """What it makes, for a manifest."""
+        sequences = [{"type": "sequence", "db": s.db, "name": s.name} for s in self.sequences]
+        return sequences + [{"type": o.type, "db": o.db, "name": o.name} for o in self.objects]
 
     def warnings(self, told: Collection[LeftOut] = ()) -> list[str]:
         """One for each reason, with the names. told: those left out that were warned of before."""

@@ -12,9 +12,9 @@ file without rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,15 @@ class ParquetWriter:
 
     directory: Path
     options: OutputOptions
+    _sequences: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def sequences(self, statements: Mapping[str, Sequence[str]]) -> None:
+        self._sequences = statements
 
     def database(self, db: str, create_statement: str) -> None:
         text = create_statement.strip().rstrip(";") or f"CREATE DATABASE {quote(db)}"
-        write_text(self.directory, f"{encode(db)}.create.sql", f"{text};\n")
+        made = "".join(f"{one};\n" for one in (text, *self._sequences.get(db, ())))
+        write_text(self.directory, f"{encode(db)}.create.sql", made)
 
     def objects(self, plan: ObjectPlan) -> None:
         """Views, triggers, routines and events as one file for the plain client."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +17,8 @@ from recovery.output.sql_files import SqlWriter
 
 
 class Writer(Protocol):
-    """`objects`, `database` and `table` in any order, then `finish` with all tables of the directory, of an earlier run too.
+    """`sequences` and `objects`, then `database` and `table` in any order, then `finish` with all tables of the directory,
+    of an earlier run too.
 
     table: its (database, name), the statements that create it, and its rows, None for none. Files are new each time and
     stay as they are once `table` has returned.
@@ -35,6 +36,8 @@ class Writer(Protocol):
     ) -> TableFiles: ...
 
     def objects(self, plan: ObjectPlan) -> None: ...
+
+    def sequences(self, statements: Mapping[str, Sequence[str]]) -> None: ...
 
     def finish(self, tables: Sequence[TableFiles]) -> None: ...
 

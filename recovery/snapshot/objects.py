@@ -1,4 +1,4 @@
-"""Views, triggers, routines and events of a snapshot's databases, by the server's own SHOW CREATE.
+"""Views, triggers, routines, events and sequences of a snapshot's databases, by the server's own SHOW CREATE.
 
 mydumper's text isn't used: 0.10 leaves sql_mode and character sets out or writes statements that don't parse. They are
 read twice, before LOW and after HIGH. What is the same in both was so all the time and can be folded on from LOW; what isn't
@@ -25,6 +25,8 @@ _LISTS: Final = (
     """SELECT LOWER(ROUTINE_TYPE), ROUTINE_SCHEMA, ROUTINE_NAME, '' FROM information_schema.ROUTINES
     ORDER BY ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE""",
     "SELECT 'event', EVENT_SCHEMA, EVENT_NAME, '' FROM information_schema.EVENTS ORDER BY EVENT_SCHEMA, EVENT_NAME",
+    """SELECT 'sequence', TABLE_SCHEMA, TABLE_NAME, '' FROM information_schema.TABLES WHERE TABLE_TYPE = 'SEQUENCE'
+    ORDER BY TABLE_SCHEMA, TABLE_NAME""",
 )
 _GONE: Final = ("1305", "1146", "1360", "1539", "1049")  # no such routine, table, trigger, event, database
 _SHOWN: Final = 5
@@ -94,9 +96,14 @@ def _of_event(one: Definition, row: Row) -> Definition:
     return Definition(one.type, one.db, one.name, "", statement, sql_mode, charset, collation, db_collation, zone)
 
 
+def _of_sequence(one: Definition, row: Row) -> Definition:
+    """Without its row, which recovery/snapshot/sequences.py reads between the marks."""
+    return Definition(one.type, one.db, one.name, "", str(row[1]))
+
+
 _READERS: Final[dict[str, Callable[[Definition, Row], Definition]]] = {
     "view": _of_view, "trigger": _of_program, "procedure": _of_program, "function": _of_program, "event": _of_event,
-    "package": _of_program, "package body": _of_program,
+    "package": _of_program, "package body": _of_program, "sequence": _of_sequence,
 }  # fmt: skip
 
 

@@ -42,6 +42,7 @@ from recovery.snapshot.dumper import find_dumper
 from recovery.snapshot.objects import bare_databases, read_definitions, settled, unknown_definitions
 from recovery.snapshot.plan import Pair, Plan, PlannedTable, fingerprint, make_plan
 from recovery.snapshot.request import Progress, Report, SnapshotRequest, SnapshotResult
+from recovery.snapshot.sequences import sequences_of, with_rows
 from recovery.snapshot.upload import free_prefix, put_manifest, upload_directory
 from recovery.snapshot.window import Reading, Source, read_source
 from recovery.source import Connection, ServerInfo, check_names, connect, fetch, server_info
@@ -92,10 +93,11 @@ def take_snapshot(
         def writer(planned: PlannedTable) -> BaselineWriter:
             return BaselineWriter(store, layout, snapshot_id, planned.table, staging)
 
-        source = Source(server, info, dumper, request, now, progress)
+        source = Source(server, info, dumper, request, now, progress, sequences_of(objects))
         reading = read_source(source, plan, staging, writer)
         _check_unchanged(server, before, reading.plan)
         objects, hidden = _settle_objects(server, info, objects, databases)
+        objects = with_rows(objects, reading.sequences)
         prefix = free_prefix(store, layout, started_at)
         files = upload_directory(store, prefix, reading.dump, progress)
         baselines = _load_baselines(reading, writer, progress)

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from recovery.archive.actions import Mark
 from recovery.config import ServerSettings
 from recovery.errors import LockNotAcquired, PrivilegeMissing, SnapshotError
+from recovery.objects.sequences import Row
+from recovery.snapshot import sequences
 from recovery.snapshot.baseline import BaselineWriter
 from recovery.snapshot.coordinates import Clock, current_mark, high_mark, low_mark
 from recovery.snapshot.dumper import Dump, Dumper, runs
@@ -39,7 +41,7 @@ MakeWriter = Callable[[PlannedTable], BaselineWriter]
 
 @dataclass(frozen=True)
 class Source:
-    """What every step needs to read the source."""
+    """What every step needs to read the source. sequences: whose rows are read, too."""
 
     server: ServerSettings
     info: ServerInfo
@@ -47,11 +49,13 @@ class Source:
     request: SnapshotRequest
     now: Clock
     progress: Report
+    sequences: tuple[Pair, ...] = ()
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A finished reading. plan: less the tables that were left out. own: baselines of tables read by our connection."""
+    """A finished reading. plan: less the tables that were left out. own: baselines of tables read by our connection.
+    sequences: their rows between the marks."""
 
     mode: str
     low: Mark
@@ -61,6 +65,7 @@ class Reading:
     own: dict[Pair, BaselineWriter]
     reason: str = ""
     lock_held_s: float = 0.0
+    sequences: Mapping[Pair, Row] = field(default_factory=dict)
 
 
 def read_source(source: Source, plan: Plan, staging: Path, make_writer: MakeWriter) -> Reading:
@@ -104,12 +109,13 @@ def _read_locked(source: Source, plan: Plan, folder: Path, make_writer: MakeWrit
             reader: Connection | None = None
             with read_lock(source.server, source.info, wait_s) as held:
                 mark = current_mark(held.connection, source.info, source.now)
+                rows = sequences.read_rows(held.connection, source.sequences)
                 reader = _open_reader(source, plan, stack)
                 dump = _start(source, plan, folder, stack)
                 if dump is not None:
                     wait_until_open(held.connection, source.info, dump, wait_s)
             own = _read_all(source, plan, dump, reader, make_writer)
-            return Reading("brief", mark, mark, plan, folder / "dump", own, lock_held_s=held.seconds)
+            return Reading("brief", mark, mark, plan, folder / "dump", own, "", held.seconds, rows)
     except LockNotAcquired:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -119,6 +125,7 @@ def _read_unlocked(source: Source, plan: Plan, staging: Path, make_writer: MakeW
     folder = staging / "unlocked"
     with closing(connect(source.server)) as connection:
         low = _low(source, connection)
+        rows = sequences.read_rows(connection, source.sequences)
     with ExitStack() as stack:
         opened = time.monotonic()
         reader = _open_reader(source, plan, stack)
@@ -127,7 +134,7 @@ def _read_unlocked(source: Source, plan: Plan, staging: Path, make_writer: MakeW
     time.sleep(max(0.0, _SETTLE_S - (time.monotonic() - opened)))
     with closing(connect(source.server)) as connection:
         high = high_mark(connection, source.info, source.now)
-    return Reading("none", low, high, plan, folder / "dump", own, reason=reason)
+    return Reading("none", low, high, plan, folder / "dump", own, reason=reason, sequences=rows)
 
 
 def _low(source: Source, connection: Connection) -> Mark:
