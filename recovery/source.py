@@ -269,11 +269,11 @@ def check_filter(server: ServerSettings, lower_case_table_names: int) -> None:
 def utc_since_us(connection: Connection) -> int | None:
     """The moment (microseconds since the epoch, by the server's clock) from which on its time zone SYSTEM has been UTC: its
     start, for it asks the operating system once. None if it isn't UTC, or may not be: `GMT` is also London's in winter."""
+    uptime = fetch(connection, "SHOW GLOBAL STATUS LIKE 'Uptime'")[0][1]
     zone, now = fetch(connection, "SELECT @@system_time_zone, CAST(UNIX_TIMESTAMP() AS UNSIGNED)")[0]
     if zone != "UTC":
         return None
-    uptime = fetch(connection, "SHOW GLOBAL STATUS LIKE 'Uptime'")[0][1]
-    return (int(now) - int(uptime) + 2) * 1_000_000  # both are whole seconds
+    return (int(now) - int(uptime) + 1) * 1_000_000  # whole seconds, of which the uptime's may be earlier ones
 
 
 def binlog_status(connection: Connection) -> tuple[str, int] | None:

@@ -107,6 +107,13 @@ def drain(process: subprocess.Popen[bytes], timeout: float = 60) -> int:
     return process.wait(timeout)
 
 
+def wait_settled(server: Server) -> None:
+    """Until it has run for so long that what it logs from now on is surely of its own time zone (recovery/source.py)."""
+    wait_for(
+        lambda: int(server.execute("SHOW GLOBAL STATUS LIKE 'Uptime'")[0][1]) >= 3, 30, "the server's first seconds"
+    )
+
+
 def wait_for(condition: Any, timeout: float, what: str) -> None:
     """Poll until the condition holds."""
     deadline = time.monotonic() + timeout

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from oracle import load_with_client
-from rowback import Rowback
+from rowback import Rowback, wait_settled
 
 from testservers import Server
 
@@ -84,6 +84,7 @@ def test_rows_have_what_the_server_gave_them(
     flavor: str, request: pytest.FixtureRequest, tmp_path: Path, unique_name: Callable[[str], str]
 ) -> None:
     source: Server = request.getfixturevalue(f"{flavor}_source")
+    wait_settled(source)
     target: Server = request.getfixturevalue(f"{flavor}_target")
     db = unique_name("redefined")
     rowback = Rowback(tmp_path / "rowback", source, extra=f'include = ["{db}.*"]')

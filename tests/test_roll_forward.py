@@ -21,7 +21,7 @@ from ddlkinds import Story
 from ddlstory import DBS, state_of
 from objectstory import AFTER, BEFORE, BEHIND, DATABASES, objects_of, run
 from oracle import load_with_client, load_with_myloader
-from rowback import COMMAND, Rowback
+from rowback import COMMAND, Rowback, wait_settled
 from test_objects_restore import LOST, counters_of, defaults_of, rows_of
 from test_restore_ddl import KNOWN, SETTINGS, clear, differing, live, restored_without
 
@@ -195,6 +195,7 @@ def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     target: Server = request.getfixturevalue(f"{request.param}_target")
     rowback = Rowback(tmp_path_factory.mktemp("roll") / "rowback", source, extra=f'include = ["{DB}.*"]')
     source.execute(f"DROP DATABASE IF EXISTS {DB}")
+    wait_settled(source)
     run(source, FIRST)
     rowback.catch_up()
     rowback.run("snapshot")
