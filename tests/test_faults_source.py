@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -39,6 +40,7 @@ def test_a_source_that_is_killed_under_load(tmp_path: Path, fresh_source: Fresh)
         wait_for(lambda n=back: rowback.capture_log().count("source back") > n, 90, "capture to find the source again")
     assert drain(capture) == 0, rowback.capture_log()[-2000:]
     rowback.catch_up()
+    finish_logged_xa(source)
     found = assert_exact(rowback, source, start)
     assert (found.gaps, found.generations) == (0, 3)
     assert found.transactions > 100
@@ -63,7 +65,27 @@ def test_a_source_that_is_killed_together_with_capture(tmp_path: Path, fresh_sou
         load.stop()
         source.restart()
     rowback.catch_up()
+    finish_logged_xa(source)
     assert assert_exact(rowback, source, start).gaps == 0
+
+
+def finish_logged_xa(source: Server) -> None:
+    """MariaDB logs an XA COMMIT or ROLLBACK before it carries it out, and one that a crash comes between stays prepared,
+    though its replicas have carried it out (10.11: in one of thirty kills). Carry it out there, too."""
+    if source.flavor != "mariadb":
+        return
+    command = source.mysqlbinlog_command("--base64-output=decode-rows", *map(str, source.binlog_files()))
+    logged = re.findall(
+        r"^XA (COMMIT|ROLLBACK) (X'[^']*',X'[^']*')", source.run(command).decode(errors="replace"), re.M
+    )
+    ends = {xid: how for how, xid in logged}
+    with source.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SET sql_log_bin = 0")
+        cursor.execute("XA RECOVER FORMAT='SQL'")
+        for _, _, _, data in cursor.fetchall():
+            xid = data if isinstance(data, str) else data.decode()
+            if xid in ends:
+                cursor.execute(f"XA {ends[xid]} {xid}")
 
 
 @pytest.mark.slow
