@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -32,15 +32,17 @@ def test_a_source_that_is_killed_under_load(tmp_path: Path, fresh_source: Fresh)
     rowback.wait_started(capture)
     for seed in range(3):
         back = rowback.capture_log().count("source back")
-        load = workload.Load(source, writers=4, transactions=100_000, seed=seed, mortal=True, xa=True).start()
+        load = workload.Load(
+            source, writers=4, transactions=100_000, seed=seed, mortal=True, xa=keeps_xa(source)
+        ).start()
         time.sleep(2)
         source.kill()
         load.stop()
+        cut_torn_event(source)
         source.restart()
         wait_for(lambda n=back: rowback.capture_log().count("source back") > n, 90, "capture to find the source again")
     assert drain(capture) == 0, rowback.capture_log()[-2000:]
     rowback.catch_up()
-    finish_logged_xa(source)
     found = assert_exact(rowback, source, start)
     assert (found.gaps, found.generations) == (0, 3)
     assert found.transactions > 100
@@ -57,35 +59,37 @@ def test_a_source_that_is_killed_together_with_capture(tmp_path: Path, fresh_sou
     for seed in range(3):
         capture = rowback.start_capture("--window-seconds", "0.1")
         rowback.wait_started(capture, seed + 1)
-        load = workload.Load(source, writers=4, transactions=100_000, seed=seed, mortal=True, xa=True).start()
+        load = workload.Load(
+            source, writers=4, transactions=100_000, seed=seed, mortal=True, xa=keeps_xa(source)
+        ).start()
         time.sleep(1.5)
         source.kill()
         capture.kill()
         capture.wait()
         load.stop()
+        cut_torn_event(source)
         source.restart()
     rowback.catch_up()
-    finish_logged_xa(source)
     assert assert_exact(rowback, source, start).gaps == 0
 
 
-def finish_logged_xa(source: Server) -> None:
-    """MariaDB logs an XA COMMIT or ROLLBACK before it carries it out, and one that a crash comes between stays prepared,
-    though its replicas have carried it out (10.11: in one of thirty kills). Carry it out there, too."""
+def keeps_xa(source: Server) -> bool:
+    """Whether XA transactions that are in its binlog are in its tables behind a crash. MariaDB's may not be, of two phases
+    (they stay prepared) or of one (they are gone), though its replicas have them: both were seen on 10.11."""
+    return source.flavor == "mysql"
+
+
+def cut_torn_event(source: Server) -> None:
+    """A kill between two writes leaves an event without its end. MySQL cuts it off when it starts; MariaDB doesn't, and then
+    neither a replica nor capture gets past it ("binlog truncated in the middle of event"; 10.11, in one of sixty kills)."""
     if source.flavor != "mariadb":
         return
-    command = source.mysqlbinlog_command("--base64-output=decode-rows", *map(str, source.binlog_files()))
-    logged = re.findall(
-        r"^XA (COMMIT|ROLLBACK) (X'[^']*',X'[^']*')", source.run(command).decode(errors="replace"), re.M
-    )
-    ends = {xid: how for how, xid in logged}
-    with source.connect() as connection, connection.cursor() as cursor:
-        cursor.execute("SET sql_log_bin = 0")
-        cursor.execute("XA RECOVER FORMAT='SQL'")
-        for _, _, _, data in cursor.fetchall():
-            xid = data if isinstance(data, str) else data.decode()
-            if xid in ends:
-                cursor.execute(f"XA {ends[xid]} {xid}")
+    file = source.binlog_files()[-1]
+    body = file.read_bytes()
+    at = 4
+    while at + 19 <= len(body) and at + (size := int.from_bytes(body[at + 9 : at + 13], "little")) <= len(body):
+        at += size
+    os.truncate(file, at)
 
 
 @pytest.mark.slow
