@@ -134,9 +134,7 @@ class DumpWriter:
         """Write a table's definition and rows. schema: CREATE TABLE and the statements that change it. merged: None
         for no rows. Raises NotComputable for a value that no statement can store, duckdb.Error and OSError as they come."""
         db, name = table
-        bodies = [body for text in schema for body in as_statements(text)]
-        for body in bodies:
-            check_statement(body, f"{db}.{name}")
+        bodies = check_statements(schema, f"{db}.{name}")
         program = "".join(f"{_AS_IT_IS}{body};\n" for body in bodies)
         stem, history = self._stem(db, name), any(map(system_versioned, schema))
         definition = [self._write_sql(f"{stem}-schema.sql", f"{self._head(db)}{program}".encode())]
@@ -354,6 +352,14 @@ def _named_in_metadata(name: str, alias: str) -> str:
 
 def _section(db: str, table: str, real: str, rows: int) -> str:
     return f"[`{db}`.`{table}`]\nreal_table_name={real}\nrows = {rows}\n"
+
+
+def check_statements(schema: Iterable[str], label: str) -> list[str]:
+    """The statements that define a table, each on its own. Raises NotComputable for one that no loader reads whole."""
+    bodies = [body for text in schema for body in as_statements(text)]
+    for body in bodies:
+        check_statement(body, label)
+    return bodies
 
 
 def check_statement(text: str, label: str) -> None:

@@ -107,19 +107,20 @@ def renamed(plan: RestorePlan, renames: Renames) -> RestorePlan:
     if events:
         warnings += (f"{', '.join(events)}: run beside the originals once loaded, unless `--events-disabled` is given",)
     warnings += tuple(_in_the_way(plan, renames))
-    databases = _databases(plan, tables, renames)
+    databases = _databases(plan, renames)
     kept = tuple(sorted((db, text) for db, text in databases.items() if db in needed))
     return replace(plan, tables=tables, databases=kept, warnings=warnings, objects=objects)
 
 
-def _databases(plan: RestorePlan, tables: Sequence[TablePlan], renames: Renames) -> dict[str, str]:
-    """Name -> CREATE DATABASE. A table that moves on its own into a database that the restore doesn't have takes its old
-    database's defaults along."""
+def _databases(plan: RestorePlan, renames: Renames) -> dict[str, str]:
+    """Name -> CREATE DATABASE. A table or sequence that moves on its own into a database that the restore doesn't have takes
+    its old database's defaults along."""
     texts = dict(plan.databases)
     found = {new: _database(texts.get(old, ""), new) for old, new in renames.databases.items()}
     found |= {db: text for db, text in texts.items() if db not in renames.databases}
-    for old, new in zip(plan.tables, tables, strict=True):
-        found.setdefault(new.db, _database(texts.get(old.db, ""), new.db))
+    for old in sorted(_names(plan)):
+        db, _ = renames.of(old)
+        found.setdefault(db, _database(texts.get(old[0], ""), db))
     return found
 
 
@@ -174,7 +175,8 @@ def _unknown(what: str, near: Sequence[str]) -> UnknownTable:
 
 def _names(plan: RestorePlan) -> set[TableName]:
     """Of what shares one name space: tables and sequences."""
-    return {(t.db, t.table) for t in plan.tables} | {(s.db, s.name) for s in plan.objects.sequences}
+    sequences = {(s.db, s.name) for s in plan.objects.sequences}
+    return {(t.db, t.table) for t in plan.tables} | sequences | {*plan.objects.passing}
 
 
 def _check_collisions(plan: RestorePlan, renames: Renames) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from recovery import tiers
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
+from recovery.dump import check_statements
 from recovery.errors import ConfigError, ObjectArchived
 from recovery.except_report import REFUSE
 from recovery.folding import BadObject, emptied, no_space, note, scratch_folder, without
@@ -170,6 +171,8 @@ def restore(store: Store, state: ArchiveState, request: RestoreRequest, progress
 def _rehearsed(store: Store, state: ArchiveState, request: RestoreRequest, progress: Report) -> RestorePlan:
     """The plan of a dry run. What can't be read now, or is refused for its conflicts, isn't rehearsed."""
     plan = _planned(store, state, request)
+    for table in plan.tables if request.options.format != "parquet" else ():
+        check_statements(table.schema, table.label)
     if request.options.format == "sql":
         stories_of(store, state, plan, parse_renames(request.rename, state.stored_name))
     away = tiers.notes(tiers.held_back(store, tiers.read_by(plan)))

@@ -172,7 +172,7 @@ def left_out(
     notes = [
         f"table `{db}.{table}` was left out of the snapshot: {why}"
         for db, table, why in newest.skipped
-        if wanted((db, table)) and (db, table) not in views
+        if wanted((db, table)) and (db, table) not in views and why not in ("view", "sequence")
     ]
     skipped = {(db, table) for db, table, _ in newest.skipped}
     held = {(b.db, b.table) for b in newest.baselines}

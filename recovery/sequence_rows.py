@@ -14,6 +14,14 @@ def made_from(store: Store, sequences: Iterable[LiveSequence]) -> list[tuple[Liv
     return [(one, made(one, {part: _images(store, part) for part in one.stretches})) for one in sequences]
 
 
+def put_back(one: LiveSequence) -> str:
+    """A warning for a sequence that was set back."""
+    return (
+        f"{one.label} was set back by INSERT or REPLACE, or values were logged late: it goes on behind its furthest value, "
+        "so that none is given twice; set it by hand where lower ones are wanted"
+    )
+
+
 def _images(store: Store, stretch: Stretch) -> list[Row]:
     """In the order in which they were logged."""
     found: list[tuple[int, int, Row]] = []

@@ -22,10 +22,10 @@ from recovery.objects.choose import Known, definitions_of, read_at
 from recovery.objects.fold import fold
 from recovery.objects.sequence_choice import with_segments
 from recovery.objects.sequence_fold import fold as fold_sequences
-from recovery.objects.sequences import KIND
+from recovery.objects.sequences import KIND, LiveSequence, Made
 from recovery.restore_plan import RestorePlan
 from recovery.schema import Table
-from recovery.sequence_rows import made_from
+from recovery.sequence_rows import made_from, put_back
 from recovery.snapshot.baseline import BaselineWriter
 from recovery.snapshot.coordinates import Clock, microseconds
 from recovery.synthetic import cascades_at, object_ddls, objects_at, sequences_at
@@ -81,7 +81,8 @@ def synthetic_snapshot(
     wanted = {b.db for b in baselines}
     databases = tuple(d for d in told.databases if d[0] in wanted or whole)
     held = [d for d in known if d.db in dict(databases) and d.type != KIND]
-    held += _sequences(store, state, base, known, cut, dict(databases))
+    made = _sequences(store, state, base, known, cut, dict(databases))
+    held += sequences_at(made)
     ddls = object_ddls(told, base.low_seq, state.ddls, cut.seq)
     definitions = write_definitions(begun.store, begun.layout, begun.snapshot_id, held)
     snapshot = Snapshot(
@@ -111,7 +112,7 @@ def synthetic_snapshot(
         ),
     )
     lacking = sorted(db for db in wanted - {db for db, _ in databases} if not _made(ddls, db))
-    return snapshot, [
+    return snapshot, [put_back(one) for one, how in made if how.set_back] + [
         f"views, triggers, routines, events and sequences of database `{db}` aren't in it: snapshot {told.snapshot_id} "
         "doesn't hold it"
         for db in lacking
@@ -120,11 +121,11 @@ def synthetic_snapshot(
 
 def _sequences(
     store: Store, state: ArchiveState, base: _Base, known: Sequence[Definition], cut: Cut, databases: Collection[str]
-) -> tuple[Definition, ...]:
+) -> list[tuple[LiveSequence, Made]]:
     """As they are at the cut."""
     found = fold_sequences(known, state.ddls, base.low_seq, cut.seq)
     live = [one for (db, _), one in found.items() if db in databases]
-    return sequences_at(made_from(store, with_segments(state, live, cut.seq)))
+    return made_from(store, with_segments(state, live, cut.seq))
 
 
 def _sources(state: ArchiveState, plan: RestorePlan) -> Iterator[str]:

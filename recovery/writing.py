@@ -30,7 +30,7 @@ from recovery.output.story import Story, stories
 from recovery.output.writers import Writer, writer_for
 from recovery.rename import Renames
 from recovery.restore_plan import RestorePlan, TablePlan
-from recovery.sequence_rows import made_from
+from recovery.sequence_rows import made_from, put_back
 from recovery.straddling import straddling
 
 
@@ -54,7 +54,7 @@ def write(run: Run, plan: RestorePlan) -> tuple[tuple[TableFiles, ...], tuple[st
     flavor = run.state.identity.flavor if run.state.identity else None
     writer = writer_for(run.options, run.directory, [(t.db, t.table) for t in plan.tables], flavor)
     told = stories_of(run.store, run.state, plan, run.renames) if run.options.format == "sql" else {}
-    writer.sequences(_sequences(run.store, plan))
+    writer.sequences(_sequences(run, plan))
     writer.objects(plan.objects)
     for db, create_statement in plan.databases:
         writer.database(db, create_statement)
@@ -91,11 +91,13 @@ def write(run: Run, plan: RestorePlan) -> tuple[tuple[TableFiles, ...], tuple[st
     return tuple(tables), tuple(resumed), tuple(files)
 
 
-def _sequences(store: Store, plan: RestorePlan) -> dict[str, list[str]]:
+def _sequences(run: Run, plan: RestorePlan) -> dict[str, list[str]]:
     """What makes the sequences of each database."""
     found: dict[str, list[str]] = {}
-    for one, made in made_from(store, plan.objects.sequences):
+    for one, made in made_from(run.store, plan.objects.sequences):
         found.setdefault(one.db, []).extend(made.statements)
+        if made.set_back:
+            note(run.progress, f"warning: {put_back(one)}")
     return found
 
 

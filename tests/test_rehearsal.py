@@ -4,6 +4,7 @@ test_derive.py and test_except_demands.py, beside what the restore refuses.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 from handmade import Archive, column, insert, table
 
-from recovery.errors import ArchiveDamaged
+from recovery.errors import ArchiveDamaged, NotComputable
+from recovery.output.options import OutputOptions
 from recovery.output.report import RestoreProgress
 from recovery.restore import RestoreRequest, restore
 
@@ -75,6 +77,21 @@ def test_a_damaged_snapshot_is_passed_over_as_the_restore_does(archive: Archive,
     done = restore(archive.store, archive.state, RestoreRequest("latest", output=tmp_path / "out"))
     assert done.rows == 3
     assert replace(done.plan, target="") == replace(planned, target="")
+
+
+@pytest.mark.parametrize(("data_format", "refused"), [("mydumper", True), ("sql", True), ("parquet", False)])
+def test_a_statement_that_no_loader_reads_whole(
+    archive: Archive, tmp_path: Path, data_format: str, *, refused: bool
+) -> None:
+    statement = "ALTER TABLE orders COMMENT 'a;\nb'"
+    archive.window([], ddls=[archive.ddl(archive.seq + 1, statement, NAMED)])
+    options = OutputOptions(data_format)
+    for request in (
+        RestoreRequest("latest", dry_run=True, options=options),
+        RestoreRequest("latest", output=tmp_path / "out", options=options),
+    ):
+        with pytest.raises(NotComputable, match="ends in a semicolon") if refused else nullcontext():
+            restore(archive.store, archive.state, request)
 
 
 def test_damage_that_no_snapshot_avoids_is_named(archive: Archive) -> None:

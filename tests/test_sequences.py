@@ -20,7 +20,7 @@ from recovery.lineage import makes_sequence
 from recovery.objects.choose import definitions_of
 from recovery.objects.sequence_fold import fold, parts_of
 from recovery.objects.sequence_uses import qualified, renamed, uses
-from recovery.objects.sequences import BETWEEN, COLUMNS, Doubt, Held, Row, Stretch, furthest, made
+from recovery.objects.sequences import BETWEEN, COLUMNS, Doubt, Held, Row, Stretch, furthest, made, set_back
 from recovery.sqlscan import ANSI_QUOTES
 from testservers import Server
 
@@ -130,6 +130,18 @@ def test_the_furthest_row_counts_whoever_logs_it_last() -> None:
     assert furthest([row(1999, last=12), row(13, last=12)]) == row(13, last=12), "it has ended both times"
 
 
+@pytest.mark.parametrize(
+    ("values", "back"),
+    [
+        ((1, 1001, 2001), False), ((1, 1001, 3001, 2001), False), ((1, 4001, 3001, 2001, 1001), False),
+        ((1, 3001, 2001, 4001), False), ((1, 501, 20), True), ((1, 1001, 2001, 1001), True), ((1, 901, 5, 1005), False),
+        ((1, 9001, 5, 1005), True),
+    ],
+)  # fmt: skip
+def test_a_row_that_was_set_back_is_told_from_one_logged_late(values: tuple[int, ...], *, back: bool) -> None:
+    assert set_back([row(value) for value in values]) is back
+
+
 def test_a_row_before_the_first_value() -> None:
     """SETVAL with a new round takes any value, INSERT doesn't."""
     before = Held(row(-19, rounds=2))
@@ -160,7 +172,7 @@ def test_a_snapshot_of_an_earlier_version_has_names_alone() -> None:
     objects = (SchemaObject("sequence", "d", "s"), SchemaObject("sequence", "d", "t"))
     snapshot = Snapshot("id", "brief", mark, mark, 0, 0, "backups/x", 0, (), (), objects=objects)
     found = fold(definitions_of(snapshot, ()), ddls("CREATE OR REPLACE SEQUENCE t"), 10, 99)
-    assert "kept no definitions of sequences" in found["d", "s"].problem
+    assert "the snapshot has no definition of it" in found["d", "s"].problem
     assert "`backups/x`" in found["d", "s"].problem
     assert found["d", "t"].problem == ""
 
@@ -444,3 +456,37 @@ def test_a_roll_forward_carries_them_on(story: Story, tmp_path: Path) -> None:
             load_with_client(story.target, folder)
             assert said(story.target) == told
     story.rowback.run("verify", "--archive")
+
+
+@pytest.mark.sockets
+@pytest.mark.usefixtures("mydumper")
+def test_rows_set_back_and_names_in_the_way(
+    mariadb_source: Server, mariadb_target: Server, unique_name: Callable[[str], str], tmp_path: Path
+) -> None:
+    db, other = unique_name("back"), unique_name("apart")
+    rowback = Rowback(tmp_path / "rowback", mariadb_source, extra=f'include = ["{db}.*"]')
+    mariadb_source.load(
+        f"CREATE DATABASE {db}; USE {db}; CREATE SEQUENCE s CACHE 2; CREATE SEQUENCE gone;"
+        "CREATE TABLE t (id INT PRIMARY KEY, n INT DEFAULT NEXTVAL(gone)); INSERT INTO t VALUES (1, 1);"
+    )
+    rowback.catch_up()
+    rowback.run("snapshot")
+    mariadb_source.load(
+        f"USE {db}; DO SETVAL(s, 900); REPLACE INTO s VALUES (5, 1, {MAX}, 1, 1, 2, 0, 0); ALTER TABLE t MODIFY n INT"
+    )
+    rowback.catch_up()
+    done = rowback.run("restore", "--to", "latest", "--rename", f"{db}.s={other}.s2", "--output", str(tmp_path / "out"))
+    assert f"`{db}.s`" not in done.stderr
+    assert f"warning: sequence `{other}.s2` was set back by INSERT" in done.stderr
+    load_with_client(mariadb_target, tmp_path / "out")
+    assert mariadb_target.execute(f"SELECT NEXTVAL({other}.s2)") == ((901,),)
+    for name in (db, other):
+        mariadb_target.execute(f"DROP DATABASE {name}")
+    mariadb_source.load(f"USE {db}; DROP SEQUENCE gone; CREATE TABLE gone (a INT PRIMARY KEY)")
+    rowback.catch_up()
+    for how in (("--dry-run",), ("--output", str(tmp_path / "refused"))):
+        refused = rowback.run("restore", "--to", "latest", *how, check=False)
+        assert refused.returncode == 7
+        assert f"`{db}.t` was defined with values of sequence `{db}.gone`" in refused.stderr
+    left = rowback.run("restore", "--to", "latest", "--exclude", f"{db}.t", "--output", str(tmp_path / "left"))
+    assert "wrote 1 tables" in left.stdout

@@ -144,7 +144,8 @@ def definitions_of(snapshot: Snapshot, known: Known | None) -> tuple[Definition,
     if isinstance(known, tuple):
         held = {(d.db, d.name) for d in known if d.type == "sequence"}
         names = [o for o in snapshot.objects if o.type == "sequence" and (o.db, o.name) not in held]
-        return (*known, *_unknown(snapshot, names, f"{_EARLIER} of sequences"))
+        why = "the snapshot has no definition of it: an earlier version took it, or it changed meanwhile"
+        return (*known, *_unknown(snapshot, names, why))
     return _unknown(snapshot, snapshot.objects, known or _EARLIER)
 
 

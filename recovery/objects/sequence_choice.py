@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from recovery.archive.actions import Ddl, Segment, Snapshot
 from recovery.archive.state import ArchiveState
 from recovery.config import wanted as captured
+from recovery.errors import NotComputable
 from recovery.objects.choose import Known, definitions_of
 from recovery.objects.plan import LeftOut, ObjectPlan
 from recovery.objects.sequence_fold import fold, once_there
 from recovery.objects.sequence_uses import uses
 from recovery.objects.sequences import KIND, Doubt, LiveSequence, Part, Stretch, of_sequences
-from recovery.scope import Pattern, in_scope, label, uncaptured
+from recovery.scope import Pattern, in_scope, label, spelled, uncaptured
 
 Name = tuple[str, str]
 
@@ -93,10 +94,22 @@ def choose_sequences(
     whole = with_segments(state, (one for _, one in sorted(chosen.items()) if not one.problem), cut_seq)
     there = {db for db, _ in tables.names} | {one.db for one in whole}
     passing = tuple(sorted(name for name in tables.users if name in gone - every.keys() and name[0] in there))
+    for name in passing:
+        if name in tables.names:
+            raise _taken(name, tables.users[name][0])
     found = ChosenSequences(whole, lost, passing=passing)
     made = found.names | {*passing}
     shared = any(name[0] != db for name in made & tables.users.keys() for db, _ in tables.users[name])
     return replace(found, notes=(*_notes(state, found, tables),), shared=shared)
+
+
+def _taken(name: Name, user: Name) -> NotComputable:
+    return NotComputable(
+        f"table `{label(user)}` was defined with values of sequence `{label(name)}`, which is gone at the target, and a "
+        "table has that name now: no load can make both",
+        hint=f"Leave one of them out with `--exclude '{spelled(user)}'`, restore to before the sequence was dropped, or "
+        "take a snapshot for later targets.",
+    )
 
 
 def _notes(state: ArchiveState, found: ChosenSequences, tables: _Tables) -> list[str]:

@@ -115,10 +115,12 @@ class LiveSequence:
 
 @dataclass(frozen=True)
 class Made:
-    """The statements that make a sequence, under its name. doubt: why its values may not be these; else ""."""
+    """The statements that make a sequence, under its name. doubt: why its values may not be these; else "". set_back:
+    whether row images behind its furthest value look as if a statement had put them there."""
 
     statements: tuple[str, ...]
     doubt: str = ""
+    set_back: bool = False
 
 
 def made(live: LiveSequence, images: Mapping[Stretch, Sequence[Row]]) -> Made:
@@ -126,7 +128,7 @@ def made(live: LiveSequence, images: Mapping[Stretch, Sequence[Row]]) -> Made:
     name = live.db, live.name
     found: list[str] = []
     row: Row | None = None
-    doubt = ""
+    doubt, back = "", False
     for part in live.parts:
         if isinstance(part, Held):
             row = part.row
@@ -135,24 +137,49 @@ def made(live: LiveSequence, images: Mapping[Stretch, Sequence[Row]]) -> Made:
         elif isinstance(part, Stretch):
             rows = images.get(part, ())
             if rows:
-                row = furthest([*([row] if row is not None and not doubt else []), *rows])
-                doubt = ""
+                known = [row] if row is not None and not doubt else []
+                # A snapshot's row may have been read behind some of them.
+                newer = rows[rows.index(known[0]) :] if known and known[0] in rows else [*known, *rows]
+                row, doubt, back = furthest([*known, *rows]), "", set_back(newer)
         else:
             if row is not None:
                 found += Held(row).of(name).split(BETWEEN)
                 row = None
             found.append(part.of(name))
+            back = False
     if row is not None:
         found += Held(row).of(name).split(BETWEEN)
-    return Made(tuple(found), doubt)
+    return Made(tuple(found), doubt, back)
 
 
 def furthest(rows: Sequence[Row]) -> Row:
     """The state behind these row images, between which no DDL ran. Not always the last one: a statement logs the range that
-    it reserved when it ends, and others may have reserved theirs since. Values go one way, rounds upwards."""
+    it reserved when it ends, and others may have reserved theirs since. Values go one way, rounds upwards, unless a
+    statement puts another row there (`set_back`): then numbers are skipped, and none is given twice."""
     last = rows[-1]
     same = [row for row in rows if row[1:_ROUND] == last[1:_ROUND]]
     return max(reversed(same), key=_distance)
+
+
+def set_back(rows: Sequence[Row]) -> bool:
+    """Whether row images behind the last furthest one were not logged late: each of those continues another image by one
+    range and is there once, an INSERT or REPLACE into the sequence is not."""
+    seen: set[Row] = set()
+    reserved = {_after(row) for row in rows}
+    most, found = rows[0], False
+    for row in rows:
+        if _distance(row) > _distance(most):
+            most, found = row, False
+        elif row != most or row in seen:
+            found = found or row in seen or row not in reserved
+        seen.add(row)
+    return found
+
+
+def _after(row: Row) -> Row:
+    """The row once a range has been reserved."""
+    cache, increment = row[COLUMNS.index("cache_size")], row[_INCREMENT]
+    return (row[0] + max(cache, 1) * increment, *row[1:])
 
 
 def _distance(row: Row) -> tuple[int, int]:
