@@ -380,9 +380,7 @@ def _status_variables(status: bytes) -> tuple[dict[int, bytes], bool]:
             at = start + 1
             for _ in range(status[start] if status[start] != 254 else 0):
                 at = (status.find(b"\0", at) + 1) or len(status) + 1
-        elif (
-            code == _COLLATIONS
-        ):  # character_set_collations (11.5): a count, four bytes for each; other variables follow
+        elif code == _COLLATIONS:  # character_set_collations, since 11.5: a count, and four bytes for each
             at = start + 1 + 4 * status[start]
         elif code == _GTID_FLAGS:  # Q_GTID_FLAGS3: a commit or rollback of an ALTER in two phases has its number, too
             at = start + (9 if status[start] & 12 else 1)

@@ -6,12 +6,15 @@ Promises: only copies with the recorded bytes are read; BadObject names the othe
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 import pyarrow.parquet as pq
 
@@ -27,6 +30,9 @@ from recovery.except_checks import check_undone
 from recovery.merge import MergedTable, Merger
 from recovery.output.report import Report, RestoreProgress
 from recovery.restore_plan import RestorePlan, TablePlan
+from recovery.target import Cut
+
+T = TypeVar("T")
 
 
 class BadObject(Exception):
@@ -134,7 +140,31 @@ class Folding:
         return fetch(self.store, held.path, held.sha256, self.scratch / f"{name}.parquet")
 
 
-def without(
+Replan: TypeAlias = Callable[[Mapping[str, str], Cut], RestorePlan]
+"""The plan for the same cut that does without the damaged snapshots (snapshot_id: reason)."""
+
+
+def around_damage(
+    state: ArchiveState,
+    plan: RestorePlan,
+    scratch: Path,
+    replan: Replan,
+    progress: Report,
+    run: Callable[[RestorePlan], T],
+) -> tuple[RestorePlan, T]:
+    """What `run` makes of the plan, or of one with older snapshots where it comes on a bad object; and that plan. Raises the
+    object's own error if no snapshot goes around it."""
+    damaged: dict[str, str] = {}
+    while True:
+        try:
+            return plan, run(plan)
+        except BadObject as bad:
+            plan = _without(bad, state, damaged, partial(replan, damaged, plan.cut))
+            note(progress, f"going back to an older snapshot: {bad.error.message}")
+            emptied(scratch)
+
+
+def _without(
     bad: BadObject, state: ArchiveState, damaged: dict[str, str], replan: Callable[[], RestorePlan]
 ) -> RestorePlan:
     """The plan that does without the snapshot with this object, which is added to `damaged`. Raises the object's own error
@@ -153,7 +183,8 @@ def without(
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path | None) -> Iterator[Path]:
-    """A folder for copies and spilled data, removed at the end. parent: None is the system's. Raises ConfigError."""
+    """A folder for copies and spilled data, removed at the end. parent: None is the system's. Raises ConfigError, and
+    NoSpace for an OSError that says so."""
     try:
         path = Path(tempfile.mkdtemp(prefix="rowback-restore-", dir=parent))
     except OSError as error:
@@ -163,8 +194,21 @@ def scratch_folder(parent: Path | None) -> Iterator[Path]:
         ) from error
     try:
         yield path
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise no_space(f"no space left in `{path}`") from error
+        raise
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def check_scratch(plan: RestorePlan, scratch: Path, more_bytes: int = 0) -> None:
+    """Refuse early what surely doesn't fit. more_bytes: what is written there besides copies. Raises NoSpace."""
+    free = shutil.disk_usage(scratch).free
+    if free < plan.largest_bytes + more_bytes:
+        raise no_space(
+            f"`{scratch.parent}` has {free} bytes free, and copies of the largest table need at least {plan.largest_bytes}"
+        )
 
 
 def emptied(scratch: Path) -> None:

@@ -7,9 +7,7 @@ Nothing is written but local copies, which go away again.
 
 from __future__ import annotations
 
-import errno
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,15 +17,15 @@ from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.autoincrement import Counter
 from recovery.folding import (
-    BadObject,
     DerivedFiles,
     Folding,
+    Replan,
+    around_damage,
+    check_scratch,
     derived_files,
     emptied,
-    no_space,
     note,
     scratch_folder,
-    without,
 )
 from recovery.merge import Merger, engine_error
 from recovery.output.report import Report
@@ -35,50 +33,40 @@ from recovery.restore_plan import RestorePlan, TablePlan
 
 
 @dataclass(frozen=True)
-class Rehearsal:
-    """replan: the plan that does without the damaged snapshots (snapshot_id: reason), for the same cut."""
+class Room:
+    """What a fold may take: see RestoreRequest."""
 
-    store: Store
-    state: ArchiveState
     memory_limit_bytes: int
     scratch_dir: Path | None
-    replan: Callable[[dict[str, str]], RestorePlan]
-    progress: Report
 
-    def of(self, plan: RestorePlan) -> RestorePlan:
-        """The plan that a run would walk to its end: this one, or one with older snapshots. Raises what the run would
-        raise: NotComputable, DdlInRange, ArchiveDamaged, NoSpace."""
-        if not plan.derivations and not _in_question(plan, ()):
-            return plan
-        damaged: dict[str, str] = {}
-        with scratch_folder(self.scratch_dir) as scratch:
-            while True:
-                _check_space(plan, scratch)
-                try:
-                    self._fold(plan, scratch)
-                    return plan
-                except BadObject as bad:
-                    plan = without(bad, self.state, damaged, lambda: self.replan(damaged))
-                    emptied(scratch)
-                except OSError as error:
-                    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                        raise no_space(f"no space left in `{scratch}`") from error
-                    raise
 
-    def _fold(self, plan: RestorePlan, scratch: Path) -> None:
-        derived = [derived_files(self.store, scratch, d, self.progress) for d in plan.derivations]
-        with Merger(scratch, self.memory_limit_bytes) as merger:
-            folding = Folding(self.store, merger, scratch, derived)
-            for table in _in_question(plan, derived):
-                note(
-                    self.progress,
-                    f"table {table.label}: its rows tell whether it can be restored, so they are looked at",
-                )
-                try:
-                    folding.rows(table, Counter(()))
-                except duckdb.Error as error:
-                    raise engine_error(error, table.label) from error
-                emptied(scratch)
+def rehearsed(
+    store: Store, state: ArchiveState, plan: RestorePlan, room: Room, replan: Replan, progress: Report
+) -> RestorePlan:
+    """The plan that a run would walk to its end: this one, or one with older snapshots. Raises what the run would raise:
+    NotComputable, DdlInRange, ArchiveDamaged, NoSpace."""
+    if not plan.derivations and not _in_question(plan, ()):
+        return plan
+    with scratch_folder(room.scratch_dir) as scratch:
+
+        def fold(plan: RestorePlan) -> None:
+            check_scratch(plan, scratch)
+            derived = [derived_files(store, scratch, d, progress) for d in plan.derivations]
+            with Merger(scratch, room.memory_limit_bytes) as merger:
+                folding = Folding(store, merger, scratch, derived)
+                for table in _in_question(plan, derived):
+                    note(progress, f"table {table.label}: looking at its rows, which tell whether it can be restored")
+                    _fold(folding, table)
+
+        return around_damage(state, plan, scratch, replan, progress, fold)[0]
+
+
+def _fold(folding: Folding, table: TablePlan) -> None:
+    try:
+        folding.rows(table, Counter(()))
+    except duckdb.Error as error:
+        raise engine_error(error, table.label) from error
+    emptied(folding.scratch)
 
 
 def _in_question(plan: RestorePlan, derived: Sequence[DerivedFiles]) -> list[TablePlan]:
@@ -90,12 +78,3 @@ def _asks(table: TablePlan) -> bool:
     return bool(staged.checks) or any(
         stage.removed or any(source.checks for source in stage.sources) for stage in staged.stages[1:]
     )
-
-
-def _check_space(plan: RestorePlan, scratch: Path) -> None:
-    largest = max((t.size_bytes for t in plan.tables), default=0) + sum(d.size_bytes for d in plan.derivations)
-    free = shutil.disk_usage(scratch).free
-    if free < largest:
-        raise no_space(
-            f"`{scratch.parent}` has {free} bytes free, and copies of the largest table need at least {largest}"
-        )

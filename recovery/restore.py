@@ -20,21 +20,22 @@ from typing import Any
 from recovery import tiers
 from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
-from recovery.dump import check_statements
 from recovery.errors import ConfigError, ObjectArchived
 from recovery.except_report import REFUSE
-from recovery.folding import BadObject, emptied, no_space, note, scratch_folder, without
+from recovery.folding import around_damage, check_scratch, note, scratch_folder
 from recovery.output import journal as journals
 from recovery.output.building import building, output_full
 from recovery.output.files import FileRecord, TableFiles
 from recovery.output.journal import Journal
 from recovery.output.options import OutputOptions
-from recovery.output.report import Report, RestoreProgress, unreported
+from recovery.output.report import Report, unreported
+from recovery.output.writers import check_definitions
 from recovery.planning import plan_for
 from recovery.program import in_place
-from recovery.rehearsal import Rehearsal
+from recovery.rehearsal import Room, rehearsed
 from recovery.rename import parse_renames, renamed
 from recovery.restore_plan import RestorePlan
+from recovery.sequence_rows import with_sequences
 from recovery.sizes import DEFAULT_MEMORY_LIMIT_BYTES
 from recovery.target import Cut
 from recovery.writing import Run, stories_of, write
@@ -147,42 +148,35 @@ def restore(store: Store, state: ArchiveState, request: RestoreRequest, progress
         journal = Journal(directory, _header(state, request, plan.cut))
         renames, limit_bytes = parse_renames(request.rename, state.stored_name), request.memory_limit_bytes
         run = Run(store, state, request.options, renames, limit_bytes, directory, scratch, journal, progress)
-        damaged: dict[str, str] = {}
+
+        def make(plan: RestorePlan) -> RestoreResult:
+            _check_space(plan, scratch, directory)
+            tiers.make_readable(store, tiers.read_by(plan), request.thaw, partial(note, progress))
+            journal.tidy()
+            plan, statements = with_sequences(store, plan)
+            return RestoreResult(plan, output, *write(run, plan, statements))
+
         try:
-            while True:
-                _check_space(plan, scratch, directory)
-                tiers.make_readable(store, tiers.read_by(plan), request.thaw, partial(note, progress))
-                try:
-                    tables, resumed, files = write(run, plan)
-                    break
-                except BadObject as bad:
-                    replan = partial(_planned, store, state, request, damaged, plan.cut)
-                    plan = without(bad, state, damaged, replan)
-                    progress(RestoreProgress(note=f"going back to an older snapshot: {bad.error.message}"))
-                    emptied(scratch)
-                    run.journal.tidy()
+            replan = partial(_planned, store, state, request)
+            return around_damage(state, plan, scratch, replan, progress, make)[1]
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise output_full(f"no space left while writing `{output}`") from error
             raise
-    return RestoreResult(plan, output, tables, resumed, files)
 
 
 def _rehearsed(store: Store, state: ArchiveState, request: RestoreRequest, progress: Report) -> RestorePlan:
     """The plan of a dry run. What can't be read now, or is refused for its conflicts, isn't rehearsed."""
     plan = _planned(store, state, request)
-    for table in plan.tables if request.options.format != "parquet" else ():
-        check_statements(table.schema, table.label)
+    check_definitions(request.options, [(t.schema, t.label) for t in plan.tables])
     if request.options.format == "sql":
         stories_of(store, state, plan, parse_renames(request.rename, state.stored_name))
     away = tiers.notes(tiers.held_back(store, tiers.read_by(plan)))
     if away or (plan.exclusion is not None and plan.exclusion.refused):
         return replace(plan, warnings=(*plan.warnings, *away))
-
-    def replan(damaged: dict[str, str]) -> RestorePlan:
-        return _planned(store, state, request, damaged, plan.cut)
-
-    return Rehearsal(store, state, request.memory_limit_bytes, request.scratch_dir, replan, progress).of(plan)
+    room = Room(request.memory_limit_bytes, request.scratch_dir)
+    plan = rehearsed(store, state, plan, room, partial(_planned, store, state, request), progress)
+    return with_sequences(store, plan)[0]
 
 
 def _header(state: ArchiveState, request: RestoreRequest, cut: Cut) -> dict[str, Any]:
@@ -215,12 +209,10 @@ def _begun(output: Path, state: ArchiveState, request: RestoreRequest) -> Cut | 
 def _check_space(plan: RestorePlan, scratch: Path, output: Path) -> None:
     """Refuse early what surely doesn't fit: copies of the largest table, and the dump, which is no smaller than the
     compressed baseline. What is estimated too low still ends in an error, later."""
-    largest = max((t.size_bytes for t in plan.tables), default=0) + sum(d.size_bytes for d in plan.derivations)
     dump = sum(o.size_bytes for t in plan.tables for o in t.objects) // 2
     shared = scratch.stat().st_dev == output.stat().st_dev
     free = shutil.disk_usage(output).free
-    if free < (needed := dump + (largest if shared else 0)):
+    if free < (needed := dump + (plan.largest_bytes if shared else 0)):
         raise output_full(f"`{output.parent}` has {free} bytes free, and the restore needs at least {needed}")
-    free = shutil.disk_usage(scratch).free
-    if not shared and free < largest:
-        raise no_space(f"`{scratch.parent}` has {free} bytes free, and the restore's copies need at least {largest}")
+    if not shared:
+        check_scratch(plan, scratch)

@@ -91,6 +91,11 @@ class RestorePlan:
         return sum(t.size_bytes for t in self.tables) + sum(others)
 
     @property
+    def largest_bytes(self) -> int:
+        """Of the copies that are held at a time: of one table, and of what is derived."""
+        return max((t.size_bytes for t in self.tables), default=0) + sum(d.size_bytes for d in self.derivations)
+
+    @property
     def cost(self) -> Cost:
         return cost_of(
             (TableCost(t.baseline_rows, t.change_rows, t.size_bytes) for t in self.tables),

@@ -8,8 +8,6 @@ gives; what can't be computed is refused as in a restore, never left out silentl
 
 from __future__ import annotations
 
-import errno
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -30,20 +28,11 @@ from recovery.autoincrement import Counter
 from recovery.convert import converted
 from recovery.errors import ObjectArchived, SnapshotError
 from recovery.failpoint import failpoint
-from recovery.folding import (
-    BadObject,
-    Folding,
-    derived_files,
-    emptied,
-    no_space,
-    note,
-    scratch_folder,
-    without,
-)
+from recovery.folding import Folding, around_damage, check_scratch, derived_files, emptied, note, scratch_folder
 from recovery.merge import MergedTable, Merger, engine_error
 from recovery.output.report import Report, RestoreProgress, unreported
 from recovery.planning import plan_for
-from recovery.rehearsal import Rehearsal
+from recovery.rehearsal import Room, rehearsed
 from recovery.restore_plan import RestorePlan, TablePlan
 from recovery.schema import Table
 from recovery.sizes import DEFAULT_MEMORY_LIMIT_BYTES
@@ -120,40 +109,25 @@ def roll_forward(
         plan = _checked(_planned(store, state, request))
         away = tiers.notes(tiers.held_back(store, tiers.read_by(plan)))
         if not away:
-            plan = _rehearsed(store, state, request, plan, progress)
+            room = Room(request.memory_limit_bytes, request.scratch_dir)
+            plan = rehearsed(store, state, plan, room, partial(_planned, store, state, request), progress)
         return RollForwardResult(plan, None, warnings=(*plan.warnings, *away))
     plan = _checked(_planned_thawed(store, state, request, progress))
-    damaged: dict[str, str] = {}
     with scratch_folder(request.scratch_dir) as scratch:
         run = _Run(store, state, begun, scratch, request.memory_limit_bytes, progress)
-        while True:
-            _check_space(plan, scratch)
+
+        def make(plan: RestorePlan) -> tuple[Baseline, ...]:
+            check_scratch(plan, scratch, _CHUNK_BYTES)
             tiers.make_readable(store, tiers.read_by(plan), request.thaw, partial(note, progress))
-            try:
-                baselines = _baselines(run, plan)
-                break
-            except BadObject as bad:
-                plan = without(bad, state, damaged, partial(_planned, store, state, request, damaged, plan.cut))
-                note(progress, f"going back to an older snapshot: {bad.error.message}")
-                emptied(scratch)
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise no_space(f"no space left in `{scratch}`") from error
-                raise
+            return _baselines(run, plan)
+
+        replan = partial(_planned, store, state, request)
+        plan, baselines = around_damage(state, plan, scratch, replan, progress, make)
     snapshot, notes = synthetic_snapshot(store, state, plan, begun, baselines, now, whole=not request.tables)
     failpoint("roll-forward.commit")
     # Whatever was committed meanwhile is behind the cut: nothing at or before it ever changes.
     committed = log.commit(log.read(), lambda _: [snapshot])
     return RollForwardResult(plan, snapshot, time.monotonic() - begin, committed.version, (*plan.warnings, *notes))
-
-
-def _rehearsed(
-    store: Store, state: ArchiveState, request: RollForwardRequest, plan: RestorePlan, progress: Report
-) -> RestorePlan:
-    def replan(damaged: dict[str, str]) -> RestorePlan:
-        return _planned(store, state, request, damaged, plan.cut)
-
-    return Rehearsal(store, state, request.memory_limit_bytes, request.scratch_dir, replan, progress).of(plan)
 
 
 def _planned(
@@ -183,15 +157,6 @@ def _checked(plan: RestorePlan) -> RestorePlan:
             hint="Widen `--tables`, or name another target; `rowback restore --dry-run` shows what there is.",
         )
     return plan
-
-
-def _check_space(plan: RestorePlan, scratch: Path) -> None:
-    largest = max(t.size_bytes for t in plan.tables) + sum(d.size_bytes for d in plan.derivations)
-    free = shutil.disk_usage(scratch).free
-    if free < largest + _CHUNK_BYTES:
-        raise no_space(
-            f"`{scratch.parent}` has {free} bytes free, and copies of the largest table need at least {largest}"
-        )
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

@@ -168,11 +168,10 @@ def left_out(
     def wanted(name: TableName) -> bool:
         return name not in planned and in_scope(name, patterns, exclude)
 
-    views = {(o.db, o.name) for o in newest.objects}
     notes = [
         f"table `{db}.{table}` was left out of the snapshot: {why}"
         for db, table, why in newest.skipped
-        if wanted((db, table)) and (db, table) not in views and why not in ("view", "sequence")
+        if wanted((db, table)) and why not in ("view", "sequence")
     ]
     skipped = {(db, table) for db, table, _ in newest.skipped}
     held = {(b.db, b.table) for b in newest.baselines}

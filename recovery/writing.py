@@ -5,7 +5,7 @@ Promises: a table that is recorded in the journal is not written again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,6 @@ from recovery.output.story import Story, stories
 from recovery.output.writers import Writer, writer_for
 from recovery.rename import Renames
 from recovery.restore_plan import RestorePlan, TablePlan
-from recovery.sequence_rows import made_from, put_back
 from recovery.straddling import straddling
 
 
@@ -49,12 +48,15 @@ class Run:
     progress: Report
 
 
-def write(run: Run, plan: RestorePlan) -> tuple[tuple[TableFiles, ...], tuple[str, ...], tuple[FileRecord, ...]]:
-    """The tables in name order, the labels of those that were there, and the other files."""
+def write(
+    run: Run, plan: RestorePlan, sequences: Mapping[str, Sequence[str]]
+) -> tuple[tuple[TableFiles, ...], tuple[str, ...], tuple[FileRecord, ...]]:
+    """The tables in name order, the labels of those that were there, and the other files. sequences: what makes those of
+    each database (recovery/sequence_rows.py)."""
     flavor = run.state.identity.flavor if run.state.identity else None
     writer = writer_for(run.options, run.directory, [(t.db, t.table) for t in plan.tables], flavor)
     told = stories_of(run.store, run.state, plan, run.renames) if run.options.format == "sql" else {}
-    writer.sequences(_sequences(run, plan))
+    writer.sequences(sequences)
     writer.objects(plan.objects)
     for db, create_statement in plan.databases:
         writer.database(db, create_statement)
@@ -89,16 +91,6 @@ def write(run: Run, plan: RestorePlan) -> tuple[tuple[TableFiles, ...], tuple[st
     manifests.write(run.directory, document)
     files = [*(FileRecord.from_json(f) for f in document["files"]), described(run.directory, manifests.NAME)]
     return tuple(tables), tuple(resumed), tuple(files)
-
-
-def _sequences(run: Run, plan: RestorePlan) -> dict[str, list[str]]:
-    """What makes the sequences of each database."""
-    found: dict[str, list[str]] = {}
-    for one, made in made_from(run.store, plan.objects.sequences):
-        found.setdefault(one.db, []).extend(made.statements)
-        if made.set_back:
-            note(run.progress, f"warning: {put_back(one)}")
-    return found
 
 
 class _Reporter(Protocol):

@@ -147,7 +147,7 @@ def fresh_mariadb(tmp_path: Path) -> Iterator[Callable[..., MariaDBServer]]:
 
 @pytest.fixture(params=[MySQLServer, MariaDBServer], ids=["mysql", "mariadb"])
 def fresh_source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """The same, once of each kind."""
+    """`fresh_source(options={...})` starts a server for this test alone; the test runs once with each kind."""
     yield from _factory(request.param, tmp_path)
 
 

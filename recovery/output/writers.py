@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from recovery.dump import DumpWriter
+from recovery.dump import DumpWriter, check_statements
 from recovery.merge import MergedTable, Merger
 from recovery.objects.plan import ObjectPlan
 from recovery.output.csv_files import CsvWriter
@@ -40,6 +40,14 @@ class Writer(Protocol):
     def sequences(self, statements: Mapping[str, Sequence[str]]) -> None: ...
 
     def finish(self, tables: Sequence[TableFiles]) -> None: ...
+
+
+def check_definitions(options: OutputOptions, tables: Iterable[tuple[Sequence[str], str]]) -> None:
+    """What `table` refuses of a definition, without writing it. tables: the statements that create each, and its label.
+    Raises NotComputable."""
+    if options.format != "parquet":
+        for schema, label in tables:
+            check_statements(schema, label)
 
 
 def writer_for(
