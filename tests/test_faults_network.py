@@ -6,6 +6,7 @@ import random
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,9 +18,11 @@ from exactness import assert_exact, executed
 from rowback import Rowback, drain, wait_for
 from tcpproxy import TcpProxy
 
+from dataflow.resume import binary_logs
 from dataflow.scan import Scan
 from recovery.context import open_context
 from recovery.errors import SourceUnreachable
+from recovery.source import connect, server_info
 from testservers import Server
 
 Fresh = Callable[..., Server]
@@ -90,6 +93,22 @@ def test_silence_is_not_the_end_of_the_binlog(monkeypatch: pytest.MonkeyPatch) -
     scan = Scan(cast(Any, None), cast(Any, SimpleNamespace(flavor="mysql")), "binlog.000007")
     with pytest.raises(SourceUnreachable, match=r"sent nothing .* in the middle of `binlog.000007`"):
         scan.until(lambda s: s.began)
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
+def test_the_end_of_an_idle_source_needs_no_heartbeat(
+    flavor: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A capture's first start looks for it; nothing behind it tells that it has been reached."""
+    source: Server = request.getfixturevalue(f"{flavor}_source")
+    monkeypatch.setenv("ROWBACK_TEST_PASSWORD", source.password)
+    server = open_context(Rowback(tmp_path / "rowback", source).config).source()
+    with closing(connect(server)) as connection:
+        info, logs = server_info(connection), binary_logs(connection)
+    with closing(Scan(server, info, logs[-1][0])) as scan:
+        scan.to(*logs[-1])
+        assert (scan.file, scan.position, scan.ended) == (*logs[-1], False)
 
 
 @pytest.mark.parametrize("encrypted", [True, False], ids=["tls", "plain"])
