@@ -1,13 +1,12 @@
-"""What a dry run does beside planning: fold the tables of which only the rows tell whether they can be restored.
+"""What a dry run does beside planning: look at rows where only they tell whether a table can be restored.
 
-Those are tables that a transaction is left out of (`--except`), tables on which a statement asks something of the rows
-before it (NOT NULL, another character set, removed partitions), and children of foreign keys whose actions aren't logged.
-Nothing is written but local copies, which go away again.
+Tables that a transaction is left out of (`--except`) are folded, and tables on which a statement asks something of the
+rows before it (NOT NULL, another character set, removed partitions); what foreign keys did without the server logging it is
+derived. Nothing is written but local copies, which go away again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from recovery.archive.state import ArchiveState
 from recovery.archive.store import Store
 from recovery.autoincrement import Counter
 from recovery.folding import (
-    DerivedFiles,
     Folding,
     Replan,
     around_damage,
@@ -45,7 +43,7 @@ def rehearsed(
 ) -> RestorePlan:
     """The plan that a run would walk to its end: this one, or one with older snapshots. Raises what the run would raise:
     NotComputable, DdlInRange, ArchiveDamaged, NoSpace."""
-    if not plan.derivations and not _in_question(plan, ()):
+    if not plan.derivations and not _in_question(plan):
         return plan
     with scratch_folder(room.scratch_dir) as scratch:
 
@@ -54,7 +52,7 @@ def rehearsed(
             derived = [derived_files(store, scratch, d, progress) for d in plan.derivations]
             with Merger(scratch, room.memory_limit_bytes) as merger:
                 folding = Folding(store, merger, scratch, derived)
-                for table in _in_question(plan, derived):
+                for table in _in_question(plan):
                     note(progress, f"table {table.label}: looking at its rows, which tell whether it can be restored")
                     _fold(folding, table)
 
@@ -69,8 +67,8 @@ def _fold(folding: Folding, table: TablePlan) -> None:
     emptied(folding.scratch)
 
 
-def _in_question(plan: RestorePlan, derived: Sequence[DerivedFiles]) -> list[TablePlan]:
-    return [t for t in plan.tables if t.undone or _asks(t) or any(d.file(t) is not None for d in derived)]
+def _in_question(plan: RestorePlan) -> list[TablePlan]:
+    return [t for t in plan.tables if t.undone or _asks(t)]
 
 
 def _asks(table: TablePlan) -> bool:

@@ -4,6 +4,7 @@ test_derive.py and test_except_demands.py, beside what the restore refuses.
 
 from __future__ import annotations
 
+import errno
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from handmade import Archive, column, insert, table
 
-from recovery.errors import ArchiveDamaged, NotComputable
+from recovery.errors import ArchiveDamaged, NoSpace, NotComputable
 from recovery.output.options import OutputOptions
 from recovery.output.report import RestoreProgress
 from recovery.restore import RestoreRequest, restore
@@ -77,6 +78,17 @@ def test_a_damaged_snapshot_is_passed_over_as_the_restore_does(archive: Archive,
     done = restore(archive.store, archive.state, RestoreRequest("latest", output=tmp_path / "out"))
     assert done.rows == 3
     assert replace(done.plan, target="") == replace(planned, target="")
+
+
+def test_a_full_scratch_disk_is_said_to_be_one(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked(archive)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr("recovery.rehearsal.Merger", full)
+    with pytest.raises(NoSpace, match="no space left in"):
+        dry(archive, [])
 
 
 @pytest.mark.parametrize(("data_format", "refused"), [("mydumper", True), ("sql", True), ("parquet", False)])

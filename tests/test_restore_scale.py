@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from handmade import ORDERS, Archive
 
 import bench_archive
 import bench_restore
@@ -13,6 +16,7 @@ from recovery.archive.filestore import FileStore
 from recovery.cost import Cost, TableCost, cost_of
 from recovery.merge import ENGINE_MIN_BYTES, RESERVE_BYTES, Merger, engine_limit_bytes, threads_for
 from recovery.restore import RestoreRequest, restore
+from recovery.roll_forward import RollForwardRequest, roll_forward
 
 MIB = 1024**2
 
@@ -63,6 +67,27 @@ def test_the_engine_gets_what_the_process_leaves(tmp_path: Path, memory: int, en
     assert folder == str(tmp_path / "duckdb")
     assert engine_limit_bytes(1) == ENGINE_MIN_BYTES < RESERVE_BYTES
     assert engine_limit_bytes(2**30, 2**27) == 2**30 - RESERVE_BYTES - 2**27
+
+
+def test_a_roll_forward_leaves_room_for_the_file_that_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Archive(tmp_path / "archive")
+    baseline = archive.baseline("s", ORDERS, [], "CREATE TABLE `orders` (`id` int)")
+    archive.snapshot("s", archive.mark(0), archive.mark(0), baseline)
+    found: list[str] = []
+
+    class Watched(Merger):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            ((limit,),) = self.connection.execute("SELECT current_setting('memory_limit')").fetchall()
+            found.append(limit)
+
+    monkeypatch.setattr("recovery.roll_forward.Merger", Watched)
+    request = RollForwardRequest("latest", memory_limit_bytes=2**30)
+    parts = archive.store, archive.layout, archive.log
+    roll_forward(archive.store, archive.state, *parts, request, now=lambda: datetime.now(UTC))
+    assert found == [f"{(2**30 - RESERVE_BYTES) / 2**20 - 128:.1f} MiB"]
 
 
 def test_the_plan_names_its_cost(tmp_path: Path) -> None:
