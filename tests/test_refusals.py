@@ -8,14 +8,14 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from handmade import UUID, Archive, column, delete, insert, table
 
 import recovery
-from recovery.archive.actions import Cascade, Writer
+from recovery.archive.actions import Cascade, Session, Writer
 from recovery.errors import TargetError
 from recovery.restore import RestoreRequest, restore
 from recovery.schema import Table
@@ -185,6 +185,18 @@ def test_a_statement_in_the_way(case: Case, tmp_path: Path) -> None:
         f"2026-01-01T00:00:0{number}+00:00), take a snapshot after it, "
         "or leave the table out with `--exclude 'shop.orders'`."
     )
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_scratch_server_is_named_only_where_it_helps(tmp_path: Path, *, native: bool) -> None:
+    clause = "ADD FOREIGN KEY (v) REFERENCES p (id) ON DELETE CASCADE" if native else "MODIFY v int"
+    archive = built(tmp_path, Case("", (), native=native))
+    session = Session(0, "utf8mb4", 45, 45, "+00:00", None, 0, complete=True)
+    ddl = replace(archive.ddl(1, f"ALTER TABLE orders {clause}", NAMED), session=session)
+    archive.window([], ddls=[ddl])
+    error = refusal(archive, tmp_path, "shop.orders")
+    assert clause in error.message
+    assert ("scratch_host" in error.hint) is not native
 
 
 def test_the_way_out_leads_out(tmp_path: Path) -> None:
