@@ -13,7 +13,7 @@ from dataflow.batches import ChangeBatch, EventBatch, Prepared, Resolved, Stop
 from dataflow.decoders import Decoders, Dictionary, Refused, TableDecoder
 from dataflow.grammar import PREPARE
 from dataflow.kernels import transactions as tk
-from dataflow.pieces import Piece
+from dataflow.pieces import Piece, used_definitions
 from dataflow.rows import UPDATE_AFTER, RowEvents, RowFault, RowImages
 from recovery.archive import segments
 from recovery.archive.segments import METADATA_FIELDS, TRANSACTIONS_SCHEMA
@@ -78,7 +78,7 @@ class Decoder:
         borders = [(n, ddl) for n, ddl in piece.ddl if ddl.tables != ()]
         for run, (end, ddl) in enumerate([*borders, (len(piece.rows), None)]):
             definition = piece.rows[start:end, tk.ROW_DEFINITION]
-            events = {n: start + np.flatnonzero(definition == n) for n in np.unique(definition).tolist()}
+            events = {n: start + np.flatnonzero(definition == n) for n in used_definitions(piece.rows[start:end])}
             for number, decoder in self._decoders.of_run(batch, piece, run, events).items():
                 if decoder is not None:
                     for images in _decode_events(piece, decoder, events[number]):

@@ -22,7 +22,7 @@ from dataflow.blocks import joined
 from dataflow.grammar import COMMIT, PREPARE, Grammar, Statement, damaged, event_of
 from dataflow.kernels import frame as fk
 from dataflow.kernels import transactions as tk
-from dataflow.pieces import Numbering, Piece
+from dataflow.pieces import Numbering, Piece, used_definitions
 from dataflow.rollbacks import ReadAgain, Span
 from dataflow.transactions import Transactions
 from recovery.archive.actions import Checkpoint, Ddl
@@ -449,7 +449,7 @@ class Framer:
             continued=continued,
             before=self._checkpoint,
             after=self._checkpoint,
-            definitions=grammar.maps.bodies(np.unique(rows[:, tk.ROW_DEFINITION]).tolist()),
+            definitions=grammar.maps.bodies(used_definitions(rows)),
             ddl=ddl,
             xa=xa,
             size_bytes=int((rows[:, tk.ROW_END] - rows[:, tk.ROW_BODY]).sum()) + 64 * len(found),

@@ -24,6 +24,7 @@ from recovery.errors import RowbackError, SourceMoved, SourceUnreachable
 from recovery.failpoint import failpoint
 
 FIRST_POLL_S, POLL_S = 0.001, 0.02  # pauses while nothing comes: they double
+OPENING_POLL_S = 0.005  # while an opening is under way
 log = logging.getLogger("rowback.capture")
 
 
@@ -91,7 +92,11 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         return []
 
     def next_awake(self) -> datetime | None:
-        wait_s = POLL_S if self._lost or self._opened is None else self._idle_s
+        wait_s = self._idle_s
+        if self._attempt is not None:
+            wait_s = OPENING_POLL_S
+        elif self._lost or self._opened is None:
+            wait_s = POLL_S
         return datetime.now(UTC) + timedelta(seconds=wait_s) if wait_s and not self._finished else None
 
     def snapshot(self) -> None:

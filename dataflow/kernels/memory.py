@@ -1,4 +1,5 @@
-"""What Numba lacks for decoding bytes: memcpy, memcmp, counting of bits and unaligned little-endian loads and stores.
+"""What Numba lacks for decoding bytes: memcpy, memcmp, prefetching, counting of bits and unaligned little-endian loads and
+stores.
 
 A byte loop in Numba copies about 18 times slower than memcpy. **None of these checks bounds**: the walk kernel has proved
 that every (offset, length) it hands out lies within its event, and outputs are sized from those lengths.
@@ -65,6 +66,22 @@ def trailing_zeros(typing: Any, word: Any) -> Any:
         return builder.cttz(args[0], ir.IntType(1)(1))
 
     return types.int64(types.int64), generate
+
+
+@intrinsic
+def prefetch(typing: Any, data: Any, at: Any) -> Any:
+    """Ask for the cache line of data[at], which is read soon. `at` may lie anywhere: nothing is read here."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        number = ir.IntType(32)
+        address = _address(context, builder, signature.args[0], args[0], args[1])
+        kind = ir.FunctionType(ir.VoidType(), [address.type, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        # For reading, into all levels, of the data cache.
+        builder.call(function, [address, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(data, types.int64), generate
 
 
 def _loader(bits: int, *, signed: bool) -> Any:

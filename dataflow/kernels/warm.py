@@ -2,7 +2,8 @@
 
 For image builds, provisioning and the set-up of tests; a capture that finds a cold cache does it before it connects
 (`ahead`). With a cache that is warm this takes a second, and captures load kernels when they call them
-(recovery/kernelcache.py).
+(recovery/kernelcache.py), but for those that every stream needs: these come in a thread while the engine starts and the
+server is asked.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 import pkgutil
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -51,10 +53,33 @@ def warm() -> float:
 
 
 def ahead() -> None:
-    """Compile the kernels unless the cache has them all: a server doesn't wait for long while its stream isn't read."""
+    """Compile the kernels unless the cache has them all: a server doesn't wait for long while its stream isn't read. If it
+    has, begin to load the frequent ones."""
     if not _mark().exists():
         logger.info("compiling the decoder, once for this machine and version (10 to 30 s)")
         warm()
+    else:
+        threading.Thread(target=_load_frequent, name="kernel-loader").start()
+
+
+def _load_frequent() -> None:
+    from dataflow.kernels import fixed, frame, gtids, strings, transactions, walk
+
+    for kernel in (
+        frame.frame,
+        transactions.read,
+        transactions.hash_bytes,
+        gtids.read,
+        gtids.write,
+        walk.walk,
+        fixed.same_width,
+        fixed.validity,
+        fixed.bits_of,
+        strings.gather,
+        strings.is_ascii,
+        strings.total,
+    ):
+        kernel.compile()
 
 
 def _mark() -> Path:
