@@ -335,20 +335,30 @@ def _usable(state: ArchiveState, snapshot: Snapshot) -> tuple[bool, str]:
         return True, ""
     if not _after_start(state, snapshot.low):
         return False, "taken before capture began: the changes in between are not in the archive"
+    standing = _standing(state)
     for hole in state.holes:
-        if _cut_off(hole, snapshot):
+        if hole in standing and _cut_off(hole, snapshot):
             return False, f"cut off by the gap at {hole.from_file}:{hole.from_position}"
     if not covers(state, snapshot.high):
         return False, WAITING
+    for hole in state.holes:
+        # Transactions are what targets are named by: the state right behind a gap has none yet.
+        if hole.to_file is not None and hole.after_seq == state.checkpoint.seq and not _before(snapshot, hole):
+            return False, f"waiting for the first transaction behind the gap at {hole.from_file}:{hole.from_position}"
     return True, ""
 
 
 def _cut_off(hole: Gap, snapshot: Snapshot) -> bool:
     """Whether the hole holds transactions that the stream would have to bring to the snapshot's end."""
-    low, high = ((snapshot.lineage, binlog_order(m.file, m.position)) for m in (snapshot.low, snapshot.high))
+    low = (snapshot.lineage, binlog_order(snapshot.low.file, snapshot.low.position))
     end = None if hole.to_file is None else (hole.lineage, binlog_order(hole.to_file, hole.to_position or 0))
-    begin = (hole.lineage, binlog_order(hole.from_file, hole.from_position))
-    return high > begin and not (end is not None and low >= end)
+    return not _before(snapshot, hole) and not (end is not None and low >= end)
+
+
+def _before(snapshot: Snapshot, hole: Gap) -> bool:
+    """Whether the snapshot ends before the hole begins."""
+    high = (snapshot.lineage, binlog_order(snapshot.high.file, snapshot.high.position))
+    return high <= (hole.lineage, binlog_order(hole.from_file, hole.from_position))
 
 
 def _after_start(state: ArchiveState, low: Mark) -> bool:
@@ -357,6 +367,16 @@ def _after_start(state: ArchiveState, low: Mark) -> bool:
     if _by_gtid(state, low.gtid_set, start.gtid_set):
         return is_subset(start.gtid_set, low.gtid_set, "mysql")
     return binlog_order(start.file, start.position) <= binlog_order(low.file, low.position)
+
+
+def _standing(state: ArchiveState) -> Sequence[Gap]:
+    """The gaps, without the stops that `--skip-gap` made gaps of later: they are on record twice."""
+
+    def ended(at: int, stop: Gap) -> bool:
+        place = (stop.lineage, stop.from_file, stop.from_position)
+        return any(g.to_file and (g.lineage, g.from_file, g.from_position) == place for g in state.gaps[at + 1 :])
+
+    return [gap for at, gap in enumerate(state.gaps) if gap.to_file is not None or not ended(at, gap)]
 
 
 def _gaps(state: ArchiveState) -> tuple[GapLine, ...]:
@@ -370,5 +390,5 @@ def _gaps(state: ArchiveState) -> tuple[GapLine, ...]:
             reason=g.reason,
             closed=g not in holes,
         )
-        for g in state.gaps
+        for g in _standing(state)
     )

@@ -129,7 +129,10 @@ def resolve(store: Store, state: ArchiveState, target: Target) -> Cut:
     }[target.kind]()
     for gap in state.holes:
         if gap.after_seq == seq and _inside(state, gap, target):
-            raise _outside(state, target, f": it lies inside {describe_gap(gap)}")
+            why = f": it lies inside {describe_gap(gap)}"
+            if target.kind == "latest":
+                raise _outside(state, target, why, "The first transaction that is captured behind the gap makes it known.")
+            raise _outside(state, target, why)
     return cut_of(store, state, seq)
 
 
@@ -256,10 +259,15 @@ def known_until(state: ArchiveState, gap: Gap) -> int:
     return max((c.covered_to_us for c in state.checkpoints if _precedes(state, c, gap, begin)), default=0)
 
 
-def _outside(state: ArchiveState, target: Target, why: str) -> TargetOutsideCoverage:
+def _outside(
+    state: ArchiveState,
+    target: Target,
+    why: str,
+    way_out: str = "`--to latest` takes the newest captured transaction.",
+) -> TargetOutsideCoverage:
     return TargetOutsideCoverage(
         f"target `{target.text}` is outside the archive's coverage{why}",
-        hint=f"Covered is {describe_coverage(state)}; `--to latest` takes the newest captured transaction.",
+        hint=f"Covered is {describe_coverage(state)}. {way_out}",
     )
 
 
