@@ -131,7 +131,9 @@ def resolve(store: Store, state: ArchiveState, target: Target) -> Cut:
         if gap.after_seq == seq and _inside(state, gap, target):
             why = f": it lies inside {describe_gap(gap)}"
             if target.kind == "latest":
-                raise _outside(state, target, why, "The first transaction that is captured behind the gap makes it known.")
+                raise _outside(
+                    state, target, why, "The first transaction that is captured behind the gap makes it known."
+                )
             raise _outside(state, target, why)
     return cut_of(store, state, seq)
 
