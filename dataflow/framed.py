@@ -14,6 +14,8 @@ from dataflow.framer import Diverged, Framer
 from dataflow.pieces import Piece
 from dataflow.resume import diverged
 from dataflow.stream import EventStream
+from dataflow.torn import CUT_SHORT, Torn
+from recovery.errors import RowbackError
 from recovery.failpoint import failpoint
 from recovery.gtid import binlog_order
 
@@ -110,11 +112,19 @@ class PieceStream:
         if framer.failure is not None:
             raise framer.failure
         if framer.ending is not None:
-            began = (framer.file, framer.position) != self._asked_for
-            raise self._stream.ended(framer.ending, began=began)
+            raise ended(self._stream, framer, began=(framer.file, framer.position) != self._asked_for)
 
     def _reached(self) -> bool:
         framer = self._framer
         if self._target is None or framer.failure is not None or framer.in_transaction or not framer.proved:
             return False
         return binlog_order(framer.file, framer.position) >= binlog_order(*self._target)
+
+
+def ended(stream: EventStream, framer: Framer, *, began: bool) -> RowbackError | Torn:
+    """What the packet means with which the server ended the stream. began: see `EventStream.ended`."""
+    assert framer.ending is not None
+    error = stream.ended(framer.ending, began=began)
+    if framer.flavor == "mariadb" and framer.proved and CUT_SHORT in framer.ending:
+        return Torn(framer.file, error)
+    return error

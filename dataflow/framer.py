@@ -24,6 +24,7 @@ from dataflow.kernels import frame as fk
 from dataflow.kernels import transactions as tk
 from dataflow.pieces import Numbering, Piece, used_definitions
 from dataflow.rollbacks import ReadAgain, Span
+from dataflow.torn import Torn
 from dataflow.transactions import Transactions
 from recovery.archive.actions import Checkpoint, Ddl
 from recovery.errors import RowbackError
@@ -43,9 +44,10 @@ class Framer:
     holds it already (it takes no seq), or None.
     charsets: collation id -> character set, for the statements of clients. utc_since_us: see recovery/source.py.
     rolled_back: what a ReadAgain said of the first transaction. None: the rows are no matter, there is no reading again.
-    lower_case: see `dataflow.grammar.Grammar`.
+    lower_case: see `dataflow.grammar.Grammar`. torn: what the file before the first one ends with; the first one's list of
+    GTIDs must prove then that nothing of it is missing.
 
-    failure: why it stopped (a RowbackError, Diverged or ReadAgain). ending: the packet with which the server ended the
+    failure: why it stopped (a RowbackError, Diverged, ReadAgain or Torn). ending: the packet with which the server ended the
     stream. idle_since_us: when the server last said that it has nothing more.
     """
 
@@ -61,8 +63,10 @@ class Framer:
         utc_since_us: int | None = None,
         rolled_back: Sequence[Span] | None = None,
         lower_case: bool = False,
+        torn: Torn | None = None,
     ) -> None:
         self.flavor = flavor
+        self._torn = torn
         self._reads_again = rolled_back is not None
         self.expect = expect
         self._utc_since_us = utc_since_us
@@ -121,7 +125,7 @@ class Framer:
     @property
     def proved(self) -> bool:
         """Whether the stream has shown all by which it can be told to be the one that the checkpoint is of."""
-        return self.expect is None and self._begun_at_us is None
+        return self.expect is None and self._begun_at_us is None and self._torn is None
 
     def feed(self, data: np.ndarray | Sequence[np.ndarray], arrived_at_us: int) -> list[Piece]:
         """Take in bytes (uint8) as they come from the socket, in one array or several; gives what is whole. Doesn't raise:
@@ -137,10 +141,12 @@ class Framer:
             self._rest, self._waiting, self._held, self._wanted = _NO_BYTES, [], 0, 1
             try:
                 self._packets(buffer)
-            except (RowbackError, Diverged, ReadAgain) as error:
+            except (RowbackError, Diverged, ReadAgain, Torn) as error:
                 self.failure = error
                 if self._rescuable:
                     self._rescue(buffer)
+                if isinstance(self.failure, Torn) and not self.proved:
+                    self.failure = self.failure.error
             if self._idle_after != self._flushed + self._grammar.txs:
                 self.idle_since_us = None
         out, self._out = self._out, []
@@ -276,6 +282,10 @@ class Framer:
         mysql = event.type == ev.PREVIOUS_GTIDS
         text = ev.previous_gtids(event) if mysql else ",".join(ev.mariadb_gtid_list(event))
         previous = parse_gtid_set(text, self.flavor)
+        if self._torn is not None:
+            if previous != self._numbering.gtids:
+                raise self._torn.disproved(self.file, text, str(self._numbering.gtids))
+            self._torn = None
         if not previous.issubset(self._numbering.gtids):  # type: ignore[arg-type]
             raise damaged(f"{self.file} says that `{text}` stand before it, and the stream didn't bring them all")
         if not self._grammar.open and self.expect is None:
@@ -361,7 +371,7 @@ class Framer:
         """After a failure: emit the transactions that were whole before it."""
         try:
             self._emit(buffer, (0, self._grammar.txs), self._crcs(), open_=False)
-        except (RowbackError, Diverged, ReadAgain) as error:
+        except (RowbackError, Diverged, ReadAgain) as error:  # says more than what ended it
             self.failure = error
 
     def _crcs(self) -> np.ndarray:
@@ -385,6 +395,8 @@ class Framer:
         """Number the transactions span[0] to span[1] and put them out as a piece."""
         if span[0] == span[1]:
             return
+        if self._torn is not None:  # no list of GTIDs came
+            raise self._torn.error
         rescuable, self._rescuable = self._rescuable, False
         found = self._numbering.number(
             self._grammar, buffer, span, crcs, first_event=self._first, arrived_at_us=self._arrived_at_us

@@ -21,6 +21,7 @@ from dataflow.kernels import frame as fk
 from dataflow.kernels import transactions as tk
 from dataflow.rollbacks import Rollbacks, Span
 from dataflow.tablemaps import TableMaps
+from dataflow.torn import Torn
 from recovery.archive.actions import Session
 from recovery.ddl import Classified, classify, makes_rows
 from recovery.errors import BinlogDamaged, UnsupportedEvent
@@ -236,7 +237,8 @@ class Grammar:
         if event.artificial:
             if file != self.file or position != self.position:
                 if self.open or position != 4:
-                    raise damaged(f"the stream jumps from {self.file}:{self.position} to {file}:{position}")
+                    error = damaged(f"the stream jumps from {self.file}:{self.position} to {file}:{position}")
+                    raise Torn(self.file, error) if self.flavor == "mariadb" and position == 4 else error
                 self._enter(file)
             return
         self.follow(event)

@@ -22,6 +22,8 @@ from dataflow.framer import Framer
 from dataflow.health import ServerHealth
 from dataflow.resume import (
     Begin,
+    StreamStart,
+    behind_torn,
     check_identity,
     check_settings,
     collations,
@@ -37,6 +39,7 @@ from dataflow.sink import Archive
 from dataflow.skip_gap import behind_gap
 from dataflow.spool import Spool, replay
 from dataflow.stream import EventStream
+from dataflow.torn import Torn
 from recovery.archive.actions import Action, Checkpoint
 from recovery.archive.state import ArchiveState
 from recovery.config import ServerSettings
@@ -127,16 +130,17 @@ def start(capture: Capture) -> Opened:
     return Opened(server, archive, info, charsets, state.generation, at, stream, framer, target, asked_at_us)
 
 
-def reopen(lost: Opened, checkpoint: Checkpoint, rolled_back: Sequence[Span] = ()) -> Opened:
-    """The stream again, behind the last transaction that was emitted; checkpoint: there. rolled_back: see Framer. Raises
-    RowbackError; SourceMoved if another server answers that may be followed once all of this is in the archive."""
+def reopen(lost: Opened, checkpoint: Checkpoint, rolled_back: Sequence[Span] = (), torn: Torn | None = None) -> Opened:
+    """The stream again, behind the last transaction that was emitted; checkpoint: there. rolled_back: see Framer. torn: what
+    to go behind. Raises RowbackError; SourceMoved if another server answers that may be followed once all of this is in the
+    archive."""
     with closing(connect(lost.server, read_timeout=QUERY_S)) as connection:
         info = server_info(connection)
         if lost.server.failover and not same_server(identity_of(lost.info), info):
             raise SourceMoved(f"another server answers for `{lost.server.name}`", hint="Capture follows by itself.")
         check_identity(identity_of(lost.info), info)
         check_names(lost.info.lower_case_table_names, info)
-        stream, framer = _open(lost.server, connection, lost.info, lost.charsets, checkpoint, rolled_back)
+        stream, framer = _open(lost.server, connection, lost.info, lost.charsets, checkpoint, rolled_back, torn)
     log.info("source back server=%s file=%s position=%d", lost.server.name, checkpoint.file, checkpoint.position)
     return replace(lost, checkpoint=checkpoint, stream=stream, framer=framer)
 
@@ -229,9 +233,14 @@ def _open(
     charsets: Mapping[int, str],
     checkpoint: Checkpoint,
     rolled_back: Sequence[Span] = (),
+    torn: Torn | None = None,
 ) -> tuple[EventStream, Framer]:
     """The stream and framer from the checkpoint on. Raises BinlogPurged and SourceDiverged if it can't be had."""
-    begin = stream_start(connection, info, checkpoint)
+    if torn is not None:
+        checkpoint = behind_torn(connection, torn, checkpoint)
+        begin = StreamStart(checkpoint.file, checkpoint.position, None)
+    else:
+        begin = stream_start(connection, info, checkpoint)
     stream = EventStream(server, info.flavor, replica_id(server, info), begin.file, begin.position)
     framer = Framer(
         info.flavor,
@@ -243,6 +252,7 @@ def _open(
         utc_since_us=utc_since_us(connection),
         rolled_back=rolled_back,
         lower_case=info.lower_case_table_names == 1,
+        torn=torn,
     )
     return stream, framer
 

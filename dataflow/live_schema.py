@@ -9,25 +9,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Protocol, TypeVar
 
 from dataflow import drain
 from dataflow.definitions import Decision, Known, Ledger, Name, Place, Reading, Unproved, archived, misfit, unsure_label
+from dataflow.framed import ended
 from dataflow.framer import Diverged, Framer
 from dataflow.lineage import Lineage, Scratch, charsets_proved
-from dataflow.resume import diverged, same_server
+from dataflow.pieces import Piece
+from dataflow.resume import behind_torn, diverged, same_server
 from dataflow.scan import replica_id
 from dataflow.stream import EventStream
 from dataflow.tablemap import TableMap
+from dataflow.torn import Torn
 from recovery.archive.actions import Checkpoint, Ddl, Identity
 from recovery.archive.state import ArchiveState
 from recovery.config import ServerSettings
 from recovery.errors import RowbackError, SourceError, SourceMisconfigured, SourceUnreachable
 from recovery.gtid import binlog_order
 from recovery.schema import Table
-from recovery.source import Connection, binlog_status, connect, server_info
+from recovery.source import Connection, ServerInfo, binlog_status, connect, server_info
 from recovery.source_tables import read_tables, show_create_table
 
 LOOK_AHEAD_BYTES = 8 * 1024 * 1024
@@ -213,10 +216,25 @@ class LiveSource:
         return Reading(tables, binlog_order(*status), creates, elsewhere)
 
     def ddls(self, after: Checkpoint, until: Place) -> tuple[list[Ddl], Checkpoint]:
-        with closing(connect(self._server)) as connection:
-            info = server_info(connection)
+        found: list[Ddl] = []
+        torn: Torn | None = None
+        while True:
+            with closing(connect(self._server)) as connection:
+                info = server_info(connection)
+                if torn is not None:
+                    after = behind_torn(connection, torn, after)
+            try:
+                for piece in self._pieces(info, after, until, torn):
+                    found += [ddl for _, ddl in piece.ddl]
+                    after = piece.after
+            except Torn as error:
+                torn = error
+            else:
+                return found, after
+
+    def _pieces(self, info: ServerInfo, after: Checkpoint, until: Place, torn: Torn | None) -> Iterator[Piece]:
+        """The stream from `after` to at least `until`. Raises what ends it before."""
         number = replica_id(self._server, info, scanning=True)
-        stream = EventStream(self._server, info.flavor, number, after.file, after.position)
         framer = Framer(
             info.flavor,
             after,
@@ -225,24 +243,21 @@ class LiveSource:
             expect=None,
             charsets=self._charsets,
             lower_case=info.lower_case_table_names == 1,
+            torn=torn,
         )
-        found: list[Ddl] = []
-        with closing(stream):
+        with closing(EventStream(self._server, info.flavor, number, after.file, after.position)) as stream:
             while binlog_order(framer.file, framer.position) < until or framer.in_transaction:
                 taken = stream.take(LOOK_AHEAD_BYTES)
                 if not taken:
                     time.sleep(POLL_S)
                 for data, arrived_at_us in taken:
-                    for piece in framer.feed(data, arrived_at_us):
-                        found += [ddl for _, ddl in piece.ddl]
-                        after = piece.after
+                    yield from framer.feed(data, arrived_at_us)
                 if isinstance(framer.failure, Diverged):
                     raise diverged(str(framer.failure)) from framer.failure
                 if framer.failure is not None:
                     raise framer.failure
                 if framer.ending is not None:
-                    raise stream.ended(framer.ending, began=True)
-        return found, after
+                    raise ended(stream, framer, began=True)
 
 
 def definitions_of(

@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from dataflow.scan import Scan
+from dataflow.torn import Torn
 from recovery.archive.actions import Action, Checkpoint, Gap, Identity
 from recovery.archive.log import Log
 from recovery.archive.state import ArchiveState
@@ -141,6 +142,14 @@ def stream_start(connection: Connection, info: ServerInfo, checkpoint: Checkpoin
     if checkpoint.transaction_file in logs and checkpoint.transaction_position is not None:
         return StreamStart(checkpoint.transaction_file, checkpoint.transaction_position, checkpoint.transaction_digest)
     return StreamStart(checkpoint.file, checkpoint.position, None)
+
+
+def behind_torn(connection: Connection, torn: Torn, checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint as if it stood in front of the file that follows on a torn one. Raises its error if there is none."""
+    files = [name for name, _ in binary_logs(connection)]
+    if torn.file not in files[:-1]:
+        raise torn.error
+    return replace(checkpoint, file=files[files.index(torn.file) + 1], position=4, file_begun_at_us=None)
 
 
 def diverged(what: str) -> SourceDiverged:

@@ -20,6 +20,7 @@ from dataflow.framed import PieceStream
 from dataflow.health import State
 from dataflow.lifecycle import Attempt, Backoff, Capture, Opened, reopen, start
 from dataflow.rollbacks import ReadAgain, Span
+from dataflow.torn import Torn
 from recovery.errors import RowbackError, SourceMoved, SourceUnreachable
 from recovery.failpoint import failpoint
 
@@ -55,6 +56,7 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         self._opened: Opened | None = None
         self._lost = False
         self._rolled_back: tuple[Span, ...] = ()
+        self._torn: Torn | None = None
         self._moved: SourceMoved | None = None
         self._flushing = False
         self._backoff = Backoff()
@@ -85,6 +87,8 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
             return self._take()
         except ReadAgain as rollback:
             self._read_again(rollback)
+        except Torn as torn:
+            self._go_behind(torn)
         except SourceUnreachable as error:
             self._lose(error)
         except RowbackError as error:
@@ -118,7 +122,7 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
                 return
             action = partial(start, self._capture)
             if self._opened is not None and self._lost:
-                action = partial(reopen, self._opened, self._checkpoint, self._rolled_back)
+                action = partial(reopen, self._opened, self._checkpoint, self._rolled_back, self._torn)
             self._attempt = Attempt(action, lambda opened: opened.stream.close())
         if not self._attempt.done:
             return
@@ -140,7 +144,7 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
     def _adopt(self, opened: Opened) -> None:
         if self._lost:
             self._health.reconnected()
-        self._opened, self._lost = opened, False
+        self._opened, self._lost, self._torn = opened, False, None
         self._server, self._info, self._charsets = opened.server, opened.info, opened.charsets
         self._generation, self._checkpoint = opened.generation, opened.checkpoint
         self._pieces = PieceStream(opened.stream, opened.framer, opened.target, opened.asked_at_us)
@@ -165,6 +169,15 @@ class _ServerPartition(StatefulSourcePartition[tuple[str, EventBatch | Stop], No
         self._try_at = time.monotonic()
         self._give_up_at = self._try_at + self._capture.patience_s()
         log.info("reading a transaction again server=%s rolled_back=%s", self._name, rollback)
+
+    def _go_behind(self, torn: Torn) -> None:
+        """The server died inside the last transaction of a file: on with the next file, whose beginning proves it. The
+        steps behind drop what was passed on of that transaction."""
+        self._pieces.close()
+        self._lost, self._torn, self._rolled_back = True, torn, ()
+        self._try_at = time.monotonic()
+        self._give_up_at = self._try_at + self._capture.patience_s()
+        log.warning("a transaction without its end server=%s file=%s", self._name, torn.file)
 
     def _fail(self, error: RowbackError) -> None:
         """An opening failed for good."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -38,7 +37,6 @@ def test_a_source_that_is_killed_under_load(tmp_path: Path, fresh_source: Fresh)
         time.sleep(2)
         source.kill()
         load.stop()
-        cut_torn_event(source)
         source.restart()
         wait_for(lambda n=back: rowback.capture_log().count("source back") > n, 90, "capture to find the source again")
     assert drain(capture) == 0, rowback.capture_log()[-2000:]
@@ -67,7 +65,6 @@ def test_a_source_that_is_killed_together_with_capture(tmp_path: Path, fresh_sou
         capture.kill()
         capture.wait()
         load.stop()
-        cut_torn_event(source)
         source.restart()
     rowback.catch_up()
     assert assert_exact(rowback, source, start).gaps == 0
@@ -77,19 +74,6 @@ def keeps_xa(source: Server) -> bool:
     """Whether XA transactions that are in its binlog are in its tables behind a crash. MariaDB's may not be, of two phases
     (they stay prepared) or of one (they are gone), though its replicas have them: both were seen on 10.11."""
     return source.flavor == "mysql"
-
-
-def cut_torn_event(source: Server) -> None:
-    """A kill between two writes leaves an event without its end. MySQL cuts it off when it starts; MariaDB doesn't, and then
-    neither a replica nor capture gets past it ("binlog truncated in the middle of event"; 10.11, in one of sixty kills)."""
-    if source.flavor != "mariadb":
-        return
-    file = source.binlog_files()[-1]
-    body = file.read_bytes()
-    at = 4
-    while at + 19 <= len(body) and at + (size := int.from_bytes(body[at + 9 : at + 13], "little")) <= len(body):
-        at += size
-    os.truncate(file, at)
 
 
 @pytest.mark.slow

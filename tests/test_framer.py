@@ -17,6 +17,7 @@ from dataflow import events as ev
 from dataflow.framer import REWIND_BYTES, Diverged, Framer
 from dataflow.pieces import Piece
 from dataflow.rollbacks import ReadAgain, Span
+from dataflow.torn import Torn
 from recovery.archive.actions import Checkpoint
 from recovery.errors import BinlogDamaged, RowbackError, UnsupportedEvent
 
@@ -137,6 +138,55 @@ def rolled(log: Binlog, number: int, end: bytes, *before: int) -> Binlog:
 def sizes_of(pieces: list[Piece]) -> list[tuple[int, int]]:
     """(seq, size) of the row events."""
     return [(p.transactions.first_seq + int(r[4]), int(r[2] - r[1]) - 12) for p in pieces for r in p.rows]
+
+
+def gtid_list(*numbers: int) -> bytes:
+    listed = b"".join(struct.pack("<IIQ", domain, 1, n) for domain, n in enumerate(numbers) if n)
+    return len(numbers).to_bytes(4, "little") + listed
+
+
+@pytest.mark.parametrize(
+    ("listed", "says"),
+    [
+        ((4,), None),
+        ((5,), "binlog.000002` says that `0-1-5` stand before it, and captured is `0-1-4`"),
+        ((3,), "says that `0-1-3` stand before it"),  # of a server that was reset
+        ((), "says that `` stand before it"),
+        ((4, 1), "says that `0-1-4,1-1-1` stand before it"),
+        (None, "^cut short"),  # a transaction comes without a list before it
+    ],
+)
+def test_a_torn_file_is_passed_over_only_if_the_next_one_lists_what_was_captured(
+    listed: tuple[int, ...] | None, says: str | None
+) -> None:
+    at = Checkpoint(4, "binlog.000002", 4, "0-1-4", 5, 5)
+    torn = Torn("binlog.000001", BinlogDamaged("cut short", hint=""))
+    f = Framer("mariadb", at, file=at.file, position=4, expect=None, torn=torn)
+    assert not f.proved
+    log = Binlog(4, "mariadb")
+    if listed is not None:
+        log.add(ev.MARIADB_GTID_LIST, gtid_list(*listed))
+    log.transaction(5)
+    if says is None:
+        (piece,) = fed(f, log.bytes)
+        assert f.proved
+        assert (piece.transactions.first_seq, piece.after.gtid_set) == (5, "0-1-5")
+        return
+    with pytest.raises(BinlogDamaged, match=says):
+        fed(f, log.bytes)
+    assert not f.proved
+
+
+@pytest.mark.parametrize(("flavor", "proved"), [("mysql", True), ("mariadb", True), ("mariadb", False)])
+def test_a_file_that_ends_inside_a_transaction_is_torn(flavor: str, proved: bool) -> None:
+    """Only a MariaDB server leaves that behind, and only a stream that is proved to be the captured one says so."""
+    log = Binlog(flavor=flavor).transaction(1).gtid(2)
+    rotate = event(ev.ROTATE, (4).to_bytes(8, "little") + b"binlog.000002", 0, flags=0x20)
+    at = Checkpoint(0, "binlog.000001", START, "", 5, 5, file_begun_at_us=None if proved else 1)
+    f = Framer(flavor, at, file="binlog.000001", position=START, expect=None)
+    pieces = f.feed(packets([*log.events, rotate]), 2 * 10**15)
+    assert [len(p.transactions) for p in pieces if not p.open] == [1]
+    assert isinstance(f.failure, Torn if flavor == "mariadb" and proved else BinlogDamaged)
 
 
 def test_what_is_rolled_back_counts_for_nothing() -> None:

@@ -1,0 +1,150 @@
+"""A MariaDB server that died inside a transaction leaves it in its binlog. Capture goes on behind it where the next file
+proves that it took no effect, and stops with a gap where it doesn't."""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from exactness import assert_exact, executed
+from rowback import Rowback, drain, wait_for
+from test_capture_large import MIB
+
+from dataflow import events as ev
+from recovery.context import open_context
+from testservers import MariaDBServer
+
+PASSED = "a transaction without its end"
+SETUP = """CREATE DATABASE d; CREATE TABLE d.t (id int PRIMARY KEY, n int, body mediumtext);
+CREATE TABLE d.u (id int PRIMARY KEY);"""
+SMALL = "INSERT INTO d.t VALUES (100, 1, 'small'), (101, 1, 'small')"
+# Several events, and more than capture keeps back of a transaction whose end it hasn't seen; as parts of it go ahead.
+LARGE = "INSERT INTO d.t SELECT 1000 + seq, seq, REPEAT('long ', 2000) FROM d.seq_1_to_3000"
+
+
+def events(body: bytes) -> list[bytes]:
+    found, at = [], 4
+    while at < len(body):
+        size = int.from_bytes(body[at + 9 : at + 13], "little")
+        found.append(body[at : at + size])
+        at += size
+    return found
+
+
+def last_transaction(file: Path) -> list[bytes]:
+    found = events(file.read_bytes())
+    return found[max(n for n, e in enumerate(found) if e[4] == ev.MARIADB_GTID) :]
+
+
+def moved(event: bytes, position: int) -> bytes:
+    """The event as if it had been written at `position`, with the next number if it is a GTID."""
+    event = event[:13] + (position + len(event)).to_bytes(4, "little") + event[17:-4]
+    if event[4] == ev.MARIADB_GTID:
+        event = event[:19] + (int.from_bytes(event[19:27], "little") + 1).to_bytes(8, "little") + event[27:]
+    return event + zlib.crc32(event).to_bytes(4, "little")
+
+
+def tear(source: MariaDBServer, *, cut: bool) -> None:
+    """Kill it and append its last transaction as another one: without its end, or cut in its last event but one."""
+    source.kill()
+    file = source.binlog_files()[-1]
+    with file.open("ab") as out:
+        copied = last_transaction(file)[:-1]
+        for n, event in enumerate(copied):
+            event = moved(event, out.tell())
+            out.write(event[: len(event) // 2] if cut and n == len(copied) - 1 else event)
+
+
+def begin(tmp_path: Path, fresh_mariadb: Any, metadata: str) -> tuple[MariaDBServer, Rowback, str]:
+    source: MariaDBServer = fresh_mariadb(name="torn", options={"binlog_row_metadata": metadata})
+    source.load(SETUP)
+    start = executed(source)
+    rowback = Rowback(tmp_path / "rowback", source, extra=f"memory_bytes = {16 * MIB}")
+    rowback.run("capture", "--until-caught-up")
+    source.execute("INSERT INTO d.t VALUES (1, 1, 'first')")
+    return source, rowback, start
+
+
+@pytest.mark.parametrize("cut", [True, False], ids=["event-cut", "no-end"])
+@pytest.mark.parametrize("statement", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize(("running", "metadata"), [(True, "FULL"), (False, "NO_LOG")])
+def test_what_the_server_rolled_back_is_passed_over(
+    running: bool, metadata: str, statement: str, cut: bool, tmp_path: Path, fresh_mariadb: Any
+) -> None:
+    source, rowback, start = begin(tmp_path, fresh_mariadb, metadata)
+    capture = rowback.start_capture("--window-seconds", "0.1") if running else None
+    if capture is not None:
+        rowback.wait_started(capture)
+    source.execute(statement)
+    if capture is not None:
+        wait_for(lambda: open_context(rowback.config).log.read().last_seq == 2, 30, "the last whole transaction")
+    tear(source, cut=cut)
+    source.start()
+    # Its number is given again, to something else; and with NO_LOG, this table's columns are asked for across the tear.
+    source.execute("INSERT INTO d.u VALUES (7)")
+    source.execute("DELETE FROM d.t WHERE id = 1")
+    if capture is not None:
+        wait_for(
+            lambda: open_context(rowback.config).log.read().last_seq == 4, 60, "what was committed after the start"
+        )
+        assert drain(capture) == 0
+    done = rowback.run("capture", "--until-caught-up")
+    assert PASSED in (done.stderr if capture is None else rowback.capture_log())
+    assert assert_exact(rowback, source, start, purged=True).gaps == 0
+    state = open_context(rowback.config).log.read()
+    assert not state.gaps
+    assert state.last_seq == 4
+
+
+def test_twice_in_a_row_with_nothing_between(tmp_path: Path, fresh_mariadb: Any) -> None:
+    source, rowback, start = begin(tmp_path, fresh_mariadb, "FULL")
+    tear(source, cut=True)
+    source.start()
+    source.kill()
+    with source.binlog_files()[-1].open("ab") as out:
+        out.write(b"\x01\x02\x03\x04\xa2")  # of an event's header
+    source.start()
+    source.execute("INSERT INTO d.u VALUES (7)")
+    done = rowback.run("capture", "--until-caught-up")
+    assert done.stderr.count(PASSED) == 2
+    assert assert_exact(rowback, source, start, purged=True).gaps == 0
+
+
+def test_a_file_that_lost_its_end_is_a_gap(tmp_path: Path, fresh_mariadb: Any) -> None:
+    """The next file knows of transactions that didn't come."""
+    source, rowback, _ = begin(tmp_path, fresh_mariadb, "FULL")
+    rowback.run("capture", "--until-caught-up")
+    source.execute("INSERT INTO d.t VALUES (2, 1, 'lost')")
+    source.execute("INSERT INTO d.t VALUES (3, 1, 'lost')")
+    file = source.binlog_files()[-1]
+    source.stop()
+    kept = events(file.read_bytes())
+    first_lost = [n for n, e in enumerate(kept) if e[4] == ev.MARIADB_GTID][-2]
+    os.truncate(file, 4 + sum(map(len, kept[: first_lost + 2])) + 10)
+    source.start()
+    source.execute("INSERT INTO d.u VALUES (7)")
+    done = rowback.run("capture", "--until-caught-up", check=False)
+    assert done.returncode == 6, done.stderr
+    assert "ERROR [capture_binlog_damaged]" in done.stderr
+    assert re.search(r"binlog.00000\d` says that `0-\d+-\d+` stand before it, and captured is `0-\d+-\d+`", done.stderr)
+    state = open_context(rowback.config).log.read()
+    assert (len(state.holes), state.last_seq) == (1, 1)
+
+
+def test_the_last_file_is_not_passed_over(tmp_path: Path, fresh_mariadb: Any) -> None:
+    """Damage in the file that is written now: no start of the server says what became of it."""
+    source, rowback, _ = begin(tmp_path, fresh_mariadb, "FULL")
+    rowback.run("capture", "--until-caught-up")
+    source.execute(SMALL)
+    source.execute("FLUSH BINARY LOGS")
+    source.execute("INSERT INTO d.u VALUES (7)")
+    file = source.binlog_files()[-1]
+    os.truncate(file, file.stat().st_size - 40)
+    done = rowback.run("capture", "--until-caught-up", check=False)
+    assert done.returncode == 6, done.stderr
+    assert "ERROR [capture_binlog_damaged]" in done.stderr
+    assert open_context(rowback.config).log.read().last_seq == 2
