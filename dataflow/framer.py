@@ -24,7 +24,7 @@ from dataflow.kernels import frame as fk
 from dataflow.kernels import transactions as tk
 from dataflow.pieces import Numbering, Piece, used_definitions
 from dataflow.rollbacks import ReadAgain, Span
-from dataflow.torn import Torn
+from dataflow.torn import Behind, Torn
 from dataflow.transactions import Transactions
 from recovery.archive.actions import Checkpoint, Ddl
 from recovery.errors import RowbackError
@@ -44,8 +44,7 @@ class Framer:
     holds it already (it takes no seq), or None.
     charsets: collation id -> character set, for the statements of clients. utc_since_us: see recovery/source.py.
     rolled_back: what a ReadAgain said of the first transaction. None: the rows are no matter, there is no reading again.
-    lower_case: see `dataflow.grammar.Grammar`. torn: what the file before the first one ends with; the first one's list of
-    GTIDs must prove then that nothing of it is missing.
+    lower_case: see `dataflow.grammar.Grammar`. behind: for a file that is to follow on a torn one.
 
     failure: why it stopped (a RowbackError, Diverged, ReadAgain or Torn). ending: the packet with which the server ended the
     stream. idle_since_us: when the server last said that it has nothing more.
@@ -63,10 +62,10 @@ class Framer:
         utc_since_us: int | None = None,
         rolled_back: Sequence[Span] | None = None,
         lower_case: bool = False,
-        torn: Torn | None = None,
+        behind: Behind | None = None,
     ) -> None:
         self.flavor = flavor
-        self._torn = torn
+        self._behind = behind
         self._reads_again = rolled_back is not None
         self.expect = expect
         self._utc_since_us = utc_since_us
@@ -125,7 +124,7 @@ class Framer:
     @property
     def proved(self) -> bool:
         """Whether the stream has shown all by which it can be told to be the one that the checkpoint is of."""
-        return self.expect is None and self._begun_at_us is None and self._torn is None
+        return self.expect is None and self._begun_at_us is None and self._behind is None
 
     def feed(self, data: np.ndarray | Sequence[np.ndarray], arrived_at_us: int) -> list[Piece]:
         """Take in bytes (uint8) as they come from the socket, in one array or several; gives what is whole. Doesn't raise:
@@ -282,10 +281,9 @@ class Framer:
         mysql = event.type == ev.PREVIOUS_GTIDS
         text = ev.previous_gtids(event) if mysql else ",".join(ev.mariadb_gtid_list(event))
         previous = parse_gtid_set(text, self.flavor)
-        if self._torn is not None:
-            if previous != self._numbering.gtids:
-                raise self._torn.disproved(self.file, text, str(self._numbering.gtids))
-            self._torn = None
+        if self._behind is not None:
+            self._behind.check(self.file, filter(None, text.split(",")))
+            self._behind = None
         if not previous.issubset(self._numbering.gtids):  # type: ignore[arg-type]
             raise damaged(f"{self.file} says that `{text}` stand before it, and the stream didn't bring them all")
         if not self._grammar.open and self.expect is None:
@@ -395,8 +393,8 @@ class Framer:
         """Number the transactions span[0] to span[1] and put them out as a piece."""
         if span[0] == span[1]:
             return
-        if self._torn is not None:  # no list of GTIDs came
-            raise self._torn.error
+        if self._behind is not None:  # no list of GTIDs came
+            raise self._behind.error
         rescuable, self._rescuable = self._rescuable, False
         found = self._numbering.number(
             self._grammar, buffer, span, crcs, first_event=self._first, arrived_at_us=self._arrived_at_us

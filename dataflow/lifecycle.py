@@ -236,8 +236,9 @@ def _open(
     torn: Torn | None = None,
 ) -> tuple[EventStream, Framer]:
     """The stream and framer from the checkpoint on. Raises BinlogPurged and SourceDiverged if it can't be had."""
+    behind = None
     if torn is not None:
-        checkpoint = behind_torn(connection, torn, checkpoint)
+        checkpoint, behind = behind_torn(server, connection, info, torn, checkpoint)
         begin = StreamStart(checkpoint.file, checkpoint.position, None)
     else:
         begin = stream_start(connection, info, checkpoint)
@@ -252,7 +253,7 @@ def _open(
         utc_since_us=utc_since_us(connection),
         rolled_back=rolled_back,
         lower_case=info.lower_case_table_names == 1,
-        torn=torn,
+        behind=behind,
     )
     return stream, framer
 

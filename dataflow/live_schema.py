@@ -23,7 +23,7 @@ from dataflow.resume import behind_torn, diverged, same_server
 from dataflow.scan import replica_id
 from dataflow.stream import EventStream
 from dataflow.tablemap import TableMap
-from dataflow.torn import Torn
+from dataflow.torn import Behind, Torn
 from recovery.archive.actions import Checkpoint, Ddl, Identity
 from recovery.archive.state import ArchiveState
 from recovery.config import ServerSettings
@@ -218,13 +218,14 @@ class LiveSource:
     def ddls(self, after: Checkpoint, until: Place) -> tuple[list[Ddl], Checkpoint]:
         found: list[Ddl] = []
         torn: Torn | None = None
+        behind: Behind | None = None
         while True:
             with closing(connect(self._server)) as connection:
                 info = server_info(connection)
                 if torn is not None:
-                    after = behind_torn(connection, torn, after)
+                    after, behind = behind_torn(self._server, connection, info, torn, after)
             try:
-                for piece in self._pieces(info, after, until, torn):
+                for piece in self._pieces(info, after, until, behind):
                     found += [ddl for _, ddl in piece.ddl]
                     after = piece.after
             except Torn as error:
@@ -232,7 +233,7 @@ class LiveSource:
             else:
                 return found, after
 
-    def _pieces(self, info: ServerInfo, after: Checkpoint, until: Place, torn: Torn | None) -> Iterator[Piece]:
+    def _pieces(self, info: ServerInfo, after: Checkpoint, until: Place, behind: Behind | None) -> Iterator[Piece]:
         """The stream from `after` to at least `until`. Raises what ends it before."""
         number = replica_id(self._server, info, scanning=True)
         framer = Framer(
@@ -243,7 +244,7 @@ class LiveSource:
             expect=None,
             charsets=self._charsets,
             lower_case=info.lower_case_table_names == 1,
-            torn=torn,
+            behind=behind,
         )
         with closing(EventStream(self._server, info.flavor, number, after.file, after.position)) as stream:
             while binlog_order(framer.file, framer.position) < until or framer.in_transaction:

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from dataflow.scan import Scan
-from dataflow.torn import Torn
+from dataflow.torn import Behind, Torn
 from recovery.archive.actions import Action, Checkpoint, Gap, Identity
 from recovery.archive.log import Log
 from recovery.archive.state import ArchiveState
@@ -144,12 +144,22 @@ def stream_start(connection: Connection, info: ServerInfo, checkpoint: Checkpoin
     return StreamStart(checkpoint.file, checkpoint.position, None)
 
 
-def behind_torn(connection: Connection, torn: Torn, checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint as if it stood in front of the file that follows on a torn one. Raises its error if there is none."""
+def behind_torn(
+    server: ServerSettings, connection: Connection, info: ServerInfo, torn: Torn, checkpoint: Checkpoint
+) -> tuple[Checkpoint, Behind]:
+    """The checkpoint, at the end of a torn file's last whole transaction, as if it stood in front of the file that follows,
+    and what proves that. Reads the torn file's GTIDs again. Raises the torn one's error if no file follows."""
     files = [name for name, _ in binary_logs(connection)]
     if torn.file not in files[:-1]:
         raise torn.error
-    return replace(checkpoint, file=files[files.index(torn.file) + 1], position=4, file_begun_at_us=None)
+    with closing(Scan(server, info, torn.file)) as scan:
+        if checkpoint.file == torn.file:
+            scan.to(checkpoint.file, checkpoint.position)
+        else:  # it has no whole transaction
+            scan.until(lambda _: False, lambda s: s.began)
+        state = frozenset(scan.newest.values())
+    following = files[files.index(torn.file) + 1]
+    return replace(checkpoint, file=following, position=4, file_begun_at_us=None), Behind(torn.error, state)
 
 
 def diverged(what: str) -> SourceDiverged:

@@ -29,6 +29,7 @@ class Scan:
         self.info = info
         self.file, self.position = file, 4
         self.gtids: GtidSet = parse_gtid_set("", info.flavor)
+        self.newest: dict[str, str] = {}  # MariaDB's: the newest GTID of each domain and server
         self.began = False  # the file's list of earlier GTIDs has been read
         self.at_transaction = False
         self.between_transactions = False
@@ -112,11 +113,17 @@ class Scan:
             mysql = event.type == ev.PREVIOUS_GTIDS
             text = ev.previous_gtids(event) if mysql else ",".join(ev.mariadb_gtid_list(event))
             self.gtids = self.gtids.union(parse_gtid_set(text, self.info.flavor))  # type: ignore[arg-type]
+            self._note(*filter(None, text.split(",")))
             self.began = True
         elif self.next_gtid is not None:
             self.gtids.add(self.next_gtid)
+            self._note(self.next_gtid)
         if not event.artificial:
             self.position += event.size  # its own end wraps at 4 GiB
+
+    def _note(self, *gtids: str) -> None:
+        if self.info.flavor == "mariadb":
+            self.newest.update((gtid.rpartition("-")[0], gtid) for gtid in gtids)
 
 
 def replica_id(server: ServerSettings, info: ServerInfo, *, scanning: bool = False) -> int:

@@ -17,7 +17,7 @@ from dataflow import events as ev
 from dataflow.framer import REWIND_BYTES, Diverged, Framer
 from dataflow.pieces import Piece
 from dataflow.rollbacks import ReadAgain, Span
-from dataflow.torn import Torn
+from dataflow.torn import Behind, Torn
 from recovery.archive.actions import Checkpoint
 from recovery.errors import BinlogDamaged, RowbackError, UnsupportedEvent
 
@@ -140,28 +140,28 @@ def sizes_of(pieces: list[Piece]) -> list[tuple[int, int]]:
     return [(p.transactions.first_seq + int(r[4]), int(r[2] - r[1]) - 12) for p in pieces for r in p.rows]
 
 
-def gtid_list(*numbers: int) -> bytes:
-    listed = b"".join(struct.pack("<IIQ", domain, 1, n) for domain, n in enumerate(numbers) if n)
-    return len(numbers).to_bytes(4, "little") + listed
+def gtid_list(*gtids: tuple[int, int, int]) -> bytes:
+    return len(gtids).to_bytes(4, "little") + b"".join(struct.pack("<IIQ", *gtid) for gtid in gtids)
 
 
 @pytest.mark.parametrize(
     ("listed", "says"),
     [
-        ((4,), None),
-        ((5,), "binlog.000002` says that `0-1-5` stand before it, and captured is `0-1-4`"),
-        ((3,), "says that `0-1-3` stand before it"),  # of a server that was reset
-        ((), "says that `` stand before it"),
-        ((4, 1), "says that `0-1-4,1-1-1` stand before it"),
+        ([(0, 1, 4), (0, 7, 3)], None),
+        ([(0, 7, 3), (0, 1, 4)], None),
+        ([(0, 7, 3), (0, 1, 5)], "002` says that `0-1-5,0-7-3` stand before it, and up to there it was `0-1-4,0-7-3`"),
+        ([(0, 1, 4), (0, 7, 2)], "says that `0-1-4,0-7-2` stand before it"),  # numbers went back: not in any order
+        ([], "says that `` stand before it"),  # of a server that was reset
+        ([(0, 1, 4), (0, 7, 3), (1, 1, 1)], "says that `0-1-4,0-7-3,1-1-1` stand before it"),
         (None, "^cut short"),  # a transaction comes without a list before it
     ],
 )
-def test_a_torn_file_is_passed_over_only_if_the_next_one_lists_what_was_captured(
-    listed: tuple[int, ...] | None, says: str | None
+def test_a_torn_file_is_passed_over_only_if_the_next_one_lists_what_was_read(
+    listed: list[tuple[int, int, int]] | None, says: str | None
 ) -> None:
     at = Checkpoint(4, "binlog.000002", 4, "0-1-4", 5, 5)
-    torn = Torn("binlog.000001", BinlogDamaged("cut short", hint=""))
-    f = Framer("mariadb", at, file=at.file, position=4, expect=None, torn=torn)
+    behind = Behind(BinlogDamaged("cut short", hint=""), frozenset({"0-1-4", "0-7-3"}))
+    f = Framer("mariadb", at, file=at.file, position=4, expect=None, behind=behind)
     assert not f.proved
     log = Binlog(4, "mariadb")
     if listed is not None:
