@@ -394,7 +394,7 @@ class Framer:
         if span[0] == span[1]:
             return
         if self._behind is not None:  # no list of GTIDs came
-            raise self._behind.error
+            raise self._behind.torn.error
         rescuable, self._rescuable = self._rescuable, False
         found = self._numbering.number(
             self._grammar, buffer, span, crcs, first_event=self._first, arrived_at_us=self._arrived_at_us

@@ -141,7 +141,8 @@ def reopen(lost: Opened, checkpoint: Checkpoint, rolled_back: Sequence[Span] = (
         check_identity(identity_of(lost.info), info)
         check_names(lost.info.lower_case_table_names, info)
         stream, framer = _open(lost.server, connection, lost.info, lost.charsets, checkpoint, rolled_back, torn)
-    log.info("source back server=%s file=%s position=%d", lost.server.name, checkpoint.file, checkpoint.position)
+    at = checkpoint if torn is None else framer
+    log.info("source back server=%s file=%s position=%d", lost.server.name, at.file, at.position)
     return replace(lost, checkpoint=checkpoint, stream=stream, framer=framer)
 
 

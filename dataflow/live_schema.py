@@ -223,7 +223,7 @@ class LiveSource:
             with closing(connect(self._server)) as connection:
                 info = server_info(connection)
                 if torn is not None:
-                    after, behind = behind_torn(self._server, connection, info, torn, after)
+                    after, behind = behind_torn(self._server, connection, info, torn, after, scanning=True)
             try:
                 for piece in self._pieces(info, after, until, behind):
                     found += [ddl for _, ddl in piece.ddl]

@@ -145,21 +145,44 @@ def stream_start(connection: Connection, info: ServerInfo, checkpoint: Checkpoin
 
 
 def behind_torn(
-    server: ServerSettings, connection: Connection, info: ServerInfo, torn: Torn, checkpoint: Checkpoint
+    server: ServerSettings,
+    connection: Connection,
+    info: ServerInfo,
+    torn: Torn,
+    checkpoint: Checkpoint,
+    *,
+    scanning: bool = False,
 ) -> tuple[Checkpoint, Behind]:
     """The checkpoint, at the end of a torn file's last whole transaction, as if it stood in front of the file that follows,
-    and what proves that. Reads the torn file's GTIDs again. Raises the torn one's error if no file follows."""
+    and what proves that. Reads the torn file's GTIDs again; scanning: see `Scan`. Raises BinlogDamaged if no file follows or
+    what is skipped may have taken effect."""
     files = [name for name, _ in binary_logs(connection)]
     if torn.file not in files[:-1]:
         raise torn.error
-    with closing(Scan(server, info, torn.file)) as scan:
-        if checkpoint.file == torn.file:
+    synced = int(fetch(connection, "SELECT @@global.sync_binlog")[0][0])
+    if synced != 1:
+        raise torn.refused(f"the server has sync_binlog = {synced}: its tables may hold what its binlog has lost")
+    with closing(Scan(server, info, torn.file, scanning=scanning)) as scan:
+        if checkpoint.file == torn.file and checkpoint.position > 4:
             scan.to(checkpoint.file, checkpoint.position)
         else:  # it has no whole transaction
             scan.until(lambda _: False, lambda s: s.began)
         state = frozenset(scan.newest.values())
-    following = files[files.index(torn.file) + 1]
-    return replace(checkpoint, file=following, position=4, file_begun_at_us=None), Behind(torn.error, state)
+        scan.until(lambda s: s.at_transaction)
+        if scan.file != torn.file:
+            raise torn.error
+        torn.check_tail(scan.next_flags)
+    following = replace(
+        checkpoint,
+        file=files[files.index(torn.file) + 1],
+        position=4,
+        # All that is known of that file is when it was begun, which it will say; and the torn one isn't read again.
+        file_begun_at_us=None,
+        transaction_file=None,
+        transaction_position=None,
+        transaction_digest=None,
+    )
+    return following, Behind(torn, state)
 
 
 def diverged(what: str) -> SourceDiverged:

@@ -22,10 +22,10 @@ class Scan:
     """Reads a file from its beginning for GTIDs and transaction starts only.
 
     Its fields describe the place in front of the next event: whether a transaction starts there, with which GTID, or could
-    (between_transactions), and the GTIDs of everything before it.
+    (between_transactions), and the GTIDs of everything before it. scanning: beside a stream of the same server.
     """
 
-    def __init__(self, server: ServerSettings, info: ServerInfo, file: str) -> None:
+    def __init__(self, server: ServerSettings, info: ServerInfo, file: str, *, scanning: bool = True) -> None:
         self.info = info
         self.file, self.position = file, 4
         self.gtids: GtidSet = parse_gtid_set("", info.flavor)
@@ -34,12 +34,13 @@ class Scan:
         self.at_transaction = False
         self.between_transactions = False
         self.next_gtid: str | None = None
+        self.next_flags = 0  # of MariaDB's GTID event
         self.next_original_us: int | None = None  # when it was committed on the server where it began (MySQL)
         self.ended = False  # the server has nothing more to send
         self.file_begun_at_us: int | None = None
         self._created_at_us = 0
         self._waiting: deque[ev.Event] = deque()
-        self._stream = EventStream(server, info.flavor, replica_id(server, info, scanning=True), file, 4)
+        self._stream = EventStream(server, info.flavor, replica_id(server, info, scanning=scanning), file, 4)
         self._reader = EventReader()
 
     def close(self) -> None:
@@ -57,7 +58,8 @@ class Scan:
         deadline = time.monotonic() + SCAN_SILENCE_S
         while not self.ended:
             if not self._waiting:
-                for data, _ in self._stream.take(1 << 20):
+                # Behind the packet that ended the stream only the closed connection would be found.
+                for data, _ in self._stream.take(1 << 20) if self._reader.ending is None else ():
                     self._waiting.extend(self._reader.feed(data))
                 if self._reader.ending is not None and not self._waiting:
                     raise self._stream.ended(self._reader.ending, began=True)
@@ -96,7 +98,7 @@ class Scan:
         alone = event.type in (ev.ROTATE, ev.STOP, ev.MARIADB_BINLOG_CHECKPOINT)
         self.between_transactions = self.at_transaction or alone
         if event.type == ev.MARIADB_GTID:
-            self.next_gtid = ev.mariadb_gtid_text(event)
+            self.next_gtid, self.next_flags = ev.mariadb_gtid_text(event), event.body[12]
         elif self.at_transaction:
             self.next_gtid = ev.mysql_gtid(event)
             self.next_original_us = ev.original_commit_us(event)

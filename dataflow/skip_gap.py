@@ -56,7 +56,16 @@ def behind_gap(
         cut_at_us=at.cut_at_us,
         covered_to_us=max(at.covered_to_us, found.covered_to_us),
     )
-    gap = Gap(at.seq, at.file, at.position, found.file, found.position, now_us, stopped[-1].reason)
+    gap = Gap(
+        at.seq,
+        at.file,
+        at.position,
+        found.file,
+        found.position,
+        now_us,
+        stopped[-1].reason,
+        lineage=len(state.failovers),
+    )
     return gap, checkpoint
 
 

@@ -82,6 +82,7 @@ class WindowLogic(StatefulBatchLogic[ChangeBatch | Stop, Item, None]):
         self._parts_xids: set[str] = set()  # XA transactions of which they had rows
         self._changes: dict[str, tuple[Table, list[pa.RecordBatch]]] = {}
         self._prepared: list[Prepared] = []
+        self._ddl: list[Ddl] = []
         self._before: Checkpoint | None = None
         self._after: Checkpoint | None = None
         self._clear()
@@ -91,7 +92,6 @@ class WindowLogic(StatefulBatchLogic[ChangeBatch | Stop, Item, None]):
         self._before = self._after
         self._resolved: list[Resolved] = []
         self._transactions: list[pa.RecordBatch] = []
-        self._ddl: list[Ddl] = []
         self._rows = sum(b.num_rows for _, batches in self._held() for b in batches)
         self._held_bytes = sum(buffered(b) for _, batches in self._held() for b in batches)
         self._size = 0
@@ -169,11 +169,11 @@ class WindowLogic(StatefulBatchLogic[ChangeBatch | Stop, Item, None]):
         if not self._open or self._after is None or item.continued:
             return []
         seq = self._after.seq + 1
-        gone = not item.open and item.after.seq < seq
         self._changes = _grouped(_split(self._changes, self._after.seq)[0])
         self._prepared = [p for p in self._prepared if p.seq < seq]
+        self._ddl = [d for d in self._ddl if d.seq < seq]
         dropped: list[Item] = [Dropped(self._server, self._generation)] if self._parts else []
-        self._parts, self._parts_xids, self._ordinal, self._open = 0, set(), -1, not gone
+        self._parts, self._parts_xids, self._ordinal, self._open, self._xa = 0, set(), -1, False, False
         return dropped
 
     def _take(self, item: ChangeBatch) -> None:
@@ -244,13 +244,14 @@ class WindowLogic(StatefulBatchLogic[ChangeBatch | Stop, Item, None]):
             after=self._after,
             changes=changes,
             transactions=transactions,
-            ddl=tuple(self._ddl),
+            ddl=tuple(d for d in self._ddl if d.seq <= last),  # CREATE TABLE .. SELECT may be open
             prepared=prepared,
             resolved=resolved,
             parts=self._parts,
         )
         self._changes = _grouped(rest)
         self._prepared = [p for p in self._prepared if p.seq > last]
+        self._ddl = [d for d in self._ddl if d.seq > last]
         self._parts, self._parts_xids = 0, set()
         self._clear()
         failpoint("window.closed")

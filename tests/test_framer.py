@@ -160,7 +160,7 @@ def test_a_torn_file_is_passed_over_only_if_the_next_one_lists_what_was_read(
     listed: list[tuple[int, int, int]] | None, says: str | None
 ) -> None:
     at = Checkpoint(4, "binlog.000002", 4, "0-1-4", 5, 5)
-    behind = Behind(BinlogDamaged("cut short", hint=""), frozenset({"0-1-4", "0-7-3"}))
+    behind = Behind(Torn("binlog.000001", BinlogDamaged("cut short", hint="")), frozenset({"0-1-4", "0-7-3"}))
     f = Framer("mariadb", at, file=at.file, position=4, expect=None, behind=behind)
     assert not f.proved
     log = Binlog(4, "mariadb")

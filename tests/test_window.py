@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from changebatches import Tx, batch, checkpoint
+from changebatches import Tx, batch, checkpoint, rows_of
 from handmade import ITEMS, ORDERS, T0
 
-from dataflow.batches import Dropped, Part, Pulse, Stop, Window
+from dataflow.batches import Dropped, Part, Prepared, Pulse, Stop, Window
 from dataflow.window import HOUR_US, Limits, WindowLogic
+from recovery.archive.actions import Ddl
 from recovery.errors import BinlogDamaged, UnsupportedEvent
 
 FOREVER = Limits(3600, 10**9, 10**12, 3600, 10**12)
@@ -155,6 +157,52 @@ def test_a_transaction_that_never_was_is_dropped() -> None:
     run(other, batch(Tx(2, rows=0)))
     window, _ = end(other)
     assert (listed(window), seqs(window.changes)) == ([1, 2], [1])
+
+
+def prepared(seq: int, rows: int) -> Prepared:
+    return Prepared("X'61',X'',1", seq, ((ORDERS, rows_of(Tx(seq, rows=rows))),))
+
+
+def test_an_xa_transaction_that_never_was_leaves_nothing_to_the_next_one() -> None:
+    """Its seq is another one's, which is an ordinary transaction; and the other way round."""
+    logic = logic_of(FOREVER)
+    run(logic, batch(Tx(1)), batch(after=1, prepared=[prepared(2, 3)], is_open=True))
+    run(logic, batch(Tx(2, rows=2)))
+    window, _ = end(logic)
+    assert (listed(window), seqs(window.changes), window.prepared) == ([1, 2], [1, 2, 2], ())
+    other = logic_of(FOREVER)
+    run(other, batch(Tx(1), Tx(2, rows=4, end=False)))
+    run(other, batch(ends=[Tx(2, rows=0)], prepared=[prepared(2, 3)]))
+    window, _ = end(other)
+    assert (listed(window), seqs(window.changes), [p.seq for p in window.prepared]) == ([1, 2], [1], [2])
+
+
+def ddl(seq: int) -> Ddl:
+    at = T0 + seq * 1_000_000
+    return Ddl(seq, None, "binlog.000001", 1000 * seq, at, "shop", "CREATE TABLE t", "CREATE TABLE", (("shop", "t"),))
+
+
+def test_the_ddl_of_an_open_transaction_waits_for_its_end() -> None:
+    """CREATE TABLE .. SELECT."""
+    logic = logic_of(SMALL)
+    (window,) = run(logic, replace(batch(Tx(1, rows=12), Tx(2, rows=4, end=False)), ddl=(ddl(1), ddl(2))))
+    assert (window.after.seq, window.ddl) == (1, (ddl(1),))
+    run(logic, batch(Tx(2, rows=2, first=4)))
+    window, _ = end(logic)
+    assert (window.after.seq, window.ddl) == (2, (ddl(2),))
+
+
+def test_the_ddl_of_a_transaction_that_is_read_again_or_never_was_stands_once_or_not() -> None:
+    logic = logic_of(FOREVER)
+    run(logic, replace(batch(Tx(1), Tx(2, rows=4, end=False)), ddl=(ddl(1), ddl(2))))
+    run(logic, replace(batch(Tx(2, rows=4)), ddl=(ddl(2),)))
+    window, _ = end(logic)
+    assert window.ddl == (ddl(1), ddl(2))
+    other = logic_of(FOREVER)
+    run(other, replace(batch(Tx(1), Tx(2, rows=4, end=False)), ddl=(ddl(1), ddl(2))))
+    run(other, batch(Tx(2, rows=1)))
+    window, _ = end(other)
+    assert window.ddl == (ddl(1),)
 
 
 def test_a_transaction_that_ends_with_other_changes_than_came_is_refused() -> None:
