@@ -195,6 +195,30 @@ def test_a_replica_with_changes_of_its_own_in_between_is_refused(pair: Any) -> N
     assert len(archived(rowback).holes) == 1
 
 
+def test_a_gap_that_is_skipped_behind_a_failover_is_of_the_new_server(pair: Any) -> None:
+    """Its positions can't be compared with the old server's, whose files may have the same names."""
+    old, new, rowback = pair
+    wait_replicated(new, old)
+    promote(new)
+    new.execute("INSERT INTO d.t VALUES (2, 'two')")
+    move(rowback, old, new)
+    rowback.run("capture", "--until-caught-up")
+    with new.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SET SESSION binlog_format = STATEMENT")
+        cursor.execute("INSERT INTO d.t VALUES (3, 'three')")
+        connection.commit()
+    assert rowback.run("capture", "--until-caught-up", check=False).returncode == 6
+    rowback.run("capture", "--until-caught-up", "--skip-gap")
+    new.execute("INSERT INTO d.t VALUES (4, 'four')")
+    rowback.run("capture", "--until-caught-up")
+    state = archived(rowback)
+    assert len(state.failovers) == 1
+    assert {gap.lineage for gap in state.gaps} == {1}
+    (listed,) = rowback.json("status", "--offline")["gaps"]
+    assert listed["to_position"] is not None
+    assert keys(rowback) == [1, 2, 4]
+
+
 def test_a_server_that_purged_what_follows_is_a_gap(pair: Any) -> None:
     old, new, rowback = pair
     wait_replicated(new, old)
