@@ -22,6 +22,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
 from numba.core.runtime import rtsys
 
+_call = CPUDispatcher.__call__
 _PACKAGES = Path(__file__).resolve().parent.parent
 
 
@@ -38,6 +39,14 @@ class Kernel(CPUDispatcher):  # type: ignore[misc]
     processes need a few (one that others call is part of their code)."""
 
     signature: Any
+
+    def __call__(self, *arguments: Any) -> Any:
+        # Numba asks first whether it may compile, then types the arguments, which may let another thread go on, and then
+        # looks for the signature: with the first answer, though the other thread has the kernel by then. So it is loaded
+        # before Numba asks.
+        if self._can_compile:
+            self.compile()
+        return _call(self, *arguments)
 
     def compile(self, asked: Any = None) -> Any:
         """The compiled function, for the declared types. asked: those of a call, of which numbers are converted, as `njit`

@@ -83,6 +83,26 @@ def test_a_call_with_an_array_of_another_type_is_an_error_the_first_time_too() -
     assert done.stdout.split() == ["TypeError"] * 6
 
 
+def test_a_first_call_may_be_overtaken_by_another_thread_s() -> None:
+    """The other thread goes on while Numba types the arguments, and has the kernel when it looks for the signature."""
+    code = (
+        "import numpy; from dataflow.kernels.crc32 import crc32; from recovery.kernelcache import Kernel\n"
+        "known = Kernel.typeof_pyval\n"
+        "def overtaken(self, value):\n"
+        "    overtaken.times += 1\n"
+        "    self.compile()\n"
+        "    return known(self, value)\n"
+        "overtaken.times = 0\n"
+        "Kernel.typeof_pyval = overtaken\n"
+        "print(crc32(numpy.frombuffer(b'123456789', numpy.uint8), 0, 9), overtaken.times > 0)\n"
+        "print(crc32(numpy.zeros(8, numpy.uint8), 0, 8))\n"
+    )
+    root = Path(__file__).resolve().parent.parent
+    env = os.environ | {"PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout.splitlines() == [f"{0xCBF43926} True", "1696784233"]
+
+
 def test_a_capture_compiles_ahead_only_what_no_cache_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[int] = []
     monkeypatch.setattr(warm, "_mark", lambda: tmp_path / "complete")
