@@ -94,13 +94,12 @@ def test_a_first_call_may_be_overtaken_by_another_thread_s() -> None:
         "    return known(self, value)\n"
         "overtaken.times = 0\n"
         "Kernel.typeof_pyval = overtaken\n"
-        "print(crc32(numpy.frombuffer(b'123456789', numpy.uint8), 0, 9), overtaken.times > 0)\n"
-        "print(crc32(numpy.zeros(8, numpy.uint8), 0, 8))\n"
+        "print(crc32(numpy.array([*b'123456789'], numpy.uint8), 0, 9), overtaken.times > 0)\n"
     )
     root = Path(__file__).resolve().parent.parent
     env = os.environ | {"PYTHONPATH": str(root)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
-    assert done.stdout.splitlines() == [f"{0xCBF43926} True", "1696784233"]
+    assert done.stdout.split() == [str(0xCBF43926), "True"]
 
 
 def test_a_capture_compiles_ahead_only_what_no_cache_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
