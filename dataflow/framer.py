@@ -19,14 +19,14 @@ import numpy as np
 from dataflow import events as ev
 from dataflow import packets, payload
 from dataflow.blocks import joined
-from dataflow.grammar import COMMIT, PREPARE, Grammar, Statement, damaged, event_of
+from dataflow.grammar import COMMIT, PREPARE, Grammar, damaged, event_of
 from dataflow.kernels import frame as fk
 from dataflow.kernels import transactions as tk
-from dataflow.pieces import Numbering, Piece, used_definitions
+from dataflow.pieces import Numbering, Piece, ddl_action, used_definitions
 from dataflow.rollbacks import ReadAgain, Span
 from dataflow.torn import Behind, Torn
 from dataflow.transactions import Transactions
-from recovery.archive.actions import Checkpoint, Ddl
+from recovery.archive.actions import Checkpoint
 from recovery.errors import RowbackError
 from recovery.gtid import parse_gtid_set
 
@@ -442,7 +442,7 @@ class Framer:
 
         whole, rows = self._uncompressed(buffer, rows)
         ddl = tuple(
-            (counted(s.rows - skipped), _ddl_action(s, found, s.tx - span[0], self._utc_since_us))
+            (counted(s.rows - skipped), ddl_action(s, found, s.tx - span[0], self._utc_since_us))
             for s in grammar.statements
             if span[0] <= s.tx < span[1]
         )
@@ -486,23 +486,3 @@ class Framer:
 
 class Diverged(Exception):
     """The binlog isn't the one that the archive ends in: its text says what is another one."""
-
-
-def _ddl_action(statement: Statement, found: Transactions, tx: int, utc_since_us: int | None) -> Ddl:
-    session = statement.session
-    in_utc = utc_since_us is not None and found.committed_at_us[tx] >= utc_since_us
-    if session is not None and session.time_zone == "SYSTEM" and in_utc:
-        session = replace(session, system_zone="+00:00")
-    return Ddl(
-        seq=found.first_seq + tx,
-        gtid=found.gtid(tx),
-        file=found.file,
-        position=statement.position,
-        cut_at_us=int(found.cut_at_us[tx]),
-        default_db=statement.default_db,
-        statement=statement.text,
-        verb=statement.verb,
-        tables=statement.tables,
-        session=session,
-        logged=statement.logged,
-    )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dataflow import events as ev
-from dataflow.grammar import Grammar, Xa, damaged
+from dataflow.grammar import Grammar, Statement, Xa, damaged
 from dataflow.kernels import gtids as gk
 from dataflow.kernels import transactions as tk
 from dataflow.transactions import Transactions
@@ -62,6 +62,27 @@ def used_definitions(rows: np.ndarray) -> list[int]:
     # They are few and small: counting takes a fifth of what np.unique does.
     used: list[int] = np.flatnonzero(np.bincount(rows[:, tk.ROW_DEFINITION])).tolist()
     return used
+
+
+def ddl_action(statement: Statement, found: Transactions, tx: int, utc_since_us: int | None) -> Ddl:
+    """What the log says of a statement of transaction `tx`. utc_since_us: see recovery/source.py."""
+    session = statement.session
+    in_utc = utc_since_us is not None and found.committed_at_us[tx] >= utc_since_us
+    if session is not None and session.time_zone == "SYSTEM" and in_utc:
+        session = replace(session, system_zone="+00:00")
+    return Ddl(
+        seq=found.first_seq + tx,
+        gtid=found.gtid(tx),
+        file=found.file,
+        position=statement.position,
+        cut_at_us=int(found.cut_at_us[tx]),
+        default_db=statement.default_db,
+        statement=statement.text,
+        verb=statement.verb,
+        tables=statement.tables,
+        session=session,
+        logged=statement.logged,
+    )
 
 
 class Numbering:

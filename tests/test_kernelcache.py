@@ -23,6 +23,13 @@ def where(env: dict[str, str], cwd: Path) -> Path:
     return Path(done.stdout.strip())
 
 
+def printed(code: str, **env: str) -> list[str]:
+    """The words that a new interpreter with our packages prints."""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent), **env}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    return done.stdout.split()
+
+
 def test_the_folder_is_named_by_the_sources(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parent.parent
     copy = tmp_path / "copy"
@@ -60,13 +67,7 @@ def test_kernels_are_loaded_when_they_are_called_and_without_the_compiler(tmp_pa
         "assert not years.overloads\n"
         "print('numba.np.linalg' in sys.modules)"
     )
-    root = Path(__file__).resolve().parent.parent
-    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(root)}
-    compiled = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout.strip()
-        for _ in range(2)
-    ]
-    assert compiled == ["True", "False"]
+    assert [printed(code, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2)] == [["True"], ["False"]]
 
 
 def test_a_call_with_an_array_of_another_type_is_an_error_the_first_time_too() -> None:
@@ -77,10 +78,7 @@ def test_a_call_with_an_array_of_another_type_is_an_error_the_first_time_too() -
         "        try: is_ascii(each)\n"
         "        except TypeError: print('TypeError')\n"
     )
-    root = Path(__file__).resolve().parent.parent
-    env = os.environ | {"PYTHONPATH": str(root)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
-    assert done.stdout.split() == ["TypeError"] * 6
+    assert printed(code) == ["TypeError"] * 6
 
 
 def test_a_first_call_may_be_overtaken_by_another_thread_s() -> None:
@@ -96,10 +94,7 @@ def test_a_first_call_may_be_overtaken_by_another_thread_s() -> None:
         "Kernel.typeof_pyval = overtaken\n"
         "print(crc32(numpy.array([*b'123456789'], numpy.uint8), 0, 9), overtaken.times > 0)\n"
     )
-    root = Path(__file__).resolve().parent.parent
-    env = os.environ | {"PYTHONPATH": str(root)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
-    assert done.stdout.split() == [str(0xCBF43926), "True"]
+    assert printed(code) == [str(0xCBF43926), "True"]
 
 
 def test_a_capture_compiles_ahead_only_what_no_cache_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

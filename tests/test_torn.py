@@ -175,16 +175,14 @@ def test_an_xa_prepare_behind_it(tmp_path: Path, fresh_mariadb: Any) -> None:
     assert assert_exact(rowback, source, start).gaps == 0
 
 
-REFUSED = {
-    # What cuts the last transaction off -> what the error says.
-    "TRUNCATE TABLE d.t": "took effect",
-    "INSERT INTO d.aria VALUES (1)": "took effect",
-    "CREATE TABLE d.v (id int PRIMARY KEY, body mediumtext) SELECT seq AS id, REPEAT('long ', 2000) AS body "
-    "FROM d.seq_1_to_300": "took effect",
-}
+TOOK_EFFECT = (
+    "TRUNCATE TABLE d.t",
+    "INSERT INTO d.aria VALUES (1)",
+    "CREATE TABLE d.v (id int PRIMARY KEY) SELECT seq AS id, REPEAT('long ', 2000) AS body FROM d.seq_1_to_300",
+)
 
 
-@pytest.mark.parametrize("statement", REFUSED)
+@pytest.mark.parametrize("statement", TOOK_EFFECT)
 def test_what_a_crash_does_not_roll_back_is_a_gap(statement: str, tmp_path: Path, fresh_mariadb: Any) -> None:
     source, rowback, _ = begin(tmp_path, fresh_mariadb, "FULL")
     source.execute("CREATE TABLE d.aria (id int PRIMARY KEY) ENGINE=Aria")
@@ -194,7 +192,7 @@ def test_what_a_crash_does_not_roll_back_is_a_gap(statement: str, tmp_path: Path
     source.kill()
     file = source.binlog_files()[-1]
     os.truncate(file, file.stat().st_size - 10)
-    refused(source, rowback, REFUSED[statement])
+    refused(source, rowback, "took effect")
     assert open_context(rowback.config).log.read().ddls == before.ddls
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from dataflow.kernels.memory import BYTES, OPTIONS, load_i64, load_u32
+from dataflow.kernels.memory import BYTES, INLINE, OPTIONS, load_i64, load_u32
 from recovery.kernelcache import kernel
 
 
@@ -29,6 +29,22 @@ def _tables() -> np.ndarray:
 TABLES = _tables().astype(np.uint32)  # 16 KiB: half of a first-level cache
 
 
+@kernel(types.uint32(types.uint64, types.int64), **INLINE)
+def _eight(word, first):  # type: ignore[no-untyped-def]
+    """What eight bytes add to the checksum, by the eight tables from `first` on: the first byte has the most before it."""
+    low8 = np.uint64(0xFF)
+    return (
+        TABLES[first + 7, np.int64(word & low8)]
+        ^ TABLES[first + 6, np.int64(word >> np.uint64(8) & low8)]
+        ^ TABLES[first + 5, np.int64(word >> np.uint64(16) & low8)]
+        ^ TABLES[first + 4, np.int64(word >> np.uint64(24) & low8)]
+        ^ TABLES[first + 3, np.int64(word >> np.uint64(32) & low8)]
+        ^ TABLES[first + 2, np.int64(word >> np.uint64(40) & low8)]
+        ^ TABLES[first + 1, np.int64(word >> np.uint64(48) & low8)]
+        ^ TABLES[first, np.int64(word >> np.uint64(56))]
+    )
+
+
 @kernel(types.int64(BYTES, types.int64, types.int64), **OPTIONS)
 def crc32(buffer, start, stop):  # type: ignore[no-untyped-def]
     """CRC-32 of buffer[start:stop] as int64; buffer is a uint8 array."""
@@ -36,47 +52,20 @@ def crc32(buffer, start, stop):  # type: ignore[no-untyped-def]
     crc = np.uint64(0xFFFFFFFF)
     at = start
     while at + 16 <= stop:
-        a = np.uint64(load_i64(buffer, at)) ^ crc
-        b = np.uint64(load_i64(buffer, at + 8))
-        crc = (
-            TABLES[15, np.int64(a & low8)]
-            ^ TABLES[14, np.int64(a >> np.uint64(8) & low8)]
-            ^ TABLES[13, np.int64(a >> np.uint64(16) & low8)]
-            ^ TABLES[12, np.int64(a >> np.uint64(24) & low8)]
-            ^ TABLES[11, np.int64(a >> np.uint64(32) & low8)]
-            ^ TABLES[10, np.int64(a >> np.uint64(40) & low8)]
-            ^ TABLES[9, np.int64(a >> np.uint64(48) & low8)]
-            ^ TABLES[8, np.int64(a >> np.uint64(56))]
-            ^ TABLES[7, np.int64(b & low8)]
-            ^ TABLES[6, np.int64(b >> np.uint64(8) & low8)]
-            ^ TABLES[5, np.int64(b >> np.uint64(16) & low8)]
-            ^ TABLES[4, np.int64(b >> np.uint64(24) & low8)]
-            ^ TABLES[3, np.int64(b >> np.uint64(32) & low8)]
-            ^ TABLES[2, np.int64(b >> np.uint64(40) & low8)]
-            ^ TABLES[1, np.int64(b >> np.uint64(48) & low8)]
-            ^ TABLES[0, np.int64(b >> np.uint64(56))]
+        crc = np.uint64(
+            _eight(np.uint64(load_i64(buffer, at)) ^ crc, 8) ^ _eight(np.uint64(load_i64(buffer, at + 8)), 0)
         )
         at += 16
     if at + 8 <= stop:
-        a = np.uint64(load_i64(buffer, at)) ^ crc
-        crc = (
-            TABLES[7, np.int64(a & low8)]
-            ^ TABLES[6, np.int64(a >> np.uint64(8) & low8)]
-            ^ TABLES[5, np.int64(a >> np.uint64(16) & low8)]
-            ^ TABLES[4, np.int64(a >> np.uint64(24) & low8)]
-            ^ TABLES[3, np.int64(a >> np.uint64(32) & low8)]
-            ^ TABLES[2, np.int64(a >> np.uint64(40) & low8)]
-            ^ TABLES[1, np.int64(a >> np.uint64(48) & low8)]
-            ^ TABLES[0, np.int64(a >> np.uint64(56))]
-        )
+        crc = np.uint64(_eight(np.uint64(load_i64(buffer, at)) ^ crc, 0))
         at += 8
     if at + 4 <= stop:
-        a = np.uint64(load_u32(buffer, at)) ^ crc
+        word = np.uint64(load_u32(buffer, at)) ^ crc
         crc = np.uint64(
-            TABLES[3, np.int64(a & low8)]
-            ^ TABLES[2, np.int64(a >> np.uint64(8) & low8)]
-            ^ TABLES[1, np.int64(a >> np.uint64(16) & low8)]
-            ^ TABLES[0, np.int64(a >> np.uint64(24))]
+            TABLES[3, np.int64(word & low8)]
+            ^ TABLES[2, np.int64(word >> np.uint64(8) & low8)]
+            ^ TABLES[1, np.int64(word >> np.uint64(16) & low8)]
+            ^ TABLES[0, np.int64(word >> np.uint64(24))]
         )
         at += 4
     while at < stop:
